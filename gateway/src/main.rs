@@ -1,0 +1,3 @@
+//! The `talkstack` binary.
+
+fn main() {}

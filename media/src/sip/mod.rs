@@ -1,0 +1,1 @@
+//! Session Initiation Protocol (RFC 3261): messages, transactions, dialogs and the endpoint that owns them.
