@@ -3,4 +3,5 @@
 //! Everything here takes bytes and time in and gives bytes and events out. Nothing opens a socket, reads a clock,
 //! starts a task or draws a random number: `now` and a seed are arguments, so each timer is tested in virtual time.
 
+pub mod audio;
 pub mod sip;

@@ -1,0 +1,3 @@
+//! Audio that belongs to no codec: the playout queue, tones, levels and files.
+
+pub mod playout;

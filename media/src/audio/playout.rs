@@ -1,0 +1,470 @@
+//! The playout queue and its clock: what an agent says, paced onto the wire.
+//!
+//! Agents deliver seconds of audio in milliseconds, or frame by frame with jitter. Either way the phone must get one
+//! packet every 20 ms.
+//!
+//! ```text
+//!            push                                    deadline, deadline + 20 ms, …
+//!   agent ─────────▶ [ queue in the leg's codec ] ─────────▶ one frame ─▶ RTP
+//!                          │ empty at a deadline
+//!                          ├─ audio comes within 30 ms: it leaves at once, the deadlines stay
+//!                          └─ nothing came: comfort noise on the wall clock; the talk spurt has ended
+//! ```
+//!
+//! The 20 ms grid belongs to the leg: the first frame of a talk spurt sets its phase. RTP timestamps never overlap and
+//! never run backwards; what filler and speech have sent twice is a debt that the next pause drains.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Paces one leg's outgoing audio.
+#[derive(Debug)]
+pub struct Playout {
+    queue: VecDeque<u8>,
+    phase: Phase,
+    /// What one timestamp means in time.
+    anchor: (Instant, u32),
+    /// The timestamp of the next frame.
+    timestamp: u32,
+    /// The leg's codec's code for silence.
+    silence: u8,
+    cushion: Duration,
+    lateness: Lateness,
+    pushed_bytes: u64,
+    taken_bytes: u64,
+}
+
+/// Where the leg is between speech and silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing to say: comfort noise is due at the instant.
+    Pause { due: Instant },
+    /// Speech: a frame is due at the instant, late ones are held for.
+    Spurt { due: Instant, first: bool },
+}
+
+/// What [`Playout::take`] put into the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// The RTP timestamp of its first sample.
+    pub timestamp: u32,
+    /// The first frame of a talk spurt (RFC 3551 §4.1).
+    pub marker: bool,
+    /// Speech or comfort noise.
+    pub kind: FrameKind,
+}
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// The agent's audio; the buffer holds it.
+    Speech,
+    /// Nothing to say; the buffer is untouched and the leg fills in its own noise.
+    ComfortNoise,
+}
+
+/// The queue holds all it may hold. The agent's doing: it sent far more than it can ever have spoken.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("more than {QUEUE_BYTES_MAX} bytes of speech are queued")]
+pub struct QueueFull;
+
+impl Playout {
+    /// Starts in a pause, with comfort noise due at once, at the given RTP timestamp. `silence` is the leg's codec's code
+    /// for it (µ-law 0xff, A-law 0xd5).
+    pub fn new(timestamp: u32, silence: u8, now: Instant) -> Self {
+        Playout {
+            queue: VecDeque::new(),
+            phase: Phase::Pause { due: now },
+            anchor: (now, timestamp),
+            timestamp,
+            silence,
+            cushion: Duration::ZERO,
+            lateness: Lateness { bins: [0; LATENESS_BINS], recorded: 0 },
+            pushed_bytes: 0,
+            taken_bytes: 0,
+        }
+    }
+
+    /// Queues speech, already in the leg's codec: one byte is one sample of 8 kHz.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; nothing is queued then.
+    pub fn push(&mut self, coded: &[u8], now: Instant) -> Result<(), QueueFull> {
+        if self.queue.len() + coded.len() > QUEUE_BYTES_MAX {
+            return Err(QueueFull);
+        }
+        let was_short = self.queue.len() < FRAME_BYTES;
+        self.queue.extend(coded);
+        self.pushed_bytes += coded.len() as u64;
+        if was_short && self.queue.len() >= FRAME_BYTES {
+            self.handle_arrival(now);
+        }
+        Ok(())
+    }
+
+    /// Forgets all queued speech, for barge-in. Frames already taken are gone; the wire falls silent at the next deadline.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        self.taken_bytes = self.pushed_bytes;
+    }
+
+    /// Puts the frame that is due into `payload` (exactly [`FRAME_BYTES`] long), or returns `None` when none is due.
+    ///
+    /// Call again until `None`: after a late wake-up at most two frames are due together.
+    pub fn take(&mut self, payload: &mut [u8; FRAME_BYTES], now: Instant) -> Option<Frame> {
+        match self.phase {
+            Phase::Pause { due } => (due <= now).then(|| self.take_noise(now)),
+            Phase::Spurt { due, .. } if due > now => None,
+            Phase::Spurt { due, first } => {
+                if self.queue.len() >= FRAME_BYTES {
+                    return Some(self.take_speech(payload, FRAME_BYTES, due, first, now));
+                }
+                if now < due + HOLD {
+                    return None;
+                }
+                // The spurt is over. Its last, partial frame is still owed.
+                if !self.queue.is_empty() {
+                    let rest = self.queue.len();
+                    payload[rest..].fill(self.silence);
+                    let frame = self.take_speech(payload, rest, due, first, now);
+                    self.pause(now);
+                    return Some(frame);
+                }
+                self.pause(now);
+                self.take(payload, now)
+            }
+        }
+    }
+
+    /// When to call [`Playout::take`] next.
+    pub fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Pause { due } => due,
+            Phase::Spurt { due, .. } if self.queue.len() >= FRAME_BYTES => due,
+            Phase::Spurt { due, .. } => due + HOLD,
+        }
+    }
+
+    /// Speech pushed so far, in bytes: the position a mark set now stands at.
+    pub fn pushed(&self) -> u64 {
+        self.pushed_bytes
+    }
+
+    /// Speech that has left the queue for the wire or was cleared, in bytes. A mark at or below has been reached.
+    pub fn played(&self) -> u64 {
+        self.taken_bytes
+    }
+
+    /// Speech waiting, in time.
+    pub fn queued(&self) -> Duration {
+        Duration::from_micros(self.queue.len() as u64 * 125)
+    }
+
+    /// Extra delay in front of each talk spurt, against the agent's arrival jitter. 0 to 40 ms.
+    pub fn cushion(&self) -> Duration {
+        self.cushion
+    }
+
+    /// A whole frame has come into an empty queue.
+    fn handle_arrival(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Pause { .. } => {
+                self.cushion = self.lateness.p99().min(CUSHION_MAX);
+                self.phase = Phase::Spurt { due: now + self.cushion, first: true };
+            }
+            Phase::Spurt { due, first } => {
+                // Lateness counts against the grid without the cushion.
+                self.lateness.record((now + self.cushion).saturating_duration_since(due));
+                let wanted = self.lateness.p99().min(CUSHION_MAX);
+                if wanted > self.cushion + CUSHION_STEP {
+                    self.phase = Phase::Spurt { due: due + (wanted - self.cushion), first };
+                    self.cushion = wanted;
+                }
+            }
+        }
+    }
+
+    fn take_speech(
+        &mut self,
+        payload: &mut [u8; FRAME_BYTES],
+        bytes: usize,
+        due: Instant,
+        first: bool,
+        now: Instant,
+    ) -> Frame {
+        copy_front(&self.queue, &mut payload[..bytes]);
+        self.queue.drain(..bytes);
+        self.taken_bytes += bytes as u64;
+        if first {
+            self.timestamp = later(self.timestamp, self.wall_timestamp(now));
+        }
+        let frame = Frame { timestamp: self.timestamp, marker: first, kind: FrameKind::Speech };
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES);
+        // A thread that slept through more than a hold does not bunch the backlog: the grid moves.
+        let next = due + FRAME;
+        let next = if next + HOLD < now { now } else { next };
+        self.phase = Phase::Spurt { due: next, first: false };
+        frame
+    }
+
+    fn take_noise(&mut self, now: Instant) -> Frame {
+        self.timestamp = later(self.timestamp, self.wall_timestamp(now));
+        let frame = Frame { timestamp: self.timestamp, marker: false, kind: FrameKind::ComfortNoise };
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES);
+        self.pause(now);
+        frame
+    }
+
+    /// Goes on in a pause: the next noise is due when the wall clock reaches its timestamp, which drains any debt.
+    fn pause(&mut self, now: Instant) {
+        let ahead = self.timestamp.wrapping_sub(self.wall_timestamp(now)) as i32;
+        let wait = u64::try_from(ahead).unwrap_or(0);
+        self.phase = Phase::Pause { due: now + Duration::from_micros(wait * 125) };
+    }
+
+    fn wall_timestamp(&self, now: Instant) -> u32 {
+        let elapsed = now.saturating_duration_since(self.anchor.0).as_micros() / 125;
+        // Truncation is the modulo that RTP timestamps live in.
+        self.anchor.1.wrapping_add(elapsed as u32)
+    }
+}
+
+/// How late an agent's frames come, as a decaying histogram of milliseconds.
+#[derive(Debug)]
+struct Lateness {
+    bins: [u16; LATENESS_BINS],
+    recorded: u16,
+}
+
+impl Lateness {
+    fn record(&mut self, late: Duration) {
+        let bin = (late.as_micros().div_ceil(1000) as usize).min(LATENESS_BINS - 1);
+        self.bins[bin] += 1;
+        self.recorded += 1;
+        if self.recorded == LATENESS_WINDOW {
+            self.bins.iter_mut().for_each(|count| *count /= 2);
+            self.recorded = self.bins.iter().sum();
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.recorded >= LATENESS_SETTLED
+    }
+
+    fn p99(&self) -> Duration {
+        if !self.is_settled() {
+            return Duration::ZERO;
+        }
+        let mut beyond = self.recorded / 100;
+        for (milliseconds, count) in self.bins.iter().enumerate().rev() {
+            if *count > beyond {
+                return Duration::from_millis(milliseconds as u64);
+            }
+            beyond -= count;
+        }
+        Duration::ZERO
+    }
+}
+
+fn copy_front(queue: &VecDeque<u8>, out: &mut [u8]) {
+    let (front, back) = queue.as_slices();
+    let split = out.len().min(front.len());
+    let (head, tail) = out.split_at_mut(split);
+    head.copy_from_slice(&front[..split]);
+    tail.copy_from_slice(&back[..tail.len()]);
+}
+
+/// The later of two RTP timestamps, in their modulo.
+fn later(a: u32, b: u32) -> u32 {
+    if (b.wrapping_sub(a) as i32) > 0 { b } else { a }
+}
+
+/// The time one frame plays for.
+pub const FRAME: Duration = Duration::from_millis(20);
+
+/// 20 ms of G.711: 8,000 samples a second, one byte each.
+pub const FRAME_BYTES: usize = 160;
+
+/// 20 ms of the 8 kHz RTP clock.
+const FRAME_SAMPLES: u32 = 160;
+
+/// 30 ms: a frame one and a half periods late is no longer the same talk spurt; a phone's jitter buffer takes 40 ms.
+pub const HOLD: Duration = Duration::from_millis(30);
+
+/// 40 ms: two frames; beyond that a listener notices the delay more than the jitter.
+const CUSHION_MAX: Duration = Duration::from_millis(40);
+
+/// 2 ms: two shard slots, so that our own wake-up grid never raises the cushion.
+const CUSHION_STEP: Duration = Duration::from_millis(2);
+
+/// 0 to 40 ms in steps of 1 ms, the last bin for all above.
+const LATENESS_BINS: usize = 42;
+
+/// 1,000 frames, 20 s of speech: what the 99th percentile looks back on, halved then.
+const LATENESS_WINDOW: u16 = 1000;
+
+/// 100 frames, 2 s: fewer have no 99th percentile.
+const LATENESS_SETTLED: u16 = 100;
+
+/// 10 minutes at 8,000 bytes a second; more was never meant to be heard.
+pub const QUEUE_BYTES_MAX: usize = 4_800_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_two_seconds_leaves_one_frame_each_20_ms() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; 100 * FRAME_BYTES], bench.start).expect("room");
+        let sent = bench.run(Duration::from_secs(2));
+        let speech: Vec<_> = sent.iter().filter(|(_, frame)| frame.kind == FrameKind::Speech).collect();
+        assert_eq!(speech.len(), 100);
+        assert!(speech[0].1.marker && speech[1..].iter().all(|(_, frame)| !frame.marker));
+        for pair in speech.windows(2) {
+            assert_eq!(pair[1].0 - pair[0].0, FRAME);
+            assert_eq!(pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp), FRAME_SAMPLES);
+        }
+    }
+
+    #[test]
+    fn the_first_frame_of_a_spurt_leaves_at_once_and_sets_the_phase() {
+        let mut bench = Bench::new();
+        bench.run(Duration::from_millis(47));
+        let at = bench.now;
+        bench.playout.push(&[7; 2 * FRAME_BYTES], at).expect("room");
+        let sent = bench.run(Duration::from_millis(30));
+        assert_eq!(sent[0].0, at);
+        assert!(sent[0].1.marker);
+        assert_eq!(sent[1].0, at + FRAME);
+    }
+
+    #[test]
+    fn a_frame_late_by_less_than_the_hold_leaves_at_once_and_moves_no_deadline() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; FRAME_BYTES], bench.start).expect("room");
+        bench.run(Duration::from_millis(45)); // due at 20 ms, 25 ms late
+        bench.playout.push(&[7; 2 * FRAME_BYTES], bench.now).expect("room");
+        let sent = bench.run(Duration::from_millis(1));
+        assert_eq!(sent.len(), 2, "the held frame, and the one due at 40 ms");
+        assert!(sent.iter().all(|(_, frame)| frame.kind == FrameKind::Speech));
+        assert_eq!(bench.playout.deadline(), bench.start + 3 * FRAME + HOLD);
+    }
+
+    #[test]
+    fn silence_past_the_hold_is_comfort_noise_and_ends_the_spurt() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; FRAME_BYTES], bench.start).expect("room");
+        let sent = bench.run(Duration::from_millis(200));
+        assert_eq!(sent[1].0, bench.start + FRAME + HOLD);
+        assert!(sent[1..].iter().all(|(_, frame)| frame.kind == FrameKind::ComfortNoise));
+        bench.playout.push(&[7; FRAME_BYTES], bench.now).expect("room");
+        assert!(bench.run(Duration::from_millis(1))[0].1.marker, "a spurt of its own");
+    }
+
+    #[test]
+    fn timestamps_never_overlap_and_a_pause_drains_the_debt() {
+        let mut bench = Bench::new();
+        let mut end: Option<u32> = None;
+        for step in 0..200 {
+            // Spurts that begin at any phase of the noise before them.
+            bench.playout.push(&[7; 3 * FRAME_BYTES], bench.now).expect("room");
+            for (_, frame) in bench.run(Duration::from_millis(150 + step % 20)) {
+                if let Some(end) = end {
+                    assert!(frame.timestamp.wrapping_sub(end) < 1 << 31, "step {step} overlaps");
+                }
+                end = Some(frame.timestamp.wrapping_add(FRAME_SAMPLES));
+            }
+        }
+        bench.run(Duration::from_millis(200));
+        let ahead = end.expect("sent").wrapping_sub(bench.playout.wall_timestamp(bench.now)) as i32;
+        assert!(ahead <= FRAME_SAMPLES as i32, "{ahead} samples ahead of the wall clock");
+    }
+
+    #[test]
+    fn an_agent_with_jitter_ends_within_its_cushion() {
+        let mut bench = Bench::new();
+        let mut random = 1u32;
+        let mut late = 0;
+        for step in 0..30_000u64 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let jitter = Duration::from_micros(u64::from(random >> 16) * 16_000 / 65_536);
+            let at = bench.start + FRAME * step as u32 + jitter;
+            let sent = bench.run(at - bench.now);
+            late += sent.iter().filter(|(_, frame)| step > 500 && frame.kind == FrameKind::ComfortNoise).count();
+            bench.playout.push(&[7; FRAME_BYTES], at).expect("room");
+        }
+        assert_eq!(late, 0, "noise inside the spurt");
+        assert!(bench.playout.queued() <= FRAME + bench.playout.cushion());
+        assert!(bench.playout.cushion() <= Duration::from_millis(17));
+    }
+
+    #[test]
+    fn clearing_silences_the_wire_at_the_next_deadline() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; 50 * FRAME_BYTES], bench.start).expect("room");
+        bench.run(Duration::from_millis(90));
+        bench.playout.clear();
+        let sent = bench.run(Duration::from_millis(100));
+        assert!(sent.iter().all(|(_, frame)| frame.kind == FrameKind::ComfortNoise));
+        assert_eq!(bench.playout.played(), bench.playout.pushed());
+    }
+
+    #[test]
+    fn a_partial_frame_is_padded_with_silence_when_the_spurt_ends() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; FRAME_BYTES + 40], bench.start).expect("room");
+        let sent = bench.run(Duration::from_millis(60));
+        let speech = sent.iter().filter(|(_, frame)| frame.kind == FrameKind::Speech).count();
+        assert_eq!(speech, 2);
+        assert_eq!(bench.last_speech[39..42], [7, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_queue_beyond_its_bound_refuses_the_push_whole() {
+        let mut playout = Playout::new(0, 0xff, Instant::now());
+        playout.push(&vec![7; QUEUE_BYTES_MAX], Instant::now()).expect("room");
+        assert_eq!(playout.push(&[7], Instant::now()), Err(QueueFull));
+        assert_eq!(playout.pushed(), QUEUE_BYTES_MAX as u64);
+    }
+
+    struct Bench {
+        playout: Playout,
+        start: Instant,
+        now: Instant,
+        last_speech: [u8; FRAME_BYTES],
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let start = Instant::now();
+            Bench {
+                playout: Playout::new(u32::MAX - 1000, 0xff, start),
+                start,
+                now: start,
+                last_speech: [0; FRAME_BYTES],
+            }
+        }
+
+        /// Jumps from deadline to deadline and collects what leaves.
+        fn run(&mut self, time: Duration) -> Vec<(Instant, Frame)> {
+            let end = self.now + time;
+            let mut sent = Vec::new();
+            let mut payload = [0; FRAME_BYTES];
+            loop {
+                while let Some(frame) = self.playout.take(&mut payload, self.now) {
+                    if frame.kind == FrameKind::Speech {
+                        self.last_speech = payload;
+                    }
+                    sent.push((self.now, frame));
+                }
+                let next = self.playout.deadline();
+                if next > end {
+                    self.now = end;
+                    return sent;
+                }
+                self.now = next;
+            }
+        }
+    }
+}
