@@ -219,6 +219,20 @@ pub struct AgentRoute {
     pub system_instruction: String,
     /// The voice it speaks with; `None` leaves the choice to the provider.
     pub voice_id: Option<String>,
+    /// The service that runs it; `None` leaves the call to the attendant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderRoute>,
+}
+
+/// The service that runs an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ProviderRoute {
+    /// A WebSocket server that speaks Twilio Media Streams.
+    MediaStream {
+        /// `ws://host:port/path`.
+        url: String,
+    },
 }
 
 /// What answers a number.

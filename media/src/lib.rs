@@ -4,4 +4,6 @@
 //! starts a task or draws a random number: `now` and a seed are arguments, so each timer is tested in virtual time.
 
 pub mod audio;
+pub mod codec;
+pub mod rtp;
 pub mod sip;

@@ -1,3 +1,4 @@
-//! Audio that belongs to no codec: the playout queue, tones, levels and files.
+//! Audio that belongs to no codec: frames, the playout queue, tones, levels and files.
 
+pub mod frame;
 pub mod playout;

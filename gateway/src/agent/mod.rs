@@ -1,0 +1,156 @@
+//! Voice agents as pure protocol machines behind one closed enum.
+//!
+//! An agent hears frames and digits, and says what it wants by [`AgentSession::poll_output`]. It owns no socket: bytes
+//! from its connection go in by [`AgentSession::handle_bytes`], bytes for it wait in [`AgentSession::outbound`].
+
+pub mod attendant;
+pub mod echo;
+pub mod media_stream;
+pub mod websocket;
+
+use std::time::Instant;
+
+use talkstack_media::audio::frame::{Frame, Speech};
+
+use attendant::Attendant;
+use echo::Echo;
+use media_stream::MediaStream;
+
+/// Whoever talks to the caller.
+#[derive(Debug)]
+pub enum AgentSession {
+    /// The built-in agent that needs no network.
+    Attendant(Attendant),
+    /// Says back what it hears.
+    Echo(Echo),
+    /// A media-stream service behind a WebSocket.
+    MediaStream(Box<MediaStream>),
+}
+
+/// What an agent wants.
+#[derive(Debug)]
+pub enum AgentOutput<'a> {
+    /// Play this after what is queued.
+    Play(Speech<'a>),
+    /// Forget what is queued: the caller has interrupted.
+    Clear,
+    /// End the call: the agent is done.
+    HangUp,
+    /// The agent is gone and will say nothing more.
+    Lost(AgentLoss),
+}
+
+/// Why an agent is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AgentLoss {
+    /// The connection could not be made.
+    #[error("the agent could not be reached")]
+    Unreachable,
+    /// The connection broke.
+    #[error("the agent's connection broke")]
+    Disconnected,
+    /// It sent what its protocol does not allow.
+    #[error("the agent broke its protocol: {0}")]
+    Protocol(#[from] websocket::WebSocketError),
+    /// It sent text that is not JSON.
+    #[error("the agent sent text that is not JSON")]
+    NotJson,
+    /// It queued more speech than can be meant.
+    #[error("the agent queued more than ten minutes of speech")]
+    Flood,
+    /// It does not read what it is sent.
+    #[error("the agent does not read its connection")]
+    Stalled,
+}
+
+/// How far the playout queue has come, in bytes at 8,000 a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Speech queued since the call began.
+    pub pushed: u64,
+    /// Speech that left for the wire or was cleared.
+    pub played: u64,
+}
+
+impl Progress {
+    /// Tells whether everything queued has been played.
+    pub fn is_drained(self) -> bool {
+        self.played >= self.pushed
+    }
+}
+
+impl AgentSession {
+    /// Hears a stretch of the caller's audio.
+    pub fn handle_audio(&mut self, frame: &Frame<'_>) {
+        match self {
+            AgentSession::Attendant(attendant) => attendant.handle_audio(frame),
+            AgentSession::Echo(echo) => echo.handle_audio(frame),
+            AgentSession::MediaStream(stream) => stream.handle_audio(frame),
+        }
+    }
+
+    /// Hears a key (`0`–`9`, `*`, `#`, `A`–`D`), once per press.
+    pub fn handle_digit(&mut self, digit: char) {
+        match self {
+            AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
+            AgentSession::Echo(_) => {}
+            AgentSession::MediaStream(stream) => stream.handle_digit(digit),
+        }
+    }
+
+    /// Takes bytes from the agent's connection.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        match self {
+            AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::MediaStream(stream) => stream.handle_bytes(bytes),
+        }
+    }
+
+    /// The agent's connection has ended.
+    pub fn handle_disconnect(&mut self) {
+        match self {
+            AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::MediaStream(stream) => stream.handle_disconnect(),
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self {
+            AgentSession::Attendant(attendant) => attendant.handle_timeout(now),
+            AgentSession::Echo(_) | AgentSession::MediaStream(_) => {}
+        }
+    }
+
+    /// Returns what the agent wants next; drain to `None`.
+    pub fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
+        match self {
+            AgentSession::Attendant(attendant) => attendant.poll_output(progress, now),
+            AgentSession::Echo(echo) => echo.poll_output(),
+            AgentSession::MediaStream(stream) => stream.poll_output(progress),
+        }
+    }
+
+    /// When the agent wants [`AgentSession::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            AgentSession::Attendant(attendant) => attendant.poll_timeout(),
+            AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
+        }
+    }
+
+    /// What is to be written to the agent's connection, if it has one.
+    pub fn outbound(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            AgentSession::Attendant(_) | AgentSession::Echo(_) => None,
+            AgentSession::MediaStream(stream) => Some(stream.outbound()),
+        }
+    }
+
+    /// Says goodbye to the agent because the call is over.
+    pub fn stop(&mut self) {
+        if let AgentSession::MediaStream(stream) = self {
+            stream.stop();
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Offer and answer of one leg (RFC 3264): which session description is whose turn, and what both agreed on.
+
+use std::net::IpAddr;
+
+use talkstack_control::port::EndReason;
+use talkstack_media::sdp::{Capabilities, LocalMedia, NegotiateError, Negotiated, SessionDescription, negotiate};
+
+/// What an INVITE brings.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    /// Its SDP; `None` is a late offer: ours goes out in the 200 and theirs comes in the ACK.
+    pub sdp: Option<&'a [u8]>,
+    /// Where our media is.
+    pub local: LegAddress,
+    /// Where the signalling comes from: a source that media may come from as well.
+    pub signalling: IpAddr,
+}
+
+/// Where our media is, as the far end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LegAddress {
+    /// The host in `c=`.
+    pub host: IpAddr,
+    /// The RTP port in `m=`; RTCP is one above.
+    pub port: u16,
+}
+
+/// The state of offer and answer.
+#[derive(Debug)]
+pub(super) struct Negotiation {
+    local: LocalMedia,
+    signalling: IpAddr,
+    local_sdp: String,
+    agreed: Option<Negotiated>,
+    /// Our offer is out and their answer is due.
+    awaits_answer: bool,
+}
+
+impl Negotiation {
+    pub(super) fn new(address: LegAddress, signalling: IpAddr, seed: u64) -> Self {
+        let local = LocalMedia {
+            address: address.host,
+            port: address.port,
+            // RFC 4566 §5.2 wants a number that no other session has; 53 bits survive every parser.
+            session_id: seed >> 11,
+            version: 1,
+        };
+        Negotiation { local, signalling, local_sdp: String::new(), agreed: None, awaits_answer: false }
+    }
+
+    /// Answers their offer, or makes ours when they sent none.
+    pub(super) fn handle_offer(&mut self, sdp: Option<&[u8]>) -> Result<(), EndReason> {
+        let Some(sdp) = sdp else {
+            self.local_sdp = negotiate::offer(&Capabilities::default(), &self.local);
+            self.awaits_answer = true;
+            return Ok(());
+        };
+        let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
+        let answer = negotiate::answer(&description, &Capabilities::default(), &self.local).map_err(reason)?;
+        self.local_sdp = answer.sdp;
+        self.local.version += 1;
+        self.agreed = Some(answer.negotiated);
+        Ok(())
+    }
+
+    /// Takes their answer; `false` when none was due.
+    pub(super) fn handle_answer(&mut self, sdp: &[u8]) -> Result<bool, EndReason> {
+        if !std::mem::take(&mut self.awaits_answer) {
+            return Ok(false);
+        }
+        let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
+        self.agreed = Some(negotiate::accept_answer(&description, &Capabilities::default()).map_err(reason)?);
+        self.local.version += 1;
+        Ok(true)
+    }
+
+    /// What we say: the answer to their offer, or our own offer.
+    pub(super) fn local_sdp(&self) -> String {
+        self.local_sdp.clone()
+    }
+
+    /// What both sides agreed on, once they have.
+    pub(super) fn agreed(&self) -> Option<Negotiated> {
+        self.agreed.clone()
+    }
+
+    pub(super) fn signalling(&self) -> IpAddr {
+        self.signalling
+    }
+
+    pub(super) fn codec_name(&self) -> &'static str {
+        self.agreed.as_ref().map_or("PCMU", |agreed| agreed.codec.name())
+    }
+}
+
+fn reason(error: NegotiateError) -> EndReason {
+    match error {
+        NegotiateError::NoCommonCodec { .. } => EndReason::NoCommonCodec,
+        _ => EndReason::BadOffer,
+    }
+}

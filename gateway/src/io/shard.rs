@@ -1,0 +1,511 @@
+//! A shard: one OS thread that owns whole calls, their sockets and their agents' sockets, so that a frame never changes
+//! thread.
+//!
+//! ```text
+//!   sleep to the next 1 ms slot (no calls: block until woken)
+//!     ─▶ read the time once ─▶ inbox ─▶ sockets until empty ─▶ deadlines
+//!     ─▶ one write per agent that has something to read ─▶ RTP
+//! ```
+//!
+//! The loop calls machines and decides nothing. A panic in one call's turn drops that call alone.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+use rustix::time::{ClockId, Timespec};
+use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
+use talkstack_media::session::Channel;
+
+use super::connect::AgentUrl;
+use super::inbox::Inbox;
+use super::ports::{NoPort, PortPair, Ports, Taken};
+use super::wheel::{SLOT, Wheel};
+use crate::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use crate::journal::JournalHandle;
+use crate::route::Plan;
+
+mod sockets;
+
+use sockets::{SocketKind, Token};
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum ToShard {
+    /// A call for this shard.
+    Offered(Box<OfferedCall>),
+    /// Something happened to a call.
+    Call(CallId, ToCall),
+    /// Finish: the thread ends when it has read this.
+    Stop,
+}
+
+/// A call as SIP hands it over.
+#[derive(Debug)]
+pub struct OfferedCall {
+    /// Our name for it.
+    pub id: CallId,
+    /// Who answers.
+    pub plan: Plan,
+    /// The INVITE's SDP; `None` is a late offer.
+    pub sdp: Option<Vec<u8>>,
+    /// The host our SDP shows to this caller.
+    pub local: std::net::IpAddr,
+    /// Where the signalling comes from.
+    pub signalling: std::net::IpAddr,
+    /// Unpredictable: SSRC, first sequence number and masking keys come from it.
+    pub seed: u64,
+}
+
+/// What a live call is told.
+#[derive(Debug)]
+pub enum ToCall {
+    /// ACK, with the answer if the offer was late.
+    Acknowledged(Option<Vec<u8>>),
+    /// re-INVITE.
+    ReOffered(Option<Vec<u8>>),
+    /// The dialog is over.
+    Ended(Outcome),
+    /// End the call.
+    HangUp(Outcome),
+    /// The agent's connection is up.
+    AgentConnected(super::connect::Connected),
+    /// The agent could not be reached.
+    AgentUnreachable,
+}
+
+/// What a shard asks of the threads around it. Implementations must not block.
+pub trait Surroundings: Send {
+    /// Hands a call's wish to the SIP thread; `false` when its queue is full.
+    fn sip(&self, id: CallId, wish: SipWish) -> bool;
+    /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
+    fn connect(&self, id: CallId, url: AgentUrl) -> bool;
+}
+
+/// What a call asks of SIP.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SipWish {
+    /// 180.
+    Ring,
+    /// 200 with SDP.
+    Answer(String),
+    /// 488 to the open re-INVITE.
+    RefuseReOffer,
+    /// A final response or BYE.
+    End(Outcome),
+    /// The shard has forgotten the call.
+    Forgotten,
+}
+
+/// A shard's state; [`Shard::run`] is its thread.
+pub struct Shard<S> {
+    inbox: Inbox<ToShard>,
+    surroundings: S,
+    journal: JournalHandle,
+    limits: CallLimits,
+    epoll: OwnedFd,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    by_id: HashMap<CallId, u32>,
+    pairs: sockets::Pairs,
+    ports: Ports,
+    wheel: Wheel,
+    /// Calls to look after at the end of the slot.
+    touched: Vec<u32>,
+    next_housekeeping: Instant,
+}
+
+/// A call and what belongs to it outside its machines.
+struct Slot {
+    call: Call,
+    pair: u32,
+    agent: Option<TcpStream>,
+    agent_wants_write: bool,
+    /// When the wheel brings the call up next.
+    scheduled: Option<Instant>,
+    is_touched: bool,
+}
+
+/// The thread's fixed surroundings.
+pub struct ShardConfig {
+    /// Even and odd ports for this shard.
+    pub ports: Ports,
+    /// What calls live under.
+    pub limits: CallLimits,
+}
+
+impl<S: Surroundings> Shard<S> {
+    /// Prepares a shard.
+    ///
+    /// # Errors
+    /// When the kernel has no file descriptor left.
+    pub fn new(
+        config: ShardConfig,
+        inbox: Inbox<ToShard>,
+        surroundings: S,
+        journal: JournalHandle,
+        now: Instant,
+    ) -> std::io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        sockets::watch(&epoll, inbox.event(), Token::INBOX, false)?;
+        Ok(Shard {
+            inbox,
+            surroundings,
+            journal,
+            limits: config.limits,
+            epoll,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::new(),
+            pairs: sockets::Pairs::default(),
+            ports: config.ports,
+            wheel: Wheel::new(now),
+            touched: Vec::new(),
+            next_housekeeping: now + HOUSEKEEPING,
+        })
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        let mut next_slot = Instant::now();
+        let mut due = Vec::new();
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            self.wait(&mut next_slot, &mut events);
+            let now = Instant::now();
+            while let Some(message) = self.inbox.next() {
+                if !self.handle_message(message, now) {
+                    return;
+                }
+            }
+            self.read_sockets(&mut events, &mut buffer, now);
+            self.wheel.advance(now, &mut due);
+            for key in due.drain(..) {
+                self.handle_due(key, now);
+            }
+            self.finish_slot(&mut buffer, now);
+            if now >= self.next_housekeeping {
+                self.keep_house(now);
+            }
+        }
+    }
+
+    /// Sleeps to the next slot, or until woken when there are no calls.
+    fn wait(&mut self, next_slot: &mut Instant, events: &mut Vec<epoll::Event>) {
+        if self.by_id.is_empty() {
+            let timeout = if self.inbox.park() { HOUSEKEEPING } else { Duration::ZERO };
+            events.clear();
+            let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout));
+            self.inbox.unpark();
+            *next_slot = Instant::now();
+            return;
+        }
+        *next_slot += SLOT;
+        let now = Instant::now();
+        match next_slot.checked_duration_since(now) {
+            Some(rest) => {
+                let rest = Timespec { tv_sec: 0, tv_nsec: rest.subsec_nanos().into() };
+                let _ = rustix::thread::clock_nanosleep_relative(ClockId::Monotonic, &rest);
+            }
+            None => *next_slot = now,
+        }
+    }
+
+    fn handle_message(&mut self, message: ToShard, now: Instant) -> bool {
+        match message {
+            ToShard::Offered(offered) => self.offer(*offered, now),
+            ToShard::Call(id, message) => self.tell(id, message, now),
+            ToShard::Stop => return false,
+        }
+        true
+    }
+
+    fn offer(&mut self, offered: OfferedCall, now: Instant) {
+        let id = offered.id;
+        let Ok(pair) = self.take_pair(offered.local, now) else {
+            tracing::warn!(call = %id, "No RTP port is free; the call is refused");
+            let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
+            self.surroundings.sip(id, SipWish::End(outcome));
+            self.surroundings.sip(id, SipWish::Forgotten);
+            let _ = self.journal.append(id, CallEvent::Ended { outcome });
+            return;
+        };
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
+        let local = LegAddress { host: offered.local, port: self.pairs.port(pair) };
+        let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.signalling };
+        let call = Call::new(id, offered.plan, offer, self.limits, offered.seed, now);
+        self.pairs.assign(pair, Some(key));
+        self.slots[key as usize] =
+            Some(Slot { call, pair, agent: None, agent_wants_write: false, scheduled: None, is_touched: false });
+        self.by_id.insert(id, key);
+        self.touch(key);
+    }
+
+    fn take_pair(&mut self, local: std::net::IpAddr, now: Instant) -> Result<u32, NoPort> {
+        match self.ports.take(super::ports::Family::of(local), now)? {
+            Taken::Rested(pair) => Ok(pair),
+            Taken::Bound(pair) => self.pairs.open(&self.epoll, pair).map_err(|_| NoPort),
+        }
+    }
+
+    fn tell(&mut self, id: CallId, message: ToCall, now: Instant) {
+        let Some(&key) = self.by_id.get(&id) else { return };
+        if let ToCall::AgentConnected(connected) = message {
+            return self.adopt(key, connected, now);
+        }
+        self.turn(key, |call| match message {
+            ToCall::Acknowledged(sdp) => call.handle_acknowledged(sdp.as_deref(), now),
+            ToCall::ReOffered(sdp) => call.handle_reoffer(sdp.as_deref(), now),
+            ToCall::Ended(outcome) => call.handle_ended(outcome),
+            ToCall::HangUp(outcome) => call.hang_up(outcome),
+            ToCall::AgentUnreachable => call.handle_unreachable(now),
+            ToCall::AgentConnected(_) => {}
+        });
+    }
+
+    /// Takes over an agent's connected socket.
+    fn adopt(&mut self, key: u32, connected: super::connect::Connected, now: Instant) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let is_watched = connected.stream.set_nonblocking(true).is_ok()
+            && sockets::watch(&self.epoll, connected.stream.as_fd(), Token::new(SocketKind::Agent, key), false).is_ok();
+        slot.agent = is_watched.then_some(connected.stream);
+        self.turn(key, |call| {
+            if is_watched { call.handle_connected(&connected.leftover, now) } else { call.handle_unreachable(now) }
+        });
+    }
+
+    /// Reads every readable socket, one packet a round, until none is readable.
+    fn read_sockets(&mut self, events: &mut Vec<epoll::Event>, buffer: &mut [u8], now: Instant) {
+        for _ in 0..READ_ROUNDS {
+            events.clear();
+            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&zero));
+            if events.is_empty() {
+                return;
+            }
+            for event in events.iter() {
+                let token = Token::from_raw(event.data.u64());
+                match token.kind() {
+                    SocketKind::Inbox => self.inbox.unpark(),
+                    SocketKind::Rtp => self.read_media(token.key(), Channel::Rtp, buffer, now),
+                    SocketKind::Rtcp => self.read_media(token.key(), Channel::Rtcp, buffer, now),
+                    SocketKind::Agent => self.read_agent(token.key(), buffer, now),
+                }
+            }
+        }
+    }
+
+    fn read_media(&mut self, pair: u32, channel: Channel, buffer: &mut [u8], now: Instant) {
+        let Some((bytes, source)) = self.pairs.receive(pair, channel, buffer) else { return };
+        match self.pairs.owner(pair) {
+            None => self.ports.disturb(pair, now),
+            Some(key) => self.turn(key, |call| match channel {
+                Channel::Rtp => call.handle_rtp(source, &buffer[..bytes], now),
+                Channel::Rtcp => call.handle_rtcp(source, &buffer[..bytes], now),
+            }),
+        }
+    }
+
+    fn read_agent(&mut self, key: u32, buffer: &mut [u8], now: Instant) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let Some(agent) = &mut slot.agent else { return };
+        match agent.read(buffer) {
+            Ok(0) => self.drop_agent(key, now),
+            Ok(bytes) => self.turn(key, |call| call.handle_agent_bytes(&buffer[..bytes], now)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                // Woken because it can be written to again.
+                self.touch(key);
+            }
+            Err(_) => self.drop_agent(key, now),
+        }
+    }
+
+    fn drop_agent(&mut self, key: u32, now: Instant) {
+        if let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) {
+            slot.agent = None;
+        }
+        self.turn(key, |call| call.handle_agent_disconnect(now));
+    }
+
+    /// A deadline has come up; the call says whether it is really due.
+    fn handle_due(&mut self, key: u32, now: Instant) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        // A later entry of the same call, or of the slot's former call, finds its mark gone.
+        if slot.scheduled.is_none_or(|at| at > now) {
+            return;
+        }
+        slot.scheduled = None;
+        self.turn(key, |call| call.handle_timeout(now));
+    }
+
+    /// One turn of one call. A panic in it ends that call and no other.
+    fn turn(&mut self, key: u32, turn: impl FnOnce(&mut Call)) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        if catch_unwind(AssertUnwindSafe(|| turn(&mut slot.call))).is_err() {
+            return self.abort(key);
+        }
+        self.touch(key);
+    }
+
+    fn touch(&mut self, key: u32) {
+        if let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut)
+            && !slot.is_touched
+        {
+            slot.is_touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    /// Writes to agents, sends RTP, carries out wishes and sets the next deadline of each call that had a turn.
+    fn finish_slot(&mut self, buffer: &mut [u8], now: Instant) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for &key in &touched {
+            self.write_agent(key, now);
+        }
+        for &key in &touched {
+            self.send_media(key, buffer, now);
+            self.carry_out(key);
+        }
+        for key in touched.drain(..) {
+            self.schedule(key);
+        }
+        // Turns that these steps gave rise to are looked after in the next slot.
+        touched.append(&mut self.touched);
+        self.touched = touched;
+    }
+
+    fn write_agent(&mut self, key: u32, now: Instant) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let (Some(agent), Some(outbound)) = (&mut slot.agent, slot.call.agent_outbound()) else { return };
+        if outbound.is_empty() {
+            return;
+        }
+        let written = match agent.write(outbound) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(_) => return self.drop_agent(key, now),
+        };
+        outbound.drain(..written);
+        let wants_write = !outbound.is_empty();
+        if wants_write != slot.agent_wants_write {
+            slot.agent_wants_write = wants_write;
+            let token = Token::new(SocketKind::Agent, key);
+            // If the kernel refuses, the next message tries again.
+            let _ = sockets::watch_again(&self.epoll, agent.as_fd(), token, wants_write);
+        }
+    }
+
+    fn send_media(&mut self, key: u32, buffer: &mut [u8], now: Instant) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let pairs = &self.pairs;
+        let sent = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(transmit) = slot.call.poll_transmit(buffer, now) {
+                pairs.send(slot.pair, transmit.channel, &buffer[..transmit.bytes], transmit.to);
+            }
+        }));
+        if sent.is_err() {
+            self.abort(key);
+        }
+    }
+
+    /// Carries out what a call wants done.
+    fn carry_out(&mut self, key: u32) {
+        while let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) {
+            let id = slot.call.id();
+            let Some(output) = slot.call.poll_output() else { return };
+            let wish = match output {
+                CallOutput::Ring => SipWish::Ring,
+                CallOutput::Answer(sdp) => SipWish::Answer(sdp),
+                CallOutput::RefuseReOffer => SipWish::RefuseReOffer,
+                CallOutput::End(outcome) => SipWish::End(outcome),
+                CallOutput::Record(event) => {
+                    self.record(id, event);
+                    continue;
+                }
+                CallOutput::Connect(url) => {
+                    if !self.surroundings.connect(id, url) {
+                        self.turn(key, |call| call.handle_unreachable(Instant::now()));
+                    }
+                    continue;
+                }
+                CallOutput::Disconnect => {
+                    slot.agent = None;
+                    continue;
+                }
+                CallOutput::Finished => {
+                    self.forget(key);
+                    SipWish::Forgotten
+                }
+            };
+            if !self.surroundings.sip(id, wish) {
+                tracing::error!(call = %id, "The SIP thread does not take messages");
+            }
+        }
+    }
+
+    fn record(&self, id: CallId, event: CallEvent) {
+        if self.journal.append(id, event).is_err() {
+            tracing::error!(call = %id, "The journal is full; an event of this call is lost");
+        }
+    }
+
+    /// Enters the call's next deadline, if it is earlier than the one entered.
+    fn schedule(&mut self, key: u32) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        slot.is_touched = false;
+        let Some(deadline) = slot.call.poll_timeout() else { return };
+        if slot.scheduled.is_none_or(|at| deadline + SLOT <= at) {
+            slot.scheduled = Some(self.wheel.schedule(key, deadline));
+        }
+    }
+
+    /// A call's own machine has failed: the dialog outlives it, gets its BYE and its record.
+    fn abort(&mut self, key: u32) {
+        let Some(slot) = self.slots.get(key as usize).and_then(Option::as_ref) else { return };
+        let id = slot.call.id();
+        tracing::error!(call = %id, "The call's machine panicked; the call ends");
+        let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
+        self.record(id, CallEvent::Ended { outcome });
+        self.surroundings.sip(id, SipWish::End(outcome));
+        self.forget(key);
+        self.surroundings.sip(id, SipWish::Forgotten);
+    }
+
+    fn forget(&mut self, key: u32) {
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::take) else { return };
+        self.by_id.remove(&slot.call.id());
+        self.pairs.assign(slot.pair, None);
+        self.ports.rest(slot.pair, self.pairs.family(slot.pair), Instant::now());
+        self.free.push(key);
+    }
+
+    fn keep_house(&mut self, now: Instant) {
+        self.next_housekeeping = now + HOUSEKEEPING;
+        while let Some(pair) = self.ports.next_rested(now) {
+            if let Some(pair) = self.pairs.close(pair) {
+                self.ports.close(pair);
+            }
+        }
+    }
+}
+
+/// 64 KiB: the largest UDP datagram; agents' streams are read in pieces of it.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// 1,024 sockets a round: 500 calls with RTP and agent at once.
+const EVENTS: usize = 1024;
+
+/// 8 packets of one socket a slot: eight times what a phone sends in 20 ms; the rest waits for the next slot.
+const READ_ROUNDS: usize = 8;
+
+/// 1 s: ports come out of their rest, counters are copied out.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);

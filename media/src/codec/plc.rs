@@ -1,0 +1,119 @@
+//! Concealment of lost G.711: the last pitch period again, fading to nothing within 60 ms.
+
+/// Remembers what was heard and makes up what was lost.
+#[derive(Debug)]
+pub struct Concealer {
+    history: [i16; HISTORY],
+    /// Where the next sample is read from; meaningful while concealing.
+    read: usize,
+    period: usize,
+    concealed: usize,
+}
+
+impl Default for Concealer {
+    fn default() -> Self {
+        Concealer { history: [0; HISTORY], read: 0, period: PERIOD_MAX, concealed: 0 }
+    }
+}
+
+impl Concealer {
+    /// Remembers audio that was received.
+    pub fn handle_received(&mut self, samples: &[i16]) {
+        self.concealed = 0;
+        let keep = &samples[samples.len().saturating_sub(HISTORY)..];
+        self.history.copy_within(keep.len().., 0);
+        self.history[HISTORY - keep.len()..].copy_from_slice(keep);
+    }
+
+    /// Appends `count` samples in place of lost ones. After [`FADE`] samples in a row only silence comes.
+    pub fn conceal(&mut self, count: usize, samples: &mut Vec<i16>) {
+        for _ in 0..count {
+            if self.concealed >= FADE {
+                samples.push(0);
+                continue;
+            }
+            if self.concealed == 0 {
+                self.period = pitch_period(&self.history);
+                self.read = 0;
+            }
+            let sample = self.history[HISTORY - self.period + self.read];
+            self.read = (self.read + 1) % self.period;
+            let gain = (FADE - self.concealed) as i32;
+            samples.push((i32::from(sample) * gain / FADE as i32) as i16);
+            self.concealed += 1;
+        }
+    }
+}
+
+/// The lag at which the history looks most like its own end.
+fn pitch_period(history: &[i16; HISTORY]) -> usize {
+    let template = &history[HISTORY - TEMPLATE..];
+    let mut best = (PERIOD_MAX, 0.0_f32);
+    for lag in PERIOD_MIN..=PERIOD_MAX {
+        let earlier = &history[HISTORY - TEMPLATE - lag..HISTORY - lag];
+        let (mut product, mut energy) = (0.0_f32, 1.0_f32);
+        for (a, b) in template.iter().zip(earlier) {
+            product += f32::from(*a) * f32::from(*b);
+            energy += f32::from(*b) * f32::from(*b);
+        }
+        let likeness = product / energy.sqrt();
+        if likeness > best.1 {
+            best = (lag, likeness);
+        }
+    }
+    best.0
+}
+
+/// 5 ms, a voice of 200 Hz; shorter periods are found as their multiples.
+const PERIOD_MIN: usize = 40;
+
+/// 15 ms, a voice of 66 Hz: the lowest pitch of G.711 Appendix I.
+const PERIOD_MAX: usize = 120;
+
+/// 20 ms are compared.
+const TEMPLATE: usize = 160;
+
+/// Template and longest lag: 35 ms.
+const HISTORY: usize = TEMPLATE + PERIOD_MAX;
+
+/// 60 ms: past it a repeated period sounds like a machine.
+pub const FADE: usize = 480;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_tone_goes_on_in_phase_and_fades() {
+        let tone = |at: usize| (8000.0 * (at as f32 * 2.0 * std::f32::consts::PI / 80.0).sin()) as i16;
+        let heard: Vec<i16> = (0..800).map(tone).collect();
+        let mut concealer = Concealer::default();
+        concealer.handle_received(&heard);
+        let mut made = Vec::new();
+        concealer.conceal(800, &mut made);
+        for (at, sample) in made[..FADE].iter().enumerate() {
+            let expected = i32::from(tone(800 + at)) * (FADE - at) as i32 / FADE as i32;
+            assert!((i32::from(*sample) - expected).abs() < 100, "sample {at}: {sample}, not {expected}");
+        }
+        assert!(made[FADE..].iter().all(|sample| *sample == 0));
+    }
+
+    #[test]
+    fn loss_before_any_sound_is_silence() {
+        let mut made = Vec::new();
+        Concealer::default().conceal(160, &mut made);
+        assert_eq!(made, [0; 160]);
+    }
+
+    #[test]
+    fn sound_after_a_loss_begins_a_fade_of_its_own() {
+        let mut concealer = Concealer::default();
+        let mut made = Vec::new();
+        concealer.handle_received(&[1000; HISTORY]);
+        concealer.conceal(1000, &mut made);
+        concealer.handle_received(&[1000; 160]);
+        made.clear();
+        concealer.conceal(1, &mut made);
+        assert_eq!(made, [1000]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Telephone events (RFC 4733): keys that travel as packets of their own.
+
+/// Recognises key presses in a stream of telephone-event payloads.
+///
+/// A digit is its event's first timestamp: reported at the first packet seen of it and never again, whatever is lost,
+/// repeated or segmented.
+#[derive(Debug, Default)]
+pub struct EventReceiver {
+    current: Option<Event>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    code: u8,
+    /// Of the first segment's or the latest segment's first packet.
+    timestamp: u32,
+    duration: u16,
+    has_ended: bool,
+}
+
+impl EventReceiver {
+    /// Takes one payload; returns the key if this is the first packet of its press.
+    pub fn handle_payload(&mut self, timestamp: u32, marker: bool, payload: &[u8]) -> Option<char> {
+        let [code, flags, high, low, ..] = *payload else { return None };
+        let duration = u16::from_be_bytes([high, low]);
+        let has_ended = flags & 0x80 != 0;
+        let event = Event { code, timestamp, duration, has_ended };
+        let Some(current) = &mut self.current else { return self.begin(event) };
+        if current.timestamp == timestamp {
+            current.duration = current.duration.max(duration);
+            current.has_ended |= has_ended;
+            return None;
+        }
+        let age = timestamp.wrapping_sub(current.timestamp);
+        if age > 1 << 31 {
+            // A straggler of an earlier event.
+            return None;
+        }
+        let is_next_segment = code == current.code
+            && !marker
+            && !current.has_ended
+            && age >= SEGMENT_MIN
+            && age <= u32::from(current.duration).max(SEGMENT_MIN) + SEGMENT_SLACK;
+        if is_next_segment {
+            *current = event;
+            return None;
+        }
+        self.begin(event)
+    }
+
+    /// Tells whether a key is being held.
+    pub fn is_held(&self) -> bool {
+        self.current.is_some_and(|event| !event.has_ended)
+    }
+
+    /// The stream has gone on without the end packets: the key was let go.
+    pub fn release(&mut self) {
+        if let Some(event) = &mut self.current {
+            event.has_ended = true;
+        }
+    }
+
+    fn begin(&mut self, event: Event) -> Option<char> {
+        self.current = Some(event);
+        KEYS.get(usize::from(event.code)).map(|key| char::from(*key))
+    }
+}
+
+/// RFC 4733 §3.2, events 0 to 15.
+const KEYS: &[u8; 16] = b"0123456789*#ABCD";
+
+/// A segment ends when its 16-bit duration is full (RFC 4733 §2.5.1.3); senders stop within a packet or two of it.
+const SEGMENT_MIN: u32 = 0xffff - 8000;
+
+/// 200 ms at 8 kHz: two lost updates of 50 ms and some jitter of the sender's clock.
+const SEGMENT_SLACK: u32 = 1600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_press_is_one_digit_whatever_is_lost_or_repeated() {
+        // All subsets of a press's packets that keep at least one.
+        let press = [(true, 0x0a, 160), (false, 0x0a, 320), (false, 0x8a, 480), (false, 0x8a, 480), (false, 0x8a, 480)];
+        for kept in 1..1u32 << press.len() {
+            let mut receiver = EventReceiver::default();
+            let digits: String = (0..press.len())
+                .filter(|at| kept & 1 << at != 0)
+                .filter_map(|at| {
+                    let (marker, flags, duration) = press[at];
+                    receiver.handle_payload(9000, marker, &payload(5, flags, duration))
+                })
+                .collect();
+            assert_eq!(digits, "5", "kept {kept:#b}");
+        }
+    }
+
+    #[test]
+    fn the_same_key_twice_is_two_digits() {
+        let mut receiver = EventReceiver::default();
+        assert_eq!(receiver.handle_payload(1000, true, &payload(10, 0x8a, 800)), Some('*'));
+        assert_eq!(receiver.handle_payload(3000, false, &payload(10, 0x0a, 160)), Some('*'), "its marker was lost");
+        assert_eq!(receiver.handle_payload(1000, false, &payload(10, 0x8a, 800)), None, "a straggler");
+    }
+
+    #[test]
+    fn a_key_held_past_the_duration_s_range_is_still_one_digit() {
+        let mut receiver = EventReceiver::default();
+        let mut digits = Vec::new();
+        for step in 1..=1000u32 {
+            // 20 s at 8 kHz in updates of 20 ms; segments change when the duration would overflow.
+            let (segment, duration) = (step * 160 / 65_440, step * 160 % 65_440);
+            digits.extend(receiver.handle_payload(
+                500 + segment * 65_440,
+                step == 1,
+                &payload(1, 0x0a, duration as u16),
+            ));
+        }
+        assert_eq!(digits, ['1']);
+        assert!(receiver.is_held());
+    }
+
+    #[test]
+    fn what_is_no_key_or_no_event_says_nothing() {
+        let mut receiver = EventReceiver::default();
+        assert_eq!(receiver.handle_payload(0, true, &payload(16, 0, 160)), None, "hook flash");
+        assert_eq!(receiver.handle_payload(0, true, &[1, 2, 3]), None, "three bytes");
+    }
+
+    fn payload(code: u8, flags: u8, duration: u16) -> [u8; 4] {
+        let [high, low] = duration.to_be_bytes();
+        [code, flags, high, low]
+    }
+}

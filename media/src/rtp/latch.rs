@@ -1,0 +1,233 @@
+//! Where a leg's media goes and whom it is taken from: symmetric RTP that settles on proof and then cannot be stolen.
+//!
+//! ```text
+//!   open ── 5 consecutive packets of one source ──▶ locked ── its own address changed by re-INVITE ──▶ open
+//!                                                     │
+//!                                                     └─ silent for 2 s: the same, SDP or signalling host may prove itself
+//! ```
+//!
+//! Packets go to the address of the SDP from the first moment; two sides that each wait for the other would wait for
+//! ever (RFC 6263). See RFC 7362 §4 for what a latch is exposed to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// The latch of one channel (RTP or RTCP).
+#[derive(Debug)]
+pub struct Latch {
+    described: SocketAddr,
+    signalling: IpAddr,
+    opened_at: Instant,
+    locked: Option<Locked>,
+    candidate: Option<Candidate>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Locked {
+    source: SocketAddr,
+    last_heard: Instant,
+}
+
+/// A source on its way to proof.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    source: SocketAddr,
+    ssrc: u32,
+    next_sequence: u16,
+    packets: u8,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take it.
+    Accept,
+    /// Drop and count it.
+    Refuse,
+}
+
+impl Latch {
+    /// Opens the window: our SDP leaves.
+    pub fn new(described: SocketAddr, signalling: IpAddr, now: Instant) -> Self {
+        Latch { described, signalling, opened_at: now, locked: None, candidate: None }
+    }
+
+    /// Where to send to.
+    pub fn destination(&self) -> SocketAddr {
+        self.locked.map_or(self.described, |locked| locked.source)
+    }
+
+    /// A re-INVITE has described another address: the window opens, the old source stays valid until the proof.
+    pub fn reopen(&mut self, described: SocketAddr, now: Instant) {
+        if described != self.described {
+            self.described = described;
+            self.opened_at = now;
+            self.locked = None;
+            self.candidate = None;
+        }
+    }
+
+    /// Judges a packet with a negotiated payload type.
+    pub fn handle_packet(&mut self, source: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> Verdict {
+        if let Some(locked) = &mut self.locked {
+            if locked.source == source {
+                locked.last_heard = now;
+                return Verdict::Accept;
+            }
+            let is_quiet = now.saturating_duration_since(locked.last_heard) >= TAKEOVER_SILENCE;
+            let is_near = [locked.source.ip(), self.described.ip(), self.signalling].contains(&source.ip());
+            if is_quiet && is_near && self.is_proved(source, ssrc, sequence) {
+                self.lock(source, now);
+                return Verdict::Accept;
+            }
+            return Verdict::Refuse;
+        }
+        if !self.may_be_candidate(source, now) {
+            return Verdict::Refuse;
+        }
+        if self.is_proved(source, ssrc, sequence) {
+            self.lock(source, now);
+        }
+        Verdict::Accept
+    }
+
+    /// Tells whether a source has proved itself.
+    pub fn is_locked(&self) -> bool {
+        self.locked.is_some()
+    }
+
+    /// The described address, or its host or the signalling's with another port; later only the signalling's.
+    fn may_be_candidate(&self, source: SocketAddr, now: Instant) -> bool {
+        if source == self.described || source.ip() == self.signalling {
+            return true;
+        }
+        let is_early = now.saturating_duration_since(self.opened_at) < OTHER_PORTS;
+        is_early && source.ip() == self.described.ip()
+    }
+
+    fn is_proved(&mut self, source: SocketAddr, ssrc: u32, sequence: u16) -> bool {
+        let packets = match self.candidate {
+            Some(candidate)
+                if candidate.source == source && candidate.ssrc == ssrc && candidate.next_sequence == sequence =>
+            {
+                candidate.packets + 1
+            }
+            _ => 1,
+        };
+        self.candidate = Some(Candidate { source, ssrc, next_sequence: sequence.wrapping_add(1), packets });
+        packets >= PROOF_PACKETS
+    }
+
+    fn lock(&mut self, source: SocketAddr, now: Instant) {
+        self.locked = Some(Locked { source, last_heard: now });
+        self.candidate = None;
+    }
+}
+
+/// Five packets in a row, 100 ms: a stranger who guesses a port does not guess SSRC and sequence as well.
+const PROOF_PACKETS: u8 = 5;
+
+/// 2 s: no talker pauses that long without comfort noise, and a roaming phone is back by then.
+const TAKEOVER_SILENCE: Duration = Duration::from_secs(2);
+
+/// 3 s for a NAT to show its other port; then only the host that signals may still appear.
+const OTHER_PORTS: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_packets_in_a_row_lock_and_a_stranger_is_refused() {
+        let mut bench = Bench::new();
+        for sequence in 0..4 {
+            assert_eq!(bench.packet(NATTED, sequence), Verdict::Accept);
+            assert_eq!(bench.latch.destination(), DESCRIBED.parse().expect("address"), "not yet proved");
+        }
+        bench.packet(NATTED, 4);
+        assert_eq!(bench.latch.destination(), NATTED.parse().expect("address"));
+        assert_eq!(bench.packet(STRANGER, 5), Verdict::Refuse);
+        assert_eq!(bench.packet(DESCRIBED, 5), Verdict::Refuse, "not while the locked source talks");
+    }
+
+    #[test]
+    fn a_gap_or_another_source_begins_the_proof_anew() {
+        let mut bench = Bench::new();
+        for sequence in [0, 1, 2, 4, 5, 6, 7] {
+            bench.packet(DESCRIBED, sequence);
+        }
+        assert!(!bench.latch.is_locked());
+        bench.packet(DESCRIBED, 8);
+        assert!(bench.latch.is_locked());
+    }
+
+    #[test]
+    fn a_stranger_never_becomes_a_candidate() {
+        let mut bench = Bench::new();
+        for sequence in 0..100 {
+            assert_eq!(bench.packet(STRANGER, sequence), Verdict::Refuse);
+        }
+        assert!(!bench.latch.is_locked());
+    }
+
+    #[test]
+    fn after_three_seconds_only_the_described_address_and_the_signalling_host_may_appear() {
+        let mut bench = Bench::new();
+        bench.now += OTHER_PORTS;
+        assert_eq!(bench.packet("10.0.0.1:9999", 0), Verdict::Refuse);
+        assert_eq!(bench.packet(DESCRIBED, 0), Verdict::Accept);
+        assert_eq!(bench.packet("10.0.0.9:9999", 0), Verdict::Accept);
+    }
+
+    #[test]
+    fn a_locked_source_that_fell_silent_is_replaced_only_from_near_and_only_by_proof() {
+        let mut bench = Bench::locked();
+        bench.now += TAKEOVER_SILENCE;
+        for sequence in 0..10 {
+            assert_eq!(bench.packet(STRANGER, sequence), Verdict::Refuse);
+        }
+        for sequence in 0..4 {
+            assert_eq!(bench.packet("10.0.0.1:7777", sequence), Verdict::Refuse);
+        }
+        assert_eq!(bench.packet("10.0.0.1:7777", 4), Verdict::Accept);
+        assert_eq!(bench.latch.destination().port(), 7777);
+    }
+
+    #[test]
+    fn only_another_described_address_opens_the_window_again() {
+        let mut bench = Bench::locked();
+        bench.latch.reopen(DESCRIBED.parse().expect("address"), bench.now);
+        assert!(bench.latch.is_locked());
+        bench.latch.reopen("10.0.0.2:6000".parse().expect("address"), bench.now);
+        assert_eq!(bench.latch.destination().port(), 6000);
+    }
+
+    const DESCRIBED: &str = "10.0.0.1:4000";
+    const NATTED: &str = "10.0.0.1:50123";
+    const STRANGER: &str = "192.0.2.66:4000";
+
+    struct Bench {
+        latch: Latch,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Instant::now();
+            let signalling = "10.0.0.9".parse().expect("address");
+            Bench { latch: Latch::new(DESCRIBED.parse().expect("address"), signalling, now), now }
+        }
+
+        fn locked() -> Self {
+            let mut bench = Bench::new();
+            for sequence in 0..5 {
+                bench.packet(DESCRIBED, sequence);
+            }
+            bench
+        }
+
+        fn packet(&mut self, source: &str, sequence: u16) -> Verdict {
+            self.latch.handle_packet(source.parse().expect("address"), 1, sequence, self.now)
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Real-time Transport Protocol (RFC 3550): one stream in, one stream out.
+
+pub mod dtmf;
+pub mod figures;
+pub mod latch;
+pub mod receiver;
+pub mod sender;

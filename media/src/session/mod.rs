@@ -1,0 +1,53 @@
+//! The sound of one leg: everything between its packets and its audio, behind one face.
+//!
+//! ```text
+//!   RTP in ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
+//!   Speech ─▶ encode ─▶ playout (20 ms clock) ─▶ sender ─▶ RTP out
+//!   RTCP in ─▶ figures ─▶ RTCP out
+//! ```
+
+mod noise;
+mod rtp;
+
+use std::net::SocketAddr;
+
+pub use rtp::RtpSession;
+
+use crate::audio::frame::Frame;
+
+/// What a leg heard.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// The next stretch of the caller's timeline; lost audio is concealed, missing audio is silence.
+    Audio(Frame<'a>),
+    /// A key was pressed; reported once.
+    Digit(char),
+}
+
+/// Which of a leg's sockets a packet belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// The even port.
+    Rtp,
+    /// The odd port.
+    Rtcp,
+}
+
+/// A packet that is to be sent; its bytes are in the caller's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// The socket to send it from.
+    pub channel: Channel,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its length.
+    pub bytes: usize,
+}
+
+/// Speech that was not queued.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum PlayError {
+    /// The agent has queued more than can be meant; close it.
+    #[error("the playout queue is full")]
+    QueueFull,
+}
