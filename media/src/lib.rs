@@ -6,4 +6,5 @@
 pub mod audio;
 pub mod codec;
 pub mod rtp;
+pub mod sdp;
 pub mod sip;
