@@ -7,4 +7,5 @@ pub mod audio;
 pub mod codec;
 pub mod rtp;
 pub mod sdp;
+pub mod session;
 pub mod sip;

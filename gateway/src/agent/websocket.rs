@@ -363,13 +363,13 @@ mod tests {
     #[test]
     fn what_breaks_the_protocol_is_refused() {
         for (bytes, error) in [
-            (vec![0xc1, 0], WebSocketError::Protocol),          // a reserved bit
-            (vec![0x81, 0x80], WebSocketError::Protocol),       // masked by a server
-            (vec![0x83, 0], WebSocketError::Protocol),          // a reserved opcode
-            (vec![0x80, 0], WebSocketError::Protocol),          // a continuation of nothing
-            (vec![0x09, 0], WebSocketError::Protocol),          // a fragmented ping
+            (vec![0xc1, 0], WebSocketError::Protocol),           // a reserved bit
+            (vec![0x81, 0x80], WebSocketError::Protocol),        // masked by a server
+            (vec![0x83, 0], WebSocketError::Protocol),           // a reserved opcode
+            (vec![0x80, 0], WebSocketError::Protocol),           // a continuation of nothing
+            (vec![0x09, 0], WebSocketError::Protocol),           // a fragmented ping
             (vec![0x89, 126, 0, 126], WebSocketError::Protocol), // a ping above 125 bytes
-            (vec![0x88, 1, 3], WebSocketError::Protocol),       // half a close code
+            (vec![0x88, 1, 3], WebSocketError::Protocol),        // half a close code
             (server_frame(0x81, &[0xff]), WebSocketError::NotUtf8),
             (vec![0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0], WebSocketError::TooLong),
         ] {

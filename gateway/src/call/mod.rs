@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::session::{Heard, PlayError, RtpSession, Transmit};
 
-pub use offer::{LegAddress, Offer};
 use offer::Negotiation;
+pub use offer::{LegAddress, Offer};
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
@@ -211,7 +211,6 @@ impl Call {
             return;
         }
         if let Some(session) = &mut self.session {
-            session.handle_timeout(now);
             if session.is_abandoned(now) {
                 self.end(Outcome::new(Blame::Trunk, EndReason::MediaTimeout));
                 return;

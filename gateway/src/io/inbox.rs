@@ -72,7 +72,7 @@ impl<T> Address<T> {
 
 impl<T> Inbox<T> {
     /// Returns the next message, if one is there.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn take(&mut self) -> Option<T> {
         self.seen.take().or_else(|| self.receiver.try_recv().ok())
     }
 

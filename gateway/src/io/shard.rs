@@ -23,10 +23,9 @@ use talkstack_media::session::Channel;
 
 use super::connect::AgentUrl;
 use super::inbox::Inbox;
-use super::ports::{NoPort, PortPair, Ports, Taken};
+use super::ports::{NoPort, Ports, Taken};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
-use crate::journal::JournalHandle;
 use crate::route::Plan;
 
 mod sockets;
@@ -82,6 +81,8 @@ pub enum ToCall {
 pub trait Surroundings: Send {
     /// Hands a call's wish to the SIP thread; `false` when its queue is full.
     fn sip(&self, id: CallId, wish: SipWish) -> bool;
+    /// Writes to the journal; `false` when it is full.
+    fn record(&self, id: CallId, event: CallEvent) -> bool;
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
     fn connect(&self, id: CallId, url: AgentUrl) -> bool;
 }
@@ -105,7 +106,6 @@ pub enum SipWish {
 pub struct Shard<S> {
     inbox: Inbox<ToShard>,
     surroundings: S,
-    journal: JournalHandle,
     limits: CallLimits,
     epoll: OwnedFd,
     slots: Vec<Option<Slot>>,
@@ -143,19 +143,12 @@ impl<S: Surroundings> Shard<S> {
     ///
     /// # Errors
     /// When the kernel has no file descriptor left.
-    pub fn new(
-        config: ShardConfig,
-        inbox: Inbox<ToShard>,
-        surroundings: S,
-        journal: JournalHandle,
-        now: Instant,
-    ) -> std::io::Result<Self> {
+    pub fn new(config: ShardConfig, inbox: Inbox<ToShard>, surroundings: S, now: Instant) -> std::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         sockets::watch(&epoll, inbox.event(), Token::INBOX, false)?;
         Ok(Shard {
             inbox,
             surroundings,
-            journal,
             limits: config.limits,
             epoll,
             slots: Vec::new(),
@@ -178,7 +171,7 @@ impl<S: Surroundings> Shard<S> {
         loop {
             self.wait(&mut next_slot, &mut events);
             let now = Instant::now();
-            while let Some(message) = self.inbox.next() {
+            while let Some(message) = self.inbox.take() {
                 if !self.handle_message(message, now) {
                     return;
                 }
@@ -233,7 +226,7 @@ impl<S: Surroundings> Shard<S> {
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
             self.surroundings.sip(id, SipWish::End(outcome));
             self.surroundings.sip(id, SipWish::Forgotten);
-            let _ = self.journal.append(id, CallEvent::Ended { outcome });
+            self.record(id, CallEvent::Ended { outcome });
             return;
         };
         let key = self.free.pop().unwrap_or_else(|| {
@@ -453,7 +446,7 @@ impl<S: Surroundings> Shard<S> {
     }
 
     fn record(&self, id: CallId, event: CallEvent) {
-        if self.journal.append(id, event).is_err() {
+        if !self.surroundings.record(id, event) {
             tracing::error!(call = %id, "The journal is full; an event of this call is lost");
         }
     }

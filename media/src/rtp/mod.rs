@@ -4,4 +4,5 @@ pub mod dtmf;
 pub mod figures;
 pub mod latch;
 pub mod receiver;
+pub mod rtcp;
 pub mod sender;

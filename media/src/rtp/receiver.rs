@@ -611,7 +611,7 @@ mod tests {
                     continue;
                 }
                 arrivals.push((sent + u64::from(next(&mut self.0) % 40), sequence));
-                if next(&mut self.0) % 100 == 0 {
+                if next(&mut self.0).is_multiple_of(100) {
                     arrivals.push((sent + u64::from(next(&mut self.0) % 40), sequence));
                 }
             }
