@@ -1,0 +1,160 @@
+//! Dialogs (RFC 3261 §12): what two user agents know of each other between requests.
+
+use super::message::{Headers, Host, Method, NameAddr, Request, Uri};
+
+/// One dialog, from our side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialog {
+    /// The header `Call-ID`.
+    pub call_id: String,
+    /// Our tag.
+    pub local_tag: String,
+    /// Their tag; empty for a client of RFC 2543.
+    pub remote_tag: String,
+    /// Us, as From of our requests, with our tag.
+    local: String,
+    /// Them, as To of our requests, with their tag.
+    remote: String,
+    /// Where our requests go through, as they stand in Route.
+    routes: Vec<String>,
+    /// Their Contact.
+    target: Uri,
+    local_cseq: u32,
+    remote_cseq: u32,
+}
+
+/// A request whose number is not above those before it (RFC 3261 §12.2.2). The peer's doing; answer 500.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("the CSeq is not above the last one")]
+pub struct OutOfOrder;
+
+impl Dialog {
+    /// The called side's dialog (RFC 3261 §12.1.1). Without a Contact the caller's address stands in.
+    pub fn of_invite(invite: &Request, local_tag: String) -> Self {
+        let to = invite.headers.texts("To").next().unwrap_or_default().into_owned();
+        let from = invite.headers.texts("From").next().unwrap_or_default().into_owned();
+        Dialog {
+            call_id: invite.core.call_id.clone(),
+            remote_tag: invite.core.from.tag().unwrap_or_default().to_owned(),
+            local: format!("{to};tag={local_tag}"),
+            local_tag,
+            remote: from,
+            routes: invite.headers.elements("Record-Route"),
+            target: contact(&invite.headers).unwrap_or_else(|| invite.core.from.uri.clone()),
+            local_cseq: 0,
+            remote_cseq: invite.core.cseq,
+        }
+    }
+
+    /// Checks and keeps the number of their request.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`].
+    pub fn handle_cseq(&mut self, cseq: u32) -> Result<(), OutOfOrder> {
+        if cseq <= self.remote_cseq {
+            return Err(OutOfOrder);
+        }
+        self.remote_cseq = cseq;
+        Ok(())
+    }
+
+    /// A target refresh request (re-INVITE) may have moved the far end (RFC 3261 §12.2.2).
+    pub fn refresh_target(&mut self, headers: &Headers) {
+        if let Some(target) = contact(headers) {
+            self.target = target;
+        }
+    }
+
+    /// Writes a request within the dialog (RFC 3261 §12.2.1.1). `via` and `contact` are whole header values.
+    pub fn request(&mut self, method: &Method, via: &str, contact: &str, fields: &[(&str, String)]) -> Vec<u8> {
+        self.local_cseq += 1;
+        let target = self.target.to_string();
+        let (uri, routes) = self.request_uri_and_routes(&target);
+        let mut text = format!("{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n");
+        for route in routes {
+            text.push_str(&format!("Route: {route}\r\n"));
+        }
+        text.push_str(&format!(
+            "From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\nContact: {contact}\r\n",
+            self.local, self.remote, self.call_id, self.local_cseq
+        ));
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("Content-Length: 0\r\n\r\n");
+        text.into_bytes()
+    }
+
+    /// The host and port that the next request goes to first; `None` for a name.
+    pub fn next_hop(&self) -> Option<(std::net::IpAddr, u16)> {
+        let first = self.routes.first().and_then(|route| NameAddr::parse(route));
+        let uri = first.as_ref().map_or(&self.target, |route| &route.uri).sip()?;
+        match uri.host {
+            Host::Ip(ip) => Some((ip, uri.port.unwrap_or(5060))),
+            Host::Name(_) => None,
+        }
+    }
+
+    /// A strict router (no `lr`) wants itself as Request-URI and the target as last Route.
+    fn request_uri_and_routes(&self, target: &str) -> (String, Vec<String>) {
+        let Some(first) = self.routes.first().and_then(|route| NameAddr::parse(route)) else {
+            return (target.to_owned(), Vec::new());
+        };
+        if first.uri.sip().is_none_or(|uri| uri.params.has("lr")) {
+            return (target.to_owned(), self.routes.clone());
+        }
+        let mut routes = self.routes[1..].to_vec();
+        routes.push(format!("<{target}>"));
+        (first.uri.to_string(), routes)
+    }
+}
+
+fn contact(headers: &Headers) -> Option<Uri> {
+    let contact = headers.elements("Contact").into_iter().next()?;
+    NameAddr::parse(&contact).map(|contact| contact.uri).filter(|uri| uri.sip().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::message::{Framing, Message, parse};
+
+    #[test]
+    fn a_request_goes_to_the_contact_through_the_recorded_route() {
+        let mut dialog = dialog("Record-Route: <sip:p1;lr>, <sip:p2;lr>\r\n");
+        let text = String::from_utf8(dialog.request(&Method::Bye, "v", "<sip:us>", &[])).expect("text");
+        assert!(text.starts_with("BYE sip:phone@10.0.0.1:5062 SIP/2.0\r\n"), "{text}");
+        assert!(text.contains("Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>\r\n"), "{text}");
+        assert!(text.contains("From: <sip:c@d>;tag=ours\r\nTo: \"A\" <sip:a@b>;tag=7\r\n"), "{text}");
+        assert!(text.contains("CSeq: 1 BYE\r\n"));
+        assert_eq!(dialog.next_hop(), None, "p1 is a name");
+    }
+
+    #[test]
+    fn a_strict_router_becomes_the_request_uri() {
+        let mut dialog = dialog("Record-Route: <sip:192.0.2.1>, <sip:p2;lr>\r\n");
+        let text = String::from_utf8(dialog.request(&Method::Bye, "v", "<sip:us>", &[])).expect("text");
+        assert!(text.starts_with("BYE sip:192.0.2.1 SIP/2.0\r\n"), "{text}");
+        assert!(text.contains("Route: <sip:p2;lr>\r\nRoute: <sip:phone@10.0.0.1:5062>\r\n"), "{text}");
+        assert_eq!(dialog.next_hop(), Some(("192.0.2.1".parse().expect("address"), 5060)));
+    }
+
+    #[test]
+    fn numbers_only_rise() {
+        let mut dialog = dialog("");
+        assert_eq!(dialog.handle_cseq(5), Err(OutOfOrder));
+        assert_eq!(dialog.handle_cseq(9), Ok(()));
+        assert_eq!(dialog.handle_cseq(8), Err(OutOfOrder));
+    }
+
+    fn dialog(fields: &str) -> Dialog {
+        let text = format!(
+            "INVITE sip:c@d SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: \"A\" <sip:a@b>;tag=7\r\n\
+             To: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 5 INVITE\r\nContact: <sip:phone@10.0.0.1:5062>\r\n{fields}\r\n"
+        );
+        match parse(text.as_bytes(), Framing::Datagram) {
+            Ok(Message::Request(request)) => Dialog::of_invite(&request, "ours".into()),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The endpoint: owner of all transactions and dialogs of the box.
+//!
+//! ```text
+//!   bytes ─▶ parse ─▶ transaction? ──yes──▶ its machine
+//!                          │ no
+//!                          ▼
+//!                   checks (§8.2) ─▶ dialog? ─▶ Event ─▶ the user ─▶ ring, answer, refuse, hang_up ─▶ bytes
+//! ```
+//!
+//! It opens no socket: [`Flow`]s say where messages came from and where they go.
+
+mod requests;
+mod respond;
+mod session;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::message::{Core, Fault, Framing, Headers, Message, NameAddr, Rejected, Response, Uri, parse};
+use super::transaction::client_non_invite::{self, ClientNonInvite};
+use super::transaction::server_invite::{self, ServerInvite};
+use super::transaction::server_non_invite::ServerNonInvite;
+use super::transaction::{Reliability, Timers};
+use respond::Reply;
+use session::{InviteName, Session};
+
+/// What an endpoint is set up with.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// The Server header field.
+    pub server: String,
+    /// Host and port in Contact and Via in place of the local address.
+    pub advertised: Option<(String, Option<u16>)>,
+    /// Dialogs at once; more are refused with 503. Default 10,000.
+    pub dialogs_max: usize,
+    /// The base timers.
+    pub timers: Timers,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        EndpointConfig {
+            server: "Talkstack Edge".into(),
+            advertised: None,
+            dialogs_max: 10_000,
+            timers: Timers::default(),
+        }
+    }
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// A stream's name, chosen by whoever owns its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// Between whom a message travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Over what.
+    pub transport: Transport,
+    /// Our address as the far end can reach it.
+    pub local: SocketAddr,
+    /// Theirs.
+    pub remote: SocketAddr,
+    /// The stream it came on.
+    pub stream: Option<StreamId>,
+}
+
+impl Flow {
+    fn reliability(&self) -> Reliability {
+        match self.transport {
+            Transport::Udp => Reliability::Unreliable,
+            Transport::Tcp => Reliability::Reliable,
+        }
+    }
+}
+
+/// One dialog of the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialogId(u64);
+
+/// What the endpoint wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send these bytes.
+    Send {
+        /// Over this flow.
+        flow: Flow,
+        /// One message.
+        bytes: Vec<u8>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// Something happened to a dialog.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An INVITE has come; 100 has been sent.
+    Offered(Box<Offered>),
+    /// A re-INVITE has come: answer or refuse it.
+    ReOffered {
+        /// Of which dialog.
+        dialog: DialogId,
+        /// Its offer; `None` asks for ours.
+        sdp: Option<Vec<u8>>,
+    },
+    /// The 200 was acknowledged.
+    Acknowledged {
+        /// Of which dialog.
+        dialog: DialogId,
+        /// The answer to an offer in the 200.
+        sdp: Option<Vec<u8>>,
+    },
+    /// The dialog is over, or never came to be.
+    Ended {
+        /// Which.
+        dialog: DialogId,
+        /// Why.
+        cause: EndCause,
+    },
+}
+
+/// An INVITE, as far as its user needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offered {
+    /// The dialog's name for all that follows.
+    pub dialog: DialogId,
+    /// Where it came from.
+    pub flow: Flow,
+    /// The header `Call-ID`.
+    pub call_id: String,
+    /// Whom it asks for.
+    pub request_uri: Uri,
+    /// Who calls.
+    pub from: NameAddr,
+    /// Whom they called.
+    pub to: NameAddr,
+    /// Its offer; `None` is a late offer.
+    pub sdp: Option<Vec<u8>>,
+}
+
+/// Why a dialog ended without our doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCause {
+    /// BYE.
+    Bye,
+    /// CANCEL, before the answer.
+    Cancelled,
+    /// The 200 was not acknowledged for 64·T1 (RFC 3261 §13.3.1.4); BYE has been sent.
+    NoAck,
+}
+
+/// A final response other than 2xx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// 300 to 699.
+    pub status: u16,
+    /// What caused it, in words for people: becomes a Reason header field (RFC 3326).
+    pub reason: Option<String>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+/// A command that the dialog's state does not allow. The caller's mistake or a race; nothing was sent.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum CommandError {
+    /// The dialog is over.
+    #[error("no such dialog")]
+    NoDialog,
+    /// No INVITE waits for an answer.
+    #[error("no INVITE waits for an answer")]
+    NothingPending,
+}
+
+/// What wakes the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A server transaction.
+    Server(TransactionKey),
+    /// A client transaction.
+    Client(TransactionKey),
+    /// A 2xx without its ACK.
+    Dialog(DialogId),
+}
+
+/// A transaction's name: branch, sender and method (RFC 3261 §17.1.3, §17.2.3).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionKey(Arc<str>);
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Bytes that are no message, or none that can be answered.
+    pub dropped: u64,
+    /// Requests refused because of what they say (4xx, 5xx by the endpoint itself).
+    pub refused: u64,
+    /// INVITEs refused because of [`EndpointConfig::dialogs_max`].
+    pub overloaded: u64,
+}
+
+/// All SIP of the box.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    random: ChaCha12Rng,
+    servers: HashMap<TransactionKey, Server>,
+    clients: HashMap<TransactionKey, Client>,
+    sessions: HashMap<DialogId, Session>,
+    /// Call-ID, our tag, their tag.
+    by_tags: HashMap<(String, String, String), DialogId>,
+    by_invite: HashMap<InviteName, DialogId>,
+    next_dialog: u64,
+    timers: BTreeSet<(Instant, Timer)>,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+enum Server {
+    Invite { machine: ServerInvite, flow: Flow, headers: Headers, to_tag: String, dialog: Option<DialogId> },
+    Other { machine: ServerNonInvite, flow: Flow },
+}
+
+#[derive(Debug)]
+struct Client {
+    machine: ClientNonInvite,
+    flow: Flow,
+    dialog: DialogId,
+}
+
+impl Endpoint {
+    /// Starts without dialogs. Tags and branches come from `seed`, which must be unpredictable.
+    pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
+        Endpoint {
+            config,
+            random: ChaCha12Rng::from_seed(seed),
+            servers: HashMap::new(),
+            clients: HashMap::new(),
+            sessions: HashMap::new(),
+            by_tags: HashMap::new(),
+            by_invite: HashMap::new(),
+            next_dialog: 0,
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one datagram, or one message cut from a stream.
+    pub fn handle_message(&mut self, flow: &Flow, bytes: &[u8], now: Instant) {
+        let framing = match flow.transport {
+            Transport::Udp => Framing::Datagram,
+            Transport::Tcp => Framing::Stream,
+        };
+        match parse(bytes, framing) {
+            Ok(Message::Request(request)) => self.handle_request(flow, request, now),
+            Ok(Message::Response(response)) => self.handle_response(&response, now),
+            Err(rejected) => self.handle_rejected(flow, &rejected),
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, timer)) = self.timers.first().cloned() {
+            if at > now {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Server(key) => self.handle_server_timeout(key, now),
+                Timer::Client(key) => self.handle_client_timeout(key, now),
+                Timer::Dialog(dialog) => self.handle_dialog_timeout(dialog, now),
+            }
+        }
+    }
+
+    /// Returns what is to be done next; drain to `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back, and for what.
+    pub fn poll_timeout(&self) -> Option<(Instant, &Timer)> {
+        self.timers.first().map(|(at, timer)| (*at, timer))
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Dialogs that are up or coming to be.
+    pub fn dialogs(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn handle_response(&mut self, response: &Response, now: Instant) {
+        let Core { via, cseq_method, .. } = &response.core;
+        let key = via.branch().map(|branch| TransactionKey(format!("{branch}|{cseq_method}").into()));
+        let Some((key, client)) = key.and_then(|key| self.clients.get_mut(&key).map(|client| (key, client))) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        let is_final = client.machine.handle_response(response.status, now);
+        let dialog = client.dialog;
+        self.schedule_client(key);
+        if is_final {
+            // Whatever the answer to a BYE says, the dialog is over (RFC 3261 §15.1.1).
+            self.forget_session(dialog);
+        }
+    }
+
+    /// Bytes that are no acceptable message: refused where they can be answered.
+    fn handle_rejected(&mut self, flow: &Flow, rejected: &Rejected) {
+        let Some(headers) = &rejected.salvage else {
+            self.counters.dropped += 1;
+            return;
+        };
+        self.counters.refused += 1;
+        let mut reply = Reply::new(rejected.fault.status());
+        if rejected.fault != Fault::Version {
+            reply = reply.phrased(format!("Bad Request - {}", rejected.fault));
+        }
+        let tag = self.tag();
+        let bytes = reply.write(headers, flow, Some(&tag), &self.config.server);
+        let flow = self.reply_flow(flow, headers);
+        self.send(flow, bytes);
+    }
+
+    fn handle_server_timeout(&mut self, key: TransactionKey, now: Instant) {
+        let Some(server) = self.servers.get_mut(&key) else { return };
+        match server {
+            Server::Other { machine, .. } if machine.poll_timeout() <= now => drop(self.servers.remove(&key)),
+            Server::Other { .. } => self.schedule_server(key),
+            Server::Invite { machine, flow, .. } => {
+                if let server_invite::Action::Send(bytes) = machine.handle_timeout(now) {
+                    self.outputs.push_back(Output::Send { flow: *flow, bytes: bytes.to_vec() });
+                }
+                if machine.is_terminated() {
+                    self.servers.remove(&key);
+                } else {
+                    self.schedule_server(key);
+                }
+            }
+        }
+    }
+
+    fn handle_client_timeout(&mut self, key: TransactionKey, now: Instant) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let dialog = client.dialog;
+        match client.machine.handle_timeout(now) {
+            client_non_invite::Action::Send(bytes) => {
+                self.outputs.push_back(Output::Send { flow: client.flow, bytes: bytes.to_vec() });
+            }
+            client_non_invite::Action::TimedOut => self.forget_session(dialog),
+            client_non_invite::Action::Nothing => {}
+        }
+        if self.clients.get(&key).is_some_and(|client| client.machine.is_terminated()) {
+            self.clients.remove(&key);
+        } else {
+            self.schedule_client(key);
+        }
+    }
+
+    fn schedule_server(&mut self, key: TransactionKey) {
+        let at = match self.servers.get(&key) {
+            Some(Server::Invite { machine, .. }) => machine.poll_timeout(),
+            Some(Server::Other { machine, .. }) => Some(machine.poll_timeout()),
+            None => None,
+        };
+        self.timers.extend(at.map(|at| (at, Timer::Server(key))));
+    }
+
+    fn schedule_client(&mut self, key: TransactionKey) {
+        let at = self.clients.get(&key).and_then(|client| client.machine.poll_timeout());
+        self.timers.extend(at.map(|at| (at, Timer::Client(key))));
+    }
+
+    /// Where the response to a request with these fields goes.
+    fn reply_flow(&self, flow: &Flow, headers: &Headers) -> Flow {
+        let via = headers.elements("Via").first().and_then(|via| super::message::Via::parse(via));
+        let remote = match (flow.transport, via) {
+            (Transport::Udp, Some(via)) => respond::destination(&via, flow.remote),
+            _ => flow.remote,
+        };
+        Flow { remote, ..*flow }
+    }
+
+    fn send(&mut self, flow: Flow, bytes: Vec<u8>) {
+        self.outputs.push_back(Output::Send { flow, bytes });
+    }
+
+    /// 64 random bits; RFC 3261 §19.3 asks for 32.
+    fn tag(&mut self) -> String {
+        format!("{:016x}", self.random.next_u64())
+    }
+}
+
+#[cfg(test)]
+mod tests;

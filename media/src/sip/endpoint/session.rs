@@ -1,0 +1,405 @@
+//! INVITE sessions: from the offer to the BYE (RFC 3261 §13–§15).
+//!
+//! ```text
+//!   INVITE ─▶ Offered ── ring ──▶ 180
+//!                │ answer ─▶ 200, repeated until ACK ─▶ Acknowledged ── BYE either way ──▶ over
+//!                │ refuse ─▶ 300–699                        │ re-INVITE ─▶ ReOffered ─▶ answer or refuse
+//!                └ CANCEL ─▶ 487, Ended
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::requests::{ALLOW, capabilities, sdp_of, server_key};
+use super::respond::Reply;
+use super::{
+    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Refusal, Server, Timer,
+    TransactionKey, Transport,
+};
+use crate::sip::dialog::Dialog;
+use crate::sip::message::{COOKIE, Method, Request};
+use crate::sip::transaction::client_non_invite::ClientNonInvite;
+use crate::sip::transaction::server_invite::ServerInvite;
+
+/// One dialog and its INVITE usage.
+#[derive(Debug)]
+pub(super) struct Session {
+    dialog: Dialog,
+    invite_name: InviteName,
+    flow: Flow,
+    /// The far end sits behind a NAT: requests go back to where its own came from.
+    is_behind_nat: bool,
+    /// The INVITE or re-INVITE that waits for its final response.
+    pending: Option<TransactionKey>,
+    /// The 2xx that waits for its ACK.
+    unacknowledged: Option<Unacknowledged>,
+    state: State,
+}
+
+/// Call-ID, From tag and CSeq: what copies of one INVITE share, whichever path they took.
+pub(super) type InviteName = (String, String, u32);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// The INVITE has no final response.
+    Early,
+    /// It was answered.
+    Confirmed,
+    /// We want to end it as soon as the ACK allows (RFC 3261 §15).
+    Leaving { reason: Option<String> },
+    /// Our BYE is out.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    cseq: u32,
+    response: Vec<u8>,
+    flow: Flow,
+    retransmit_at: Instant,
+    interval: Duration,
+    give_up: Instant,
+}
+
+impl Endpoint {
+    /// Sends 180 to the INVITE.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn ring(&mut self, dialog: DialogId, now: Instant) -> Result<(), CommandError> {
+        let contact = self.contact(dialog)?;
+        self.respond(dialog, &Reply::new(180).with("Contact", contact), now)
+    }
+
+    /// Sends 200 with `sdp` to the INVITE or re-INVITE that waits, and repeats it until the ACK.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn answer(&mut self, dialog: DialogId, sdp: &[u8], now: Instant) -> Result<(), CommandError> {
+        let contact = self.contact(dialog)?;
+        let mut reply = Reply::new(200).with("Contact", contact).with("Allow", ALLOW).with("Supported", "");
+        reply.sdp = Some(sdp.to_vec());
+        self.respond(dialog, &reply, now)
+    }
+
+    /// Sends a final response other than 2xx to the INVITE or re-INVITE that waits. The first ends the dialog.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn refuse(&mut self, dialog: DialogId, refusal: Refusal, now: Instant) -> Result<(), CommandError> {
+        let mut reply = Reply::new(refusal.status);
+        if let Some(reason) = refusal.reason {
+            reply = reply.with("Reason", reason_value(refusal.status, &reason));
+        }
+        if let Some(after) = refusal.retry_after {
+            reply = reply.with("Retry-After", after.as_secs().to_string());
+        }
+        if refusal.status == 405 {
+            reply = capabilities(reply);
+        }
+        self.respond(dialog, &reply, now)?;
+        if self.sessions.get(&dialog).is_some_and(|session| session.state == State::Early) {
+            self.forget_session(dialog);
+        }
+        Ok(())
+    }
+
+    /// Ends a dialog: 480 before the answer; BYE after it, as soon as the ACK has come.
+    ///
+    /// # Errors
+    /// [`CommandError::NoDialog`].
+    pub fn hang_up(&mut self, dialog: DialogId, reason: Option<String>, now: Instant) -> Result<(), CommandError> {
+        let session = self.sessions.get_mut(&dialog).ok_or(CommandError::NoDialog)?;
+        match session.state {
+            State::Early => self.refuse(dialog, Refusal { status: 480, reason, retry_after: None }, now),
+            State::Confirmed if session.unacknowledged.is_some() => {
+                session.state = State::Leaving { reason };
+                Ok(())
+            }
+            State::Confirmed => {
+                self.bye(dialog, reason, now);
+                Ok(())
+            }
+            State::Leaving { .. } | State::Gone => Ok(()),
+        }
+    }
+
+    pub(super) fn handle_invite(&mut self, flow: &Flow, request: Request, now: Instant) {
+        if self.is_merged(&request) {
+            return self.reply(flow, &request, Reply::new(482), now);
+        }
+        if self.sessions.len() >= self.config.dialogs_max {
+            self.counters.overloaded += 1;
+            return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10"), now);
+        }
+        self.next_dialog += 1;
+        let id = DialogId(self.next_dialog);
+        let tag = self.tag();
+        let dialog = Dialog::of_invite(&request, tag.clone());
+        self.by_tags.insert((dialog.call_id.clone(), tag.clone(), dialog.remote_tag.clone()), id);
+        self.by_invite.insert(invite_name(&request), id);
+        let key = self.begin_invite(flow, &request, tag, id);
+        let is_behind_nat = request.core.via.host.ip() != Some(flow.remote.ip());
+        self.sessions.insert(
+            id,
+            Session {
+                dialog,
+                invite_name: invite_name(&request),
+                flow: *flow,
+                is_behind_nat,
+                pending: Some(key),
+                unacknowledged: None,
+                state: State::Early,
+            },
+        );
+        self.outputs.push_back(Output::Event(Event::Offered(Box::new(Offered {
+            dialog: id,
+            flow: *flow,
+            call_id: request.core.call_id.clone(),
+            sdp: sdp_of(&request),
+            request_uri: request.uri,
+            from: request.core.from,
+            to: request.core.to,
+        }))));
+    }
+
+    pub(super) fn handle_reinvite(&mut self, flow: &Flow, request: Request, now: Instant) {
+        let Some(id) = self.dialog_of(&request) else {
+            return self.reply(flow, &request, Reply::new(481), now);
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.state != State::Confirmed {
+            return self.reply(flow, &request, Reply::new(481), now);
+        }
+        if session.pending.is_some() {
+            // RFC 3261 §14.2: another INVITE before the last was answered.
+            return self.reply(flow, &request, Reply::new(500).with("Retry-After", "1"), now);
+        }
+        if session.unacknowledged.is_some() {
+            return self.reply(flow, &request, Reply::new(491), now);
+        }
+        if session.dialog.handle_cseq(request.core.cseq).is_err() {
+            return self.reply(flow, &request, Reply::new(500), now);
+        }
+        session.dialog.refresh_target(&request.headers);
+        session.flow = *flow;
+        let tag = session.dialog.local_tag.clone();
+        let key = self.begin_invite(flow, &request, tag, id);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.pending = Some(key);
+        }
+        self.outputs.push_back(Output::Event(Event::ReOffered { dialog: id, sdp: sdp_of(&request) }));
+    }
+
+    pub(super) fn handle_dialog_ack(&mut self, request: &Request, now: Instant) {
+        let Some(id) = self.dialog_of(request) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.unacknowledged.as_ref().is_none_or(|waiting| waiting.cseq != request.core.cseq) {
+            return;
+        }
+        session.unacknowledged = None;
+        if let State::Leaving { reason } = &session.state {
+            let reason = reason.clone();
+            return self.bye(id, reason, now);
+        }
+        self.outputs.push_back(Output::Event(Event::Acknowledged { dialog: id, sdp: sdp_of(request) }));
+    }
+
+    pub(super) fn handle_cancel(&mut self, flow: &Flow, request: &Request, now: Instant) {
+        let key = server_key(request, &Method::Invite);
+        let Some(Server::Invite { machine, dialog, .. }) = self.servers.get(&key) else {
+            return self.reply(flow, request, Reply::new(481), now);
+        };
+        let cancelled = dialog.filter(|_| machine.is_proceeding());
+        self.reply(flow, request, Reply::new(200), now);
+        let Some(id) = cancelled else { return };
+        // A re-INVITE that is cancelled leaves the dialog as it was.
+        let is_early = self.sessions.get(&id).is_some_and(|session| session.state == State::Early);
+        if self.respond(id, &Reply::new(487), now).is_ok() && is_early {
+            self.forget_session(id);
+            self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::Cancelled }));
+        }
+    }
+
+    pub(super) fn handle_bye(&mut self, flow: &Flow, request: &Request, now: Instant) {
+        let Some(id) = self.dialog_of(request) else {
+            return self.reply(flow, request, Reply::new(481), now);
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.dialog.handle_cseq(request.core.cseq).is_err() {
+            return self.reply(flow, request, Reply::new(500), now);
+        }
+        let (was_pending, was_ours) = (session.pending.is_some(), session.state == State::Gone);
+        self.reply(flow, request, Reply::new(200), now);
+        if was_pending {
+            // RFC 3261 §15.1.2: what still waits for an answer gets 487.
+            let _ = self.respond(id, &Reply::new(487), now);
+        }
+        if !was_ours {
+            self.forget_session(id);
+            self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::Bye }));
+        }
+    }
+
+    pub(super) fn handle_info(&mut self, flow: &Flow, request: &Request, now: Instant) {
+        let session = self.dialog_of(request).and_then(|id| self.sessions.get_mut(&id));
+        let status = match session.map(|session| session.dialog.handle_cseq(request.core.cseq)) {
+            Some(Ok(())) => 200,
+            Some(Err(_)) => 500,
+            None => 481,
+        };
+        self.reply(flow, request, Reply::new(status), now);
+    }
+
+    pub(super) fn handle_dialog_timeout(&mut self, id: DialogId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(waiting) = &mut session.unacknowledged else { return };
+        if waiting.give_up <= now {
+            session.unacknowledged = None;
+            let was_leaving = matches!(session.state, State::Leaving { .. });
+            self.bye(id, Some("No ACK".into()), now);
+            if !was_leaving {
+                self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::NoAck }));
+            }
+            return;
+        }
+        if waiting.retransmit_at <= now {
+            waiting.interval = (waiting.interval * 2).min(self.config.timers.t2);
+            waiting.retransmit_at = now + waiting.interval;
+            self.outputs.push_back(Output::Send { flow: waiting.flow, bytes: waiting.response.clone() });
+        }
+        let at = waiting.retransmit_at.min(waiting.give_up);
+        self.timers.insert((at, Timer::Dialog(id)));
+    }
+
+    pub(super) fn forget_session(&mut self, id: DialogId) {
+        if let Some(Session { dialog, invite_name, .. }) = self.sessions.remove(&id) {
+            self.by_invite.remove(&invite_name);
+            self.by_tags.remove(&(dialog.call_id, dialog.local_tag, dialog.remote_tag));
+        }
+    }
+
+    /// Begins the server transaction of an INVITE, with its 100.
+    fn begin_invite(&mut self, flow: &Flow, request: &Request, to_tag: String, dialog: DialogId) -> TransactionKey {
+        let key = server_key(request, &Method::Invite);
+        let back = self.reply_flow(flow, &request.headers);
+        let trying = Reply::new(100).write(&request.headers, flow, None, &self.config.server);
+        self.send(back, trying.clone());
+        let machine = ServerInvite::new(trying, back.reliability(), self.config.timers);
+        let headers = request.headers.clone();
+        self.servers.insert(key.clone(), Server::Invite { machine, flow: back, headers, to_tag, dialog: Some(dialog) });
+        key
+    }
+
+    /// Responds to the INVITE or re-INVITE that waits.
+    fn respond(&mut self, id: DialogId, reply: &Reply, now: Instant) -> Result<(), CommandError> {
+        let session = self.sessions.get_mut(&id).ok_or(CommandError::NoDialog)?;
+        let key = session.pending.clone().ok_or(CommandError::NothingPending)?;
+        let Some(Server::Invite { machine, flow, headers, to_tag, .. }) = self.servers.get_mut(&key) else {
+            return Err(CommandError::NothingPending);
+        };
+        // The request's source, for `received` and `rport`, is the flow it came by.
+        let bytes =
+            reply.write(headers, &Flow { remote: session.flow.remote, ..*flow }, Some(to_tag), &self.config.server);
+        if !machine.respond(reply.status, bytes.clone(), now) {
+            return Err(CommandError::NothingPending);
+        }
+        let (flow, cseq) = (*flow, cseq_of(headers));
+        if reply.status >= 200 {
+            session.pending = None;
+        }
+        if (200..300).contains(&reply.status) {
+            session.state = State::Confirmed;
+            let (t1, give_up) = (self.config.timers.t1, now + self.config.timers.timeout());
+            session.unacknowledged = Some(Unacknowledged {
+                cseq,
+                response: bytes.clone(),
+                flow,
+                retransmit_at: now + t1,
+                interval: t1,
+                give_up,
+            });
+            self.timers.insert((now + t1, Timer::Dialog(id)));
+        }
+        self.send(flow, bytes);
+        self.schedule_server(key);
+        Ok(())
+    }
+
+    fn bye(&mut self, id: DialogId, reason: Option<String>, now: Instant) {
+        let (contact, branch) = (self.contact(id).unwrap_or_default(), format!("{COOKIE}{}", self.tag()));
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.state = State::Gone;
+        let flow = session.next_flow();
+        let via =
+            format!("SIP/2.0/{} {};branch={branch};rport", transport_name(&flow), host(&self.config.advertised, &flow));
+        let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(200, &reason))).into_iter().collect();
+        let bytes = session.dialog.request(&Method::Bye, &via, &contact, &fields);
+        let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
+        let key = TransactionKey(format!("{branch}|BYE").into());
+        self.clients.insert(key.clone(), Client { machine, flow, dialog: id });
+        self.send(flow, bytes);
+        self.schedule_client(key);
+    }
+
+    /// The same request by two paths (RFC 3261 §8.2.2.2).
+    fn is_merged(&self, request: &Request) -> bool {
+        self.by_invite.contains_key(&invite_name(request))
+    }
+
+    fn dialog_of(&self, request: &Request) -> Option<DialogId> {
+        let core = &request.core;
+        let from = core.from.tag().unwrap_or_default().to_owned();
+        self.by_tags.get(&(core.call_id.clone(), core.to.tag()?.to_owned(), from)).copied()
+    }
+
+    fn contact(&self, id: DialogId) -> Result<String, CommandError> {
+        let session = self.sessions.get(&id).ok_or(CommandError::NoDialog)?;
+        let parameter = if session.flow.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        Ok(format!("<sip:talkstack@{}{parameter}>", host(&self.config.advertised, &session.flow)))
+    }
+}
+
+impl Session {
+    /// Where the next request goes: the next hop's address, or back where theirs came from.
+    fn next_flow(&self) -> Flow {
+        match self.dialog.next_hop() {
+            Some((ip, port)) if !self.is_behind_nat && self.flow.transport == Transport::Udp => {
+                Flow { remote: (ip, port).into(), ..self.flow }
+            }
+            _ => self.flow,
+        }
+    }
+}
+
+fn invite_name(invite: &Request) -> InviteName {
+    (invite.core.call_id.clone(), invite.core.from.tag().unwrap_or_default().to_owned(), invite.core.cseq)
+}
+
+fn host(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
+    match advertised {
+        Some((host, port)) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
+        None => flow.local.to_string(),
+    }
+}
+
+fn transport_name(flow: &Flow) -> &'static str {
+    match flow.transport {
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+    }
+}
+
+/// RFC 3326; the text is ours, but what it quotes may be the caller's.
+fn reason_value(status: u16, text: &str) -> String {
+    let text: String =
+        text.chars().filter(|letter| !letter.is_control() && *letter != '"' && *letter != '\\').collect();
+    format!("SIP;cause={status};text=\"{text}\"")
+}
+
+fn cseq_of(headers: &crate::sip::message::Headers) -> u32 {
+    let cseq = headers.texts("CSeq").next().unwrap_or_default();
+    cseq.split_ascii_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,142 @@
+//! Cutting messages from a stream (RFC 3261 §18.3) and answering keep-alives (RFC 5626 §4.4.1).
+
+use super::message::MESSAGE_BYTES_MAX;
+
+/// One incoming stream.
+#[derive(Debug, Default)]
+pub struct StreamFramer {
+    buffer: Vec<u8>,
+    /// Octets that were searched for the end of the head already.
+    searched: usize,
+}
+
+/// What came next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Framed {
+    /// A whole message.
+    Message(Vec<u8>),
+    /// CRLF CRLF: answer with [`PONG`].
+    Ping,
+}
+
+/// The stream cannot be cut any further. Close it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum FramingError {
+    /// A message longer than [`MESSAGE_BYTES_MAX`].
+    #[error("the message is longer than {MESSAGE_BYTES_MAX} octets")]
+    TooLong,
+    /// A Content-Length that is no number, or two that differ: where the next message begins is anybody's guess.
+    #[error("the Content-Length cannot be read")]
+    ContentLength,
+}
+
+impl StreamFramer {
+    /// Takes octets as they came.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Returns the next whole message or ping, or `None` until more comes.
+    ///
+    /// # Errors
+    /// [`FramingError`].
+    pub fn next_framed(&mut self) -> Result<Option<Framed>, FramingError> {
+        if self.buffer.starts_with(b"\r\n\r\n") {
+            self.buffer.drain(..4);
+            self.searched = 0;
+            return Ok(Some(Framed::Ping));
+        }
+        // A single CRLF may be half a ping, or stand between two messages.
+        if self.buffer.starts_with(b"\r\n") && self.buffer.len() > 3 {
+            self.buffer.drain(..2);
+            self.searched = 0;
+        }
+        let from = self.searched.saturating_sub(3);
+        let Some(at) = self.buffer[from..].windows(4).position(|window| window == b"\r\n\r\n") else {
+            self.searched = self.buffer.len();
+            let is_long = self.buffer.len() > MESSAGE_BYTES_MAX;
+            return if is_long { Err(FramingError::TooLong) } else { Ok(None) };
+        };
+        let head = from + at + 4;
+        let whole = head + content_length(&self.buffer[..head])?;
+        if whole > MESSAGE_BYTES_MAX {
+            return Err(FramingError::TooLong);
+        }
+        if self.buffer.len() < whole {
+            return Ok(None);
+        }
+        self.searched = 0;
+        Ok(Some(Framed::Message(self.buffer.drain(..whole).collect())))
+    }
+
+    /// Tells whether part of a message waits for its rest.
+    pub fn is_partial(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+}
+
+/// The body's length; 0 without the field, which the parser then refuses.
+fn content_length(head: &[u8]) -> Result<usize, FramingError> {
+    let mut length = None;
+    for line in head.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = line[..colon].trim_ascii();
+        if !name.eq_ignore_ascii_case(b"content-length") && !name.eq_ignore_ascii_case(b"l") {
+            continue;
+        }
+        let digits = std::str::from_utf8(line[colon + 1..].trim_ascii()).map_err(|_| FramingError::ContentLength)?;
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let value = digits.parse().ok().filter(|_| is_number).ok_or(FramingError::ContentLength)?;
+        if length.replace(value).is_some_and(|former| former != value) {
+            return Err(FramingError::ContentLength);
+        }
+    }
+    let length = length.unwrap_or(0);
+    if length > MESSAGE_BYTES_MAX { Err(FramingError::TooLong) } else { Ok(length) }
+}
+
+/// The answer to a ping.
+pub const PONG: &[u8] = b"\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_pings_are_cut_wherever_the_stream_is() {
+        let stream = b"OPTIONS a\r\nl: 3\r\n\r\nabc\r\n\r\nBYE b\r\nContent-Length : 0\r\n\r\n";
+        let expected = [
+            Framed::Message(b"OPTIONS a\r\nl: 3\r\n\r\nabc".to_vec()),
+            Framed::Ping,
+            Framed::Message(b"BYE b\r\nContent-Length : 0\r\n\r\n".to_vec()),
+        ];
+        for cut in 0..=stream.len() {
+            let mut framer = StreamFramer::default();
+            let mut seen = Vec::new();
+            for part in [&stream[..cut], &stream[cut..]] {
+                framer.handle_bytes(part);
+                while let Some(framed) = framer.next_framed().expect("well-formed") {
+                    seen.push(framed);
+                }
+            }
+            assert_eq!(seen, expected, "cut at {cut}");
+            assert!(!framer.is_partial());
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_trusted_ends_the_stream() {
+        for (head, error) in [
+            ("A\r\nl: -1\r\n\r\n", FramingError::ContentLength),
+            ("A\r\nl: 3\r\nl: 4\r\n\r\n", FramingError::ContentLength),
+            ("A\r\nl: 99999999\r\n\r\n", FramingError::TooLong),
+        ] {
+            let mut framer = StreamFramer::default();
+            framer.handle_bytes(head.as_bytes());
+            assert_eq!(framer.next_framed(), Err(error), "{head:?}");
+        }
+        let mut framer = StreamFramer::default();
+        framer.handle_bytes(&vec![b'x'; MESSAGE_BYTES_MAX + 1]);
+        assert_eq!(framer.next_framed(), Err(FramingError::TooLong));
+    }
+}
