@@ -34,7 +34,12 @@ pub struct Full {
 impl Switchboard {
     /// Starts empty, with `calls.max` and the number of shards.
     pub fn new(calls_max: usize, shards: usize) -> Self {
-        Switchboard { calls: BTreeMap::new(), by_dialog: HashMap::new(), shard_loads: vec![0; shards.max(1)], calls_max }
+        Switchboard {
+            calls: BTreeMap::new(),
+            by_dialog: HashMap::new(),
+            shard_loads: vec![0; shards.max(1)],
+            calls_max,
+        }
     }
 
     /// Takes a call in on the shard with the fewest.

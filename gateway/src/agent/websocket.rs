@@ -274,7 +274,7 @@ fn mask(payload: &mut [u8], key: [u8; 4]) {
             chunk.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
         }
     }
-    for (byte, key) in chunks.into_remainder().iter_mut().zip(key) {
+    for (byte, key) in chunks.into_remainder().iter_mut().zip(key.into_iter().cycle()) {
         *byte ^= key;
     }
 }

@@ -4,4 +4,5 @@ pub mod connect;
 pub mod inbox;
 pub mod ports;
 pub mod shard;
+pub mod sip;
 pub mod wheel;

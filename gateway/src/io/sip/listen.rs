@@ -1,0 +1,153 @@
+//! SIP's sockets: UDP and TCP on every configured address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use talkstack_media::sip::Flow;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::mpsc;
+
+use super::{Received, streams};
+
+/// Where SIP listens, as it was bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SipAddress(pub SocketAddr);
+
+/// An address that cannot be listened on. The operator's to mend; the program exits 75.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {transport} {address} for SIP ({source}); free the port or set sip.listen")]
+pub struct BindError {
+    /// UDP or TCP.
+    transport: &'static str,
+    /// Which.
+    address: SocketAddr,
+    /// What the kernel says.
+    source: std::io::Error,
+}
+
+/// SIP's sockets, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    udp: Vec<(UdpSocket, SocketAddr)>,
+    tcp: Vec<Arc<TcpListener>>,
+}
+
+impl Listeners {
+    /// Binds UDP and TCP on each address; port 0 takes any port that is free for both. Call within the SIP runtime.
+    ///
+    /// # Errors
+    /// [`BindError`] for the first address that cannot be bound.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new() };
+        for &address in addresses {
+            let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
+            let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
+            let tcp = bind_tcp(bound).map_err(|source| BindError { transport: "TCP", address: bound, source })?;
+            let udp = UdpSocket::from_std(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
+            let tcp = TcpListener::from_std(tcp).map_err(|source| BindError { transport: "TCP", address, source })?;
+            listeners.udp.push((udp, bound));
+            listeners.tcp.push(Arc::new(tcp));
+        }
+        Ok(listeners)
+    }
+
+    /// The addresses, with the ports the kernel chose.
+    pub fn addresses(&self) -> Vec<SipAddress> {
+        self.udp.iter().map(|(_, address)| SipAddress(*address)).collect()
+    }
+
+    pub(super) fn udp_port(&self, socket: usize) -> u16 {
+        self.udp.get(socket).map_or(5060, |(_, address)| address.port())
+    }
+
+    /// Sends a datagram from the socket whose port and family the flow names. A full kernel buffer loses it, as the
+    /// network may; the transaction sends it again.
+    pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) {
+        let fits =
+            |address: &SocketAddr| address.port() == flow.local.port() && address.is_ipv4() == flow.remote.is_ipv4();
+        if let Some((socket, _)) = self.udp.iter().find(|(_, address)| fits(address)) {
+            let _ = socket.try_send_to(bytes, flow.remote);
+        }
+    }
+}
+
+/// Reads every socket into one queue.
+pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Received>) {
+    for socket in 0..listeners.udp.len() {
+        let (listeners, sender) = (Arc::clone(listeners), sender.clone());
+        tokio::spawn(async move {
+            let mut buffer = vec![0; DATAGRAM_BYTES];
+            loop {
+                let Ok((bytes, remote)) = listeners.udp[socket].0.recv_from(&mut buffer).await else { continue };
+                let received = Received::Datagram { socket, remote, bytes: buffer[..bytes].to_vec() };
+                if sender.send(received).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    for listener in &listeners.tcp {
+        let (listener, sender) = (Arc::clone(listener), sender.clone());
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, remote)) => {
+                        let stream = streams::Opened { stream, remote };
+                        if sender.send(Received::Opened { stream }).await.is_err() {
+                            return;
+                        }
+                    }
+                    // Out of file descriptors: others must close first.
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                }
+            }
+        });
+    }
+}
+
+/// The address the kernel would send to `remote` from.
+pub(super) fn route_source(remote: IpAddr) -> IpAddr {
+    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // Connecting a UDP socket sends nothing; it makes the kernel choose a route.
+    let chosen = StdUdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((remote, 9))?;
+        socket.local_addr()
+    });
+    chosen.map_or(any, |address| address.ip())
+}
+
+fn bind_udp(address: SocketAddr) -> std::io::Result<StdUdpSocket> {
+    let socket = socket(address, SocketType::DGRAM)?;
+    bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> std::io::Result<StdTcpListener> {
+    let socket = socket(address, SocketType::STREAM)?;
+    // A restart must not wait for the last connections' TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, TCP_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A non-blocking socket; an IPv6 one leaves the port free for IPv4.
+fn socket(address: SocketAddr, kind: SocketType) -> std::io::Result<std::os::fd::OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(socket)
+}
+
+/// 64 KiB: the largest datagram.
+const DATAGRAM_BYTES: usize = 1 << 16;
+
+/// 1,024 connections not yet accepted; Linux caps it at `net.core.somaxconn`.
+const TCP_BACKLOG: i32 = 1024;
+
+/// 100 ms.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

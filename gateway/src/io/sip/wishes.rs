@@ -1,0 +1,60 @@
+//! What calls want of SIP, and what an outcome is in SIP's terms.
+
+use std::time::Instant;
+
+use talkstack_control::port::{CallId, EndReason, Outcome};
+use talkstack_media::sip::Refusal;
+
+use super::{RETRY_AFTER, SipThread};
+use crate::io::shard::SipWish;
+
+impl SipThread {
+    pub(super) fn handle_wish(&mut self, id: CallId, wish: SipWish) {
+        let Some(entry) = self.switchboard.entry(id) else { return };
+        let (dialog, now) = (entry.dialog, Instant::now());
+        // A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
+        let _ = match wish {
+            SipWish::Ring => self.endpoint.ring(dialog, now),
+            SipWish::Answer(sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
+            SipWish::RefuseReOffer => {
+                self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
+            }
+            SipWish::End(outcome) => {
+                let refused = self.endpoint.refuse(dialog, refusal(outcome), now);
+                refused.or_else(|_| self.endpoint.hang_up(dialog, farewell(outcome), now))
+            }
+            SipWish::Forgotten => {
+                self.switchboard.remove(id);
+                Ok(())
+            }
+        };
+    }
+}
+
+/// The final response for a call that ends before its answer.
+fn refusal(outcome: Outcome) -> Refusal {
+    let (status, reason) = match outcome.reason {
+        EndReason::NotFound => (404, "nobody answers here"),
+        EndReason::NoCommonCodec => (488, "no codec in common; this box speaks PCMU and PCMA"),
+        EndReason::BadOffer => (488, "the session description cannot be used"),
+        EndReason::Overloaded => (503, "no RTP port is free"),
+        EndReason::Restarted => (503, "the box is stopping"),
+        EndReason::Aborted => (500, "the call failed inside the box"),
+        _ => (480, "the call was ended by the box"),
+    };
+    let retry_after = (status == 503).then_some(RETRY_AFTER);
+    Refusal { status, reason: Some(reason.into()), retry_after }
+}
+
+/// What the BYE of an answered call says; nothing where a call simply ends.
+fn farewell(outcome: Outcome) -> Option<String> {
+    let text = match outcome.reason {
+        EndReason::MediaTimeout => "no media was received",
+        EndReason::MaxDuration => "the longest duration was reached",
+        EndReason::Aborted => "the call failed inside the box",
+        EndReason::Restarted => "the box is stopping",
+        EndReason::NoCommonCodec | EndReason::BadOffer => "the answer cannot be used",
+        _ => return None,
+    };
+    Some(text.into())
+}

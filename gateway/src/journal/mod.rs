@@ -1,0 +1,391 @@
+//! The journal: what happened to calls, on disk before anybody is told, until control has stored it.
+//!
+//! ```text
+//!   shards, SIP ──append──▶ queue ──▶ thread: write, fsync ──▶ subscriber (control)
+//!                                        │                          │
+//!                                 <dir>/0000000007-000001.log ◀── ack: deleted
+//! ```
+//!
+//! One thread owns the files. Records get their place `(boot, seq)` there; a boot is one start of the call plane.
+
+mod segments;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, JournalRecord, Outcome, Position, ToControl};
+use tokio::sync::mpsc;
+
+pub use segments::OpenError;
+use segments::Segments;
+
+/// The way to the journal; cheap to clone, never blocks.
+#[derive(Debug, Clone)]
+pub struct JournalHandle {
+    sender: SyncSender<Message>,
+    fill: Arc<Fill>,
+}
+
+/// How full the journal is; read by admission.
+#[derive(Debug, Default)]
+struct Fill {
+    queued: AtomicUsize,
+    on_disk: AtomicUsize,
+}
+
+/// The journal takes nothing more. The event is lost; new calls are refused long before.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("the journal is full")]
+pub struct JournalFull;
+
+#[derive(Debug)]
+enum Message {
+    Append { call_id: CallId, event: CallEvent, at_ms: u64 },
+    Subscribe { after: Option<Position>, sender: mpsc::Sender<ToControl> },
+    Acknowledge(Position),
+    Close,
+}
+
+/// The journal's thread.
+#[derive(Debug)]
+pub struct Journal {
+    handle: JournalHandle,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Journal {
+    /// Opens or makes the journal in `dir` and ends the calls that an earlier boot left open.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let (segments, orphans) = Segments::open(dir)?;
+        let (sender, receiver) = sync_channel(QUEUE_MAX);
+        let fill = Arc::new(Fill::default());
+        fill.on_disk.store(segments.bytes(), Ordering::Relaxed);
+        let handle = JournalHandle { sender, fill: Arc::clone(&fill) };
+        let mut writer =
+            Writer { segments, receiver, fill, waiting: VecDeque::new(), live: BTreeSet::new(), subscriber: None };
+        let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
+        for call_id in orphans {
+            writer.enqueue(call_id, CallEvent::Ended { outcome }, now_ms());
+        }
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Journal { handle, thread })
+    }
+
+    /// The way to it.
+    pub fn handle(&self) -> JournalHandle {
+        self.handle.clone()
+    }
+
+    /// Writes what is queued and ends the thread.
+    pub fn close(self) {
+        let _ = self.handle.sender.send(Message::Close);
+        let _ = self.thread.join();
+    }
+}
+
+impl JournalHandle {
+    /// Queues an event; it counts once it is on disk.
+    ///
+    /// # Errors
+    /// [`JournalFull`].
+    pub fn append(&self, call_id: CallId, event: CallEvent) -> Result<(), JournalFull> {
+        self.fill.queued.fetch_add(1, Ordering::Relaxed);
+        self.sender.try_send(Message::Append { call_id, event, at_ms: now_ms() }).map_err(|_| {
+            self.fill.queued.fetch_sub(1, Ordering::Relaxed);
+            JournalFull
+        })
+    }
+
+    /// Sends everything behind `after`, then the calls that are up, then what happens from there on.
+    pub fn subscribe(&self, after: Option<Position>, sender: mpsc::Sender<ToControl>) {
+        // Full of events: the subscriber's channel closes with the message and it tries again.
+        let _ = self.sender.try_send(Message::Subscribe { after, sender });
+    }
+
+    /// Control has stored everything up to here.
+    pub fn acknowledge(&self, position: Position) {
+        // Lost, it is made good by the next one.
+        let _ = self.sender.try_send(Message::Acknowledge(position));
+    }
+
+    /// 0 is empty, 1 is full; from 0.8 on no new calls are taken.
+    pub fn fullness(&self) -> f32 {
+        let queue = self.fill.queued.load(Ordering::Relaxed) as f32 / QUEUE_MAX as f32;
+        let disk = self.fill.on_disk.load(Ordering::Relaxed) as f32 / DISK_BYTES_MAX as f32;
+        queue.max(disk)
+    }
+}
+
+/// The thread's state.
+struct Writer {
+    segments: Segments,
+    receiver: Receiver<Message>,
+    fill: Arc<Fill>,
+    /// Records that have a place but are not on disk yet.
+    waiting: VecDeque<JournalRecord>,
+    live: BTreeSet<CallId>,
+    subscriber: Option<Subscriber>,
+}
+
+/// Who is told, and how far it has been.
+struct Subscriber {
+    sender: mpsc::Sender<ToControl>,
+    after: Option<Position>,
+    /// Records read from disk that are still to be sent.
+    backlog: VecDeque<JournalRecord>,
+    /// The calls that are up have been told.
+    is_live: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut is_open = true;
+        while is_open {
+            let idle = self.waiting.is_empty() && self.subscriber.as_ref().is_none_or(Subscriber::is_idle);
+            match self.receiver.recv_timeout(if idle { IDLE } else { RETRY }) {
+                Ok(message) => is_open = self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => is_open = false,
+            }
+            // Group commit: everything that is queued goes to disk with one fsync.
+            while is_open && self.waiting.len() < BATCH_MAX {
+                let Ok(message) = self.receiver.try_recv() else { break };
+                is_open = self.handle(message);
+            }
+            self.commit();
+            self.feed_subscriber();
+        }
+    }
+
+    fn handle(&mut self, message: Message) -> bool {
+        match message {
+            Message::Append { call_id, event, at_ms } => {
+                self.fill.queued.fetch_sub(1, Ordering::Relaxed);
+                self.enqueue(call_id, event, at_ms);
+            }
+            Message::Subscribe { after, sender } => {
+                self.commit();
+                self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
+            }
+            Message::Acknowledge(position) => {
+                self.segments.delete_up_to(position);
+                self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
+            }
+            Message::Close => return false,
+        }
+        true
+    }
+
+    fn enqueue(&mut self, call_id: CallId, event: CallEvent, at_ms: u64) {
+        match event {
+            CallEvent::Started(_) => drop(self.live.insert(call_id)),
+            CallEvent::Ended { .. } => drop(self.live.remove(&call_id)),
+            CallEvent::Ringing | CallEvent::Answered { .. } => {}
+        }
+        let position = self.segments.next_position();
+        self.waiting.push_back(JournalRecord { position, at_ms, call_id, event });
+    }
+
+    /// Writes what waits. On an error it stays waiting, the journal counts as full, and the next round tries again.
+    fn commit(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        match self.segments.write(self.waiting.make_contiguous()) {
+            Ok(()) => {
+                self.waiting.clear();
+                self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!("Cannot write the journal ({error}); no new calls are taken until it can be written");
+                self.fill.on_disk.store(DISK_BYTES_MAX, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Sends what is on disk and has not been sent, as far as the subscriber takes it.
+    fn feed_subscriber(&mut self) {
+        let Some(subscriber) = &mut self.subscriber else { return };
+        loop {
+            if subscriber.backlog.is_empty() {
+                match self.segments.read_after(subscriber.after, BATCH_MAX) {
+                    Ok(records) => subscriber.backlog = records.into(),
+                    Err(error) => {
+                        tracing::error!("Cannot read the journal back ({error})");
+                        return;
+                    }
+                }
+            }
+            let Some(record) = subscriber.backlog.front() else { break };
+            let position = record.position;
+            match subscriber.sender.try_send(ToControl::Record(record.clone())) {
+                Ok(()) => {
+                    subscriber.backlog.pop_front();
+                    subscriber.after = Some(position);
+                }
+                Err(mpsc::error::TrySendError::Full(_)) => return,
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    self.subscriber = None;
+                    return;
+                }
+            }
+        }
+        if !subscriber.is_live && self.waiting.is_empty() {
+            let live = ToControl::Live { boot: self.segments.boot(), calls: self.live.iter().copied().collect() };
+            subscriber.is_live = subscriber.sender.try_send(live).is_ok();
+        }
+    }
+}
+
+impl Subscriber {
+    fn is_idle(&self) -> bool {
+        self.backlog.is_empty() && self.is_live
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// 16,384 events: 1,000 calls with their five events each, three times over. Full: the event is lost, and counted.
+const QUEUE_MAX: usize = 16_384;
+
+/// 256 MiB: 400,000 calls of three records of 200 bytes that control has not fetched. Full: no new calls.
+const DISK_BYTES_MAX: usize = 256 << 20;
+
+/// 1,024 records a commit and a read.
+const BATCH_MAX: usize = 1024;
+
+/// An idle thread looks around once a minute.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// 20 ms: how often a slow subscriber or a full disk is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use talkstack_control::port::{CallStarted, Direction};
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_sent_in_order_and_once_acknowledged_never_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        for call in 1..=2000u128 {
+            start(&journal, call);
+            end(&journal, call);
+        }
+        let seen = take(&journal, None, 4001);
+        let positions: Vec<_> = records(&seen).map(|record| record.position).collect();
+        assert_eq!(positions.len(), 4000);
+        assert!(positions.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(seen.last(), Some(&ToControl::Live { boot: 1, calls: vec![] }));
+        journal.handle().acknowledge(positions[3999]);
+        journal.close();
+        let journal = Journal::open(dir.path()).expect("opens again");
+        assert_eq!(take(&journal, None, 1), [ToControl::Live { boot: 2, calls: vec![] }]);
+    }
+
+    #[test]
+    fn a_call_that_a_crash_left_open_is_ended_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        start(&journal, 7);
+        assert_eq!(take(&journal, None, 2).len(), 2, "on disk");
+        // The process is gone without a word: nothing is closed.
+        std::mem::forget(journal);
+        for boot in 2..=3 {
+            let journal = Journal::open(dir.path()).expect("opens again");
+            let seen = take(&journal, None, 3);
+            let ends: Vec<_> =
+                records(&seen).filter(|record| matches!(record.event, CallEvent::Ended { .. })).collect();
+            assert_eq!(ends.len(), 1, "boot {boot}");
+            assert_eq!(ends[0].position.boot, 2);
+            assert_eq!(seen[2], ToControl::Live { boot, calls: vec![] });
+            std::mem::forget(journal);
+        }
+    }
+
+    #[test]
+    fn a_torn_or_corrupt_line_costs_only_itself() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        for call in 1..=3u128 {
+            end(&journal, call);
+        }
+        journal.close();
+        let file = std::fs::read_dir(dir.path())
+            .expect("readable")
+            .filter_map(Result::ok)
+            .find(|entry| entry.file_name().to_string_lossy().ends_with(".log"))
+            .expect("a segment")
+            .path();
+        let mut bytes = std::fs::read(&file).expect("readable");
+        let second = bytes.iter().position(|byte| *byte == b'\n').expect("a line") + 20;
+        bytes[second] ^= 1;
+        bytes.extend_from_slice(b"0badc0de {\"position\":{\"boot\":1,");
+        std::fs::write(&file, bytes).expect("written");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let calls: Vec<_> = records(&take(&journal, None, 3)).map(|record| record.call_id.0).collect();
+        assert_eq!(calls, [1, 3]);
+    }
+
+    #[test]
+    fn a_subscriber_gets_what_is_behind_its_position_and_a_slow_one_misses_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        start(&journal, 9999);
+        for call in 1..=500u128 {
+            end(&journal, call);
+        }
+        let (sender, mut receiver) = mpsc::channel(1);
+        journal.handle().subscribe(Some(Position { boot: 1, seq: 401 }), sender);
+        let seen: Vec<_> = (0..101).filter_map(|_| receiver.blocking_recv()).collect();
+        let calls: Vec<_> = records(&seen).map(|record| record.call_id.0).collect();
+        assert_eq!(calls, (401..=500).collect::<Vec<_>>());
+        assert_eq!(seen[100], ToControl::Live { boot: 1, calls: vec![CallId(9999)] });
+        end(&journal, 9999);
+        assert!(matches!(receiver.blocking_recv(), Some(ToControl::Record(record)) if record.call_id == CallId(9999)));
+    }
+
+    fn start(journal: &Journal, call: u128) {
+        let started = CallStarted {
+            direction: Direction::Inbound,
+            from: "+1".into(),
+            to: "+2".into(),
+            project_id: None,
+            agent_id: None,
+            sip_call_id: "x".into(),
+        };
+        journal.handle().append(CallId(call), CallEvent::Started(started)).expect("room");
+    }
+
+    fn end(journal: &Journal, call: u128) {
+        let outcome = Outcome::new(Blame::Caller, EndReason::HungUp);
+        journal.handle().append(CallId(call), CallEvent::Ended { outcome }).expect("room");
+    }
+
+    fn take(journal: &Journal, after: Option<Position>, count: usize) -> Vec<ToControl> {
+        let (sender, mut receiver) = mpsc::channel(8192);
+        journal.handle().subscribe(after, sender);
+        (0..count).filter_map(|_| receiver.blocking_recv()).collect()
+    }
+
+    fn records(seen: &[ToControl]) -> impl Iterator<Item = &JournalRecord> {
+        seen.iter().filter_map(|message| match message {
+            ToControl::Record(record) => Some(record),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! The call plane's end of the pipe to control: records up, snapshots and commands down.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use talkstack_control::port::{
+    CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::io::sip::ToSip;
+use crate::journal::JournalHandle;
+use crate::snapshot_file;
+
+/// What the pipe's end works on.
+#[derive(Debug, Clone)]
+pub struct Plane {
+    /// Where records come from.
+    pub journal: JournalHandle,
+    /// Who routes and carries out commands.
+    pub sip: mpsc::Sender<ToSip>,
+    /// Where the last snapshot is kept.
+    pub snapshot_path: PathBuf,
+}
+
+/// The pipe is closed for a reason. Control connects again.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneClosed {
+    /// The other end is gone.
+    #[error("control has gone")]
+    Gone,
+    /// The pipe failed.
+    #[error("the pipe to control failed")]
+    Io(#[from] std::io::Error),
+    /// A message that cannot be read.
+    #[error("control sent what cannot be read")]
+    Decode(#[from] talkstack_control::port::DecodeError),
+    /// Another protocol.
+    #[error("control speaks version {0} of the pipe, this is version {PROTOCOL_VERSION}; upgrade both")]
+    Version(u32),
+}
+
+impl Plane {
+    /// Serves one control after the other on a Unix socket; the newest wins.
+    pub async fn listen(self, listener: UnixListener) {
+        let mut served: Option<tokio::task::JoinHandle<()>> = None;
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            let own = rustix::process::geteuid().as_raw();
+            let is_ours = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
+            if !is_ours {
+                tracing::warn!("Refused a connection to the call plane from another user");
+                continue;
+            }
+            if let Some(former) = served.take() {
+                former.abort();
+            }
+            served = Some(tokio::spawn(self.clone().serve(stream)));
+        }
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn serve(self, stream: UnixStream) {
+        match self.converse(stream).await {
+            Ok(()) | Err(PlaneClosed::Gone) => tracing::info!("Control has disconnected; calls go on"),
+            Err(error) => tracing::warn!("{error}; calls go on"),
+        }
+    }
+
+    async fn converse(self, stream: UnixStream) -> Result<(), PlaneClosed> {
+        let (mut reader, mut writer) = stream.into_split();
+        send(&mut writer, &ToControl::Hello { version: PROTOCOL_VERSION }).await?;
+        let mut decoder = Decoder::default();
+        let stored = match receive(&mut reader, &mut decoder).await? {
+            ToCalls::Hello { version: PROTOCOL_VERSION, stored } => stored,
+            ToCalls::Hello { version, .. } => return Err(PlaneClosed::Version(version)),
+            _ => return Err(PlaneClosed::Gone),
+        };
+        let (sender, mut outgoing) = mpsc::channel(OUTGOING_MAX);
+        self.journal.subscribe(stored, sender.clone());
+        let write = async {
+            while let Some(message) = outgoing.recv().await {
+                send(&mut writer, &message).await?;
+            }
+            Ok::<(), PlaneClosed>(())
+        };
+        let read = async {
+            let mut session = Session { plane: &self, replies: sender, answered: Answered::default(), revision: None };
+            loop {
+                let message = receive(&mut reader, &mut decoder).await?;
+                session.handle(message).await?;
+            }
+        };
+        tokio::select! {
+            ended = write => ended,
+            ended = read => ended,
+        }
+    }
+}
+
+/// One connection's state.
+struct Session<'a> {
+    plane: &'a Plane,
+    replies: mpsc::Sender<ToControl>,
+    answered: Answered,
+    revision: Option<u64>,
+}
+
+impl Session<'_> {
+    async fn handle(&mut self, message: ToCalls) -> Result<(), PlaneClosed> {
+        match message {
+            ToCalls::Hello { .. } => {}
+            ToCalls::Ack(position) => self.plane.journal.acknowledge(position),
+            ToCalls::Snapshot(snapshot) => self.apply(snapshot).await?,
+            ToCalls::Command { command_id, command } => {
+                let now = Instant::now();
+                let reply = match self.answered.find(&command_id, now) {
+                    Some(reply) => reply,
+                    None => {
+                        let (sender, receiver) = oneshot::channel();
+                        let sent = self.plane.sip.send(ToSip::Command(command, sender)).await;
+                        let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
+                        match (sent, answer) {
+                            (Ok(()), Ok(Ok(reply))) => reply,
+                            _ => CommandReply::Busy,
+                        }
+                    }
+                };
+                self.answered.remember(command_id.clone(), reply, now);
+                let reply = ToControl::Reply { command_id, reply };
+                self.replies.send(reply).await.map_err(|_| PlaneClosed::Gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Routes by a snapshot and keeps it. A lower revision never replaces a higher one of the same connection.
+    async fn apply(&mut self, snapshot: Snapshot) -> Result<(), PlaneClosed> {
+        if self.revision.is_some_and(|revision| snapshot.revision < revision) {
+            return Ok(());
+        }
+        self.revision = Some(snapshot.revision);
+        let snapshot = Arc::new(snapshot);
+        self.plane.sip.send(ToSip::Snapshot(Arc::clone(&snapshot))).await.map_err(|_| PlaneClosed::Gone)?;
+        let path = self.plane.snapshot_path.clone();
+        let saved = tokio::task::spawn_blocking(move || snapshot_file::save(&path, &snapshot)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!("Cannot keep the configuration for a start without control ({error})");
+        }
+        Ok(())
+    }
+}
+
+/// The answers of the last 24 hours: a command that is repeated is not carried out again.
+#[derive(Debug, Default)]
+struct Answered {
+    replies: HashMap<CommandId, (CommandReply, Instant)>,
+    order: VecDeque<CommandId>,
+}
+
+impl Answered {
+    fn find(&self, id: &CommandId, now: Instant) -> Option<CommandReply> {
+        let (reply, at) = self.replies.get(id)?;
+        (now.saturating_duration_since(*at) < REMEMBERED).then_some(*reply)
+    }
+
+    fn remember(&mut self, id: CommandId, reply: CommandReply, now: Instant) {
+        if self.replies.insert(id.clone(), (reply, now)).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.replies.remove(&oldest);
+        }
+    }
+}
+
+async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, message: &T) -> Result<(), PlaneClosed> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes)?;
+    Ok(writer.write_all(&bytes).await?)
+}
+
+async fn receive(reader: &mut OwnedReadHalf, decoder: &mut Decoder) -> Result<ToCalls, PlaneClosed> {
+    loop {
+        if let Some(message) = decoder.next_message()? {
+            return Ok(message);
+        }
+        let mut buffer = [0; READ_BYTES];
+        match reader.read(&mut buffer).await? {
+            0 => return Err(PlaneClosed::Gone),
+            bytes => decoder.feed(&buffer[..bytes]),
+        }
+    }
+}
+
+/// 1,024 messages to control; when it falls behind, records stay in the journal.
+const OUTGOING_MAX: usize = 1024;
+
+/// 16 KiB a read.
+const READ_BYTES: usize = 16 << 10;
+
+/// 2 s: a shard that does not answer by then is stuck.
+const COMMAND_MAX: Duration = Duration::from_secs(2);
+
+/// As the port promises.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+
+/// 10,000 commands a day.
+const REMEMBERED_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_command_gets_its_first_answer_for_a_day() {
+        let (mut answered, start) = (Answered::default(), Instant::now());
+        let id = CommandId("a".into());
+        assert_eq!(answered.find(&id, start), None);
+        answered.remember(id.clone(), CommandReply::Accepted, start);
+        assert_eq!(answered.find(&id, start + REMEMBERED / 2), Some(CommandReply::Accepted));
+        assert_eq!(answered.find(&id, start + REMEMBERED), None);
+    }
+
+    #[test]
+    fn the_oldest_answer_makes_room() {
+        let (mut answered, now) = (Answered::default(), Instant::now());
+        for number in 0..=REMEMBERED_MAX {
+            answered.remember(CommandId(number.to_string()), CommandReply::Accepted, now);
+        }
+        assert_eq!(answered.find(&CommandId("0".into()), now), None);
+        assert_eq!(answered.find(&CommandId("1".into()), now), Some(CommandReply::Accepted));
+    }
+}
