@@ -3,6 +3,8 @@
 pub mod accept;
 pub mod agent;
 pub mod call;
+pub mod cli;
+pub mod config;
 pub mod durable;
 pub mod io;
 pub mod journal;
@@ -10,5 +12,6 @@ pub mod plane;
 pub mod prompts;
 pub mod random;
 pub mod route;
+pub mod serve;
 pub mod snapshot_file;
 pub mod switchboard;

@@ -49,6 +49,11 @@ impl Prompt {
     }
 }
 
+/// Decodes all prompts, so that no call has to wait for it.
+pub fn warm_up() {
+    LazyLock::force(&SAMPLES);
+}
+
 /// The number of [`Prompt`]s.
 const PROMPTS: usize = 7;
 

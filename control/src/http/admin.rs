@@ -1,0 +1,73 @@
+//! What the command line asks over the admin socket. Whoever can open the socket owns the box.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde_json::{Value, json};
+
+use super::auth::add_verified;
+use super::body::Fields;
+use super::call::history_json;
+use super::error::ApiError;
+use super::{Answer, App};
+use crate::clock::iso8601;
+use crate::model::{Email, check_password, name};
+use crate::store::mails::Mail;
+use crate::store::{StoreError, calls, mails};
+
+/// `GET /admin/mails`.
+pub(super) async fn mails(State(app): State<App>, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+    let max = limit(&query);
+    let all = app.store.read(move |connection| mails::latest(connection, max).map_err(StoreError::from)).await?;
+    Ok(Json(json!({ "data": all.iter().map(mail_json).collect::<Vec<_>>() })))
+}
+
+/// `GET /admin/mails/:id`.
+pub(super) async fn mail(State(app): State<App>, Path(id): Path<i64>) -> Answer {
+    let found = app.store.read(move |connection| mails::find(connection, id).map_err(StoreError::from)).await?;
+    let mail = found.ok_or_else(|| ApiError::new(404, "no_such_mail", "No such mail."))?;
+    Ok(Json(mail_json(&mail)))
+}
+
+/// `GET /admin/calls`.
+pub(super) async fn calls(State(app): State<App>, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+    let max = limit(&query);
+    let all = app.store.read(move |connection| calls::latest(connection, max).map_err(StoreError::from)).await?;
+    let rows: Vec<Value> = all
+        .iter()
+        .map(|call| {
+            let mut row = history_json(call);
+            row["outcome"] = json!(call.outcome);
+            row["codec"] = json!(call.codec);
+            row
+        })
+        .collect();
+    Ok(Json(json!({ "data": rows })))
+}
+
+/// `POST /admin/setup`: the first account, verified, owner of the box.
+pub(super) async fn setup(State(app): State<App>, fields: Fields) -> Answer {
+    let email = Email::parse(&fields.required(&["email"])?)
+        .ok_or_else(|| ApiError::new(400, "invalid_email", "The email address is not valid."))?;
+    let password = fields.required(&["password"])?;
+    check_password(&password).map_err(|weak| ApiError::new(400, "weak_password", weak.to_string()))?;
+    let given = fields.text(&["name"])?.unwrap_or_else(|| "Owner".into());
+    let given = name(&given).ok_or_else(|| ApiError::missing("name"))?;
+    let user = add_verified(&app, email, given, password).await?;
+    Ok(Json(json!({ "message": "The box has its owner.", "status": "success", "email": user.email })))
+}
+
+fn mail_json(mail: &Mail) -> Value {
+    json!({
+        "id": mail.id,
+        "to": mail.recipient,
+        "subject": mail.subject,
+        "body": mail.body,
+        "created_at": iso8601(mail.created_ms),
+    })
+}
+
+fn limit(query: &BTreeMap<String, String>) -> usize {
+    query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(20).clamp(1, 1000)
+}

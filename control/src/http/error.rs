@@ -1,0 +1,140 @@
+//! One envelope for everything that is not a success.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::auth::limiter::TooMany;
+use crate::auth::password::HashFailed;
+use crate::auth::token::InvalidToken;
+use crate::store::StoreError;
+
+/// An answer other than 200: what a client may know, and nothing of the inside.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// A documented number beside the envelope: `signupStatus` and its kin.
+    number: Option<(&'static str, i64)>,
+    retry_after_s: Option<u64>,
+    challenges: bool,
+}
+
+impl ApiError {
+    /// An error of the client's.
+    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        ApiError {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            code,
+            message: message.into(),
+            number: None,
+            retry_after_s: None,
+            challenges: false,
+        }
+    }
+
+    /// 400: a field is absent or of the wrong type.
+    pub fn missing(fields: &str) -> Self {
+        ApiError::new(400, "missing_field", format!("{fields} is missing or has the wrong type."))
+    }
+
+    /// 401: no valid credential.
+    pub fn unauthorized() -> Self {
+        let message = "A valid Authorization bearer token or x-api-key header is needed.";
+        ApiError { challenges: true, ..ApiError::new(401, "unauthorized", message) }
+    }
+
+    /// 404: no such project.
+    pub fn no_such_project() -> Self {
+        ApiError::new(404, "no_such_project", "No such project.")
+    }
+
+    /// 404: no such agent.
+    pub fn no_such_agent() -> Self {
+        ApiError::new(404, "no_such_agent", "No such agent.")
+    }
+
+    /// The same with another status: some pages document 400 for what is 404 elsewhere.
+    pub fn with_status(self, status: u16) -> Self {
+        ApiError { status: StatusCode::from_u16(status).unwrap_or(self.status), ..self }
+    }
+
+    /// The same with a documented number.
+    pub fn with_number(self, name: &'static str, number: i64) -> Self {
+        ApiError { number: Some((name, number)), ..self }
+    }
+
+    /// The envelope, once the request's id is known.
+    pub fn render(&self, request_id: &str) -> Response {
+        let mut body = Map::new();
+        body.insert("message".into(), Value::from(self.message.as_str()));
+        body.insert("status".into(), Value::from("error"));
+        body.insert("code".into(), Value::from(self.code));
+        body.insert("requestId".into(), Value::from(request_id));
+        if let Some((name, number)) = self.number {
+            body.insert(name.into(), json!(number));
+        }
+        let mut response = (self.status, axum::Json(Value::Object(body))).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.challenges {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// Leaves the error for the outermost layer, which knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => ApiError {
+                retry_after_s: Some(1),
+                ..ApiError::new(503, "busy", "The box is busy; try again in a moment.")
+            },
+            error => {
+                tracing::error!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+                ApiError::new(500, "internal", "Something went wrong inside the box.")
+            }
+        }
+    }
+}
+
+impl From<rusqlite::Error> for ApiError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<HashFailed> for ApiError {
+    fn from(error: HashFailed) -> Self {
+        tracing::error!("{error}");
+        ApiError::new(500, "internal", "Something went wrong inside the box.")
+    }
+}
+
+impl From<InvalidToken> for ApiError {
+    fn from(_: InvalidToken) -> Self {
+        ApiError::unauthorized()
+    }
+}
+
+impl From<TooMany> for ApiError {
+    fn from(error: TooMany) -> Self {
+        let message = format!("Too many tries; wait {} s.", error.retry_after_s);
+        ApiError { retry_after_s: Some(error.retry_after_s), ..ApiError::new(429, "too_many_requests", message) }
+    }
+}

@@ -1,0 +1,220 @@
+//! The HTTP surface: one file a resource, one envelope for errors, one table of what Talkstack prints.
+
+mod admin;
+mod agent;
+mod auth;
+pub mod body;
+mod call;
+pub mod error;
+mod health;
+mod phone_number;
+pub mod principal;
+mod project;
+mod user;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, patch, post};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tower::Layer;
+use tower::util::{MapRequest, MapRequestLayer};
+
+use crate::auth::limiter::Limiter;
+use crate::auth::password::Passwords;
+use crate::auth::token::Tokens;
+use crate::clock::Clock;
+use crate::port::CallPlane;
+use crate::secret::Secret;
+use crate::store::{Store, StoreError};
+use error::ApiError;
+
+pub(crate) use auth::new_setup_token;
+
+/// What every handler shares.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// The box's secret.
+    pub secret: Secret,
+    /// Access tokens.
+    pub tokens: Arc<Tokens>,
+    /// Passwords.
+    pub passwords: Arc<Passwords>,
+    /// Tries by address and by account.
+    pub limits: Arc<Limits>,
+    /// Who carries the calls.
+    pub plane: Arc<dyn CallPlane>,
+    /// What the operator has set.
+    pub settings: Settings,
+    /// A letter was queued.
+    pub mail_waits: Arc<Notify>,
+}
+
+/// What the operator has set of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Who may sign up.
+    pub signup: SignupPolicy,
+    /// Answer with the documentation's misprints, for conformance replay.
+    pub literal_typos: bool,
+}
+
+/// Who may sign up (`auth.signup`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignupPolicy {
+    /// Until the box has an owner.
+    First,
+    /// Everybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// How often one may try what is guarded.
+pub struct Limits {
+    /// Unauthenticated tries by address.
+    pub by_address: Limiter,
+    /// Password and code tries by account.
+    pub by_account: Limiter,
+}
+
+impl Default for Limits {
+    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account.
+    fn default() -> Self {
+        Limits { by_address: Limiter::new(60, 60), by_account: Limiter::new(10, 6) }
+    }
+}
+
+/// The peer's address; requests over the admin socket have none.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub Option<IpAddr>);
+
+impl App {
+    /// Sends the routing configuration as it stands to the call plane.
+    pub(crate) async fn publish(&self) -> Result<(), StoreError> {
+        let snapshot = self.store.read(crate::snapshot::build).await?;
+        self.plane.apply(snapshot);
+        Ok(())
+    }
+}
+
+/// The Talkstack surface.
+pub fn public(app: App) -> Service {
+    finish(talkstack_routes(), app)
+}
+
+/// The same and the owner's own routes, for the admin socket.
+pub fn with_admin(app: App) -> Service {
+    let routes = talkstack_routes()
+        .route("/admin/mails", get(admin::mails))
+        .route("/admin/mails/{id}", get(admin::mail))
+        .route("/admin/calls", get(admin::calls))
+        .route("/admin/setup", post(admin::setup));
+    finish(routes, app)
+}
+
+/// A router behind the layer that reads the path before it does.
+pub type Service = MapRequest<Router, fn(Request) -> Request>;
+
+fn talkstack_routes() -> Router<App> {
+    Router::new()
+        .route("/auth/signup", post(auth::signup))
+        .route("/auth/verify-email", post(auth::verify_email))
+        .route("/auth/resend-code", post(auth::resend_code))
+        .route("/auth/login", post(auth::login))
+        .route("/auth/refresh-token", post(auth::refresh_token))
+        .route("/user/generate-apikey", get(user::generate_api_key).post(user::generate_api_key))
+        .route("/project/create-project", post(project::create))
+        .route("/project", get(project::list))
+        .route("/projects", get(project::list))
+        .route("/project/list", get(project::list))
+        .route("/project/get-projects", get(project::list))
+        .route("/project/active-agent", patch(project::set_active_agent))
+        .route("/project/{projectId}", get(project::find))
+        .route("/agent/create-agent", post(agent::create))
+        .route("/agent", post(agent::find))
+        .route("/agent/{projectId}", get(agent::list))
+        .route("/phone-number/add-number", post(phone_number::assign))
+        .route("/call", post(call::find))
+        .route("/call/get-call-history", post(call::history))
+        .route("/healthz", get(health::healthz))
+        .route("/livez", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+}
+
+fn finish(routes: Router<App>, app: App) -> Service {
+    let router = routes
+        .fallback(|| async { ApiError::new(404, "no_such_path", "No such path.") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(405, "method_not_allowed", "The path does not serve this method.")
+        })
+        .layer(from_fn(identify))
+        .with_state(app);
+    let layer: MapRequestLayer<fn(Request) -> Request> = MapRequestLayer::new(trim_slash);
+    layer.layer(router)
+}
+
+/// Gives each request an id and renders errors with it.
+async fn identify(request: Request, next: Next) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let response = next.run(request).await;
+    let mut response = match response.extensions().get::<ApiError>() {
+        Some(error) => error.render(&request_id),
+        None => response,
+    };
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Takes one slash off the end of the path.
+fn trim_slash(mut request: Request) -> Request {
+    let uri = request.uri();
+    let path = uri.path();
+    if path.len() > 1 && path.ends_with('/') {
+        let trimmed = &path[..path.len() - 1];
+        let text = uri.query().map_or_else(|| trimmed.to_owned(), |query| format!("{trimmed}?{query}"));
+        if let Ok(uri) = text.parse() {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// The peer of a request over TCP.
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Peer {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<ConnectInfo<std::net::SocketAddr>>();
+        Ok(Peer(peer.map(|ConnectInfo(address)| address.ip().to_canonical())))
+    }
+}
+
+/// A success.
+type Answer = Result<axum::Json<Value>, ApiError>;
+
+/// The documentation's misprints (settlement of section 12): what is printed, behind one switch.
+fn status_word(app: &App, endpoint: &str) -> &'static str {
+    let printed = LITERAL_TYPOS.iter().find(|(name, _)| *name == endpoint);
+    match printed {
+        Some((_, word)) if app.settings.literal_typos => word,
+        _ => "success",
+    }
+}
+
+/// Endpoint, and the `status` that its page prints.
+const LITERAL_TYPOS: [(&str, &str); 1] = [("GET /project/:projectId", "succcess")];

@@ -1,0 +1,111 @@
+//! From the journal to rows: one transaction a batch, and a cursor so that a repetition changes nothing.
+
+use rusqlite::Connection;
+
+use crate::call_status::CallStatus;
+use crate::port::{Blame, CallEvent, CallId, EndReason, JournalRecord, Outcome};
+use crate::store::{StoreError, calls};
+
+/// Stores records that follow each other; those at or before the cursor are passed over.
+///
+/// # Errors
+/// [`StoreError`]; nothing is stored then.
+pub fn ingest(connection: &Connection, records: &[JournalRecord]) -> Result<(), StoreError> {
+    let mut cursor = calls::cursor(connection)?;
+    for record in records {
+        if cursor.is_some_and(|cursor| record.position <= cursor) {
+            continue;
+        }
+        store(connection, record)?;
+        cursor = Some(record.position);
+    }
+    if let Some(cursor) = cursor {
+        calls::put_cursor(connection, cursor)?;
+    }
+    Ok(())
+}
+
+/// Ends every open row that is not among the calls that are up.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn close_others(connection: &Connection, live: &[CallId], now_ms: i64) -> Result<(), StoreError> {
+    let live: Vec<String> = live.iter().map(ToString::to_string).collect();
+    let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
+    for id in calls::open(connection)? {
+        if !live.contains(&id) {
+            calls::end(connection, &id, outcome, now_ms)?;
+        }
+    }
+    Ok(())
+}
+
+fn store(connection: &Connection, record: &JournalRecord) -> rusqlite::Result<()> {
+    let (id, at_ms) = (record.call_id.to_string(), record.at_ms as i64);
+    match &record.event {
+        CallEvent::Started(started) => {
+            calls::begin(connection, &id, started, CallStatus::Ringing, record.position.boot, at_ms)
+        }
+        CallEvent::Ringing => calls::put_status(connection, &id, CallStatus::Ringing),
+        CallEvent::Answered { codec } => calls::answer(connection, &id, codec, at_ms),
+        CallEvent::Ended { outcome } => calls::end(connection, &id, *outcome, at_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{CallStarted, Direction, Position};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_replay_changes_nothing_and_calls_that_are_not_up_are_closed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let records: Vec<JournalRecord> = (1..=2u128)
+            .flat_map(|call| {
+                [CallEvent::Started(started()), CallEvent::Answered { codec: "PCMU".into() }].map(|event| (call, event))
+            })
+            .chain([(1, CallEvent::Ended { outcome: Outcome::new(Blame::Caller, EndReason::HungUp) })])
+            .enumerate()
+            .map(|(at, (call, event))| JournalRecord {
+                position: Position { boot: 1, seq: at as u64 + 1 },
+                at_ms: 1000 * (at as u64 + 1),
+                call_id: CallId(call),
+                event,
+            })
+            .collect();
+        let run = |records: Vec<JournalRecord>| {
+            let store = store.clone();
+            async move { store.write(move |connection| ingest(connection, &records)).await }
+        };
+        run(records.clone()).await.expect("stored");
+        let first = all(&store).await;
+        run(records[..3].to_vec()).await.expect("stored");
+        run(records).await.expect("stored");
+        assert_eq!(all(&store).await, first);
+        assert_eq!((first[1].status, first[1].seconds()), (CallStatus::Completed, 3));
+        assert_eq!(first[0].status, CallStatus::InProgress);
+
+        store.write(|connection| close_others(connection, &[CallId(2)], 9000)).await.expect("stored");
+        assert_eq!(all(&store).await, first, "call 2 is up");
+        store.write(|connection| close_others(connection, &[], 9000)).await.expect("stored");
+        assert_eq!(all(&store).await[0].status, CallStatus::Failed);
+    }
+
+    async fn all(store: &Store) -> Vec<calls::Call> {
+        let read: Result<_, StoreError> = store.read(|connection| Ok(calls::latest(connection, 10)?)).await;
+        read.expect("readable")
+    }
+
+    fn started() -> CallStarted {
+        CallStarted {
+            direction: Direction::Inbound,
+            from: "+1".into(),
+            to: "+2".into(),
+            project_id: None,
+            agent_id: None,
+            sip_call_id: "x".into(),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Values that are valid because they were parsed: addresses, numbers, names, passwords.
+
+use std::fmt;
+
+/// Something about a person: printed only where it is meant to be.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pii<T>(pub T);
+
+impl<T> fmt::Debug for Pii<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("•••")
+    }
+}
+
+/// An e-mail address, in lower case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Email(Pii<String>);
+
+impl Email {
+    /// Reads an address: one `@`, a dot in the domain, nothing that could end a header.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().to_lowercase();
+        let (local, domain) = text.rsplit_once('@')?;
+        let is_clean = |part: &str| {
+            !part.is_empty()
+                && part.chars().all(|letter| letter.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~.-".contains(letter))
+        };
+        let domain_is_well_formed = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
+        let fits = text.len() <= EMAIL_BYTES_MAX && is_clean(local) && is_clean(domain) && domain_is_well_formed;
+        fits.then_some(Email(Pii(text)))
+    }
+
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0.0
+    }
+}
+
+/// A telephone number in E.164: `+` and 7 to 15 digits, the first not zero.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct E164(Pii<String>);
+
+impl E164 {
+    /// Reads a number exactly as E.164 writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('+')?;
+        let fits = (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        (fits && !digits.starts_with('0')).then(|| E164(Pii(text.to_owned())))
+    }
+
+    /// With its `+`.
+    pub fn as_str(&self) -> &str {
+        &self.0.0
+    }
+}
+
+/// A name: 1 to 200 characters, none of them a control character.
+pub fn name(text: &str) -> Option<String> {
+    let text = text.trim();
+    let fits = !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+/// A voice's id: opaque, 1 to 64 of letters, digits, `-`, `_` and `.`.
+pub fn voice_id(text: &str) -> Option<String> {
+    let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    ((1..=64).contains(&text.len()) && text.bytes().all(is_clean)).then(|| text.to_owned())
+}
+
+/// Why a password is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Below eight characters.
+    #[error("The password must have at least 8 characters.")]
+    TooShort,
+    /// Above 1,024 bytes.
+    #[error("The password must not be longer than 1024 bytes.")]
+    TooLong,
+    /// Among the first that are guessed.
+    #[error("The password is among the most common ones; choose another.")]
+    Common,
+}
+
+/// Checks a password that is being set (NIST 800-63B: length and a list, no rules of composition).
+///
+/// # Errors
+/// [`WeakPassword`].
+pub fn check_password(password: &str) -> Result<(), WeakPassword> {
+    if password.chars().count() < 8 {
+        return Err(WeakPassword::TooShort);
+    }
+    if password.len() > 1024 {
+        return Err(WeakPassword::TooLong);
+    }
+    let lower = password.to_lowercase();
+    let is_one_letter = lower.chars().all(|letter| lower.starts_with(letter));
+    if is_one_letter || COMMON_PASSWORDS.contains(&lower.as_str()) {
+        return Err(WeakPassword::Common);
+    }
+    Ok(())
+}
+
+/// RFC 5321 §4.5.3.1.3.
+const EMAIL_BYTES_MAX: usize = 254;
+
+/// 200: longer than any clinic's name.
+const NAME_CHARS_MAX: usize = 200;
+
+/// Those of eight and more characters that every list of guesses begins with.
+const COMMON_PASSWORDS: [&str; 40] = [
+    "password",
+    "password1",
+    "password12",
+    "password123",
+    "passw0rd",
+    "p@ssw0rd",
+    "p@ssword",
+    "12345678",
+    "123456789",
+    "1234567890",
+    "87654321",
+    "qwertyui",
+    "qwerty123",
+    "qwertyuiop",
+    "1q2w3e4r",
+    "1qaz2wsx",
+    "asdfghjkl",
+    "iloveyou",
+    "sunshine",
+    "princess",
+    "football",
+    "baseball",
+    "welcome1",
+    "welcome123",
+    "admin123",
+    "administrator",
+    "letmein1",
+    "letmein123",
+    "changeme",
+    "changeme1",
+    "trustno1",
+    "superman",
+    "starwars",
+    "whatever",
+    "abc12345",
+    "abcd1234",
+    "talkstack",
+    "talkstack1",
+    "talkstack123",
+    "computer",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_numbers_are_taken_or_refused() {
+        for (text, taken) in [
+            ("Example@Host.com", true),
+            ("a.b+c@sub.host.org", true),
+            ("no-at.host.com", false),
+            ("a@host", false),
+            ("a@host..com", false),
+            ("a b@host.com", false),
+            ("a@host.com\r\nBcc: x@y.z", false),
+            ("", false),
+        ] {
+            assert_eq!(Email::parse(text).is_some(), taken, "{text:?}");
+        }
+        for (text, taken) in [
+            ("+3612345678", true),
+            ("3612345678", false),
+            ("+0612345678", false),
+            ("+36 1 234", false),
+            ("+123456", false),
+            ("+1234567890123456", false),
+        ] {
+            assert_eq!(E164::parse(text).is_some(), taken, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn weak_passwords_are_named() {
+        assert_eq!(check_password("abc@123"), Err(WeakPassword::TooShort));
+        assert_eq!(check_password("Password123"), Err(WeakPassword::Common));
+        assert_eq!(check_password("aaaaaaaaaaaa"), Err(WeakPassword::Common));
+        assert_eq!(check_password("größer als acht"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_personal_is_not_printed() {
+        let shown = format!("{:?} {:?}", Email::parse("a@b.com"), E164::parse("+3612345678"));
+        assert!(!shown.contains("a@b") && !shown.contains("36"), "{shown}");
+    }
+}

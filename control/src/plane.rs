@@ -1,0 +1,251 @@
+//! Control's end of the pipe: snapshots and commands down, records up into the store.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::ingest;
+use crate::port::{
+    CallPlane, Command, CommandId, CommandReply, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError, Position,
+    Snapshot, ToCalls, ToControl, encode,
+};
+use crate::snapshot;
+use crate::store::{Store, StoreError, calls};
+
+/// The call plane behind an encoded pipe.
+#[derive(Clone)]
+pub struct PipedPlane {
+    outgoing: mpsc::Sender<ToCalls>,
+    is_connected: Arc<AtomicBool>,
+    replies: Arc<Mutex<Replies>>,
+}
+
+type Replies = HashMap<CommandId, oneshot::Sender<CommandReply>>;
+
+/// Where the pipe comes from.
+pub enum PipeSource {
+    /// One end of a pair: the process is the other end, there is nothing to connect again to.
+    Pair(UnixStream),
+    /// The socket of `talkstack calls`, connected again whenever it is lost.
+    Path(std::path::PathBuf),
+}
+
+/// The pipe is closed.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("the call plane has gone")]
+    Gone,
+    #[error("the pipe failed ({0})")]
+    Io(#[from] std::io::Error),
+    #[error("the call plane sent what cannot be read ({0})")]
+    Decode(#[from] crate::port::DecodeError),
+    #[error("the call plane speaks version {0} of the pipe, this is version {PROTOCOL_VERSION}; upgrade both")]
+    Version(u32),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl PipedPlane {
+    /// Connects and keeps connected, on the current runtime.
+    pub fn spawn(source: PipeSource, store: Store, clock: Clock) -> Self {
+        let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
+        let plane = PipedPlane { outgoing, is_connected: Arc::default(), replies: Arc::default() };
+        tokio::spawn(plane.clone().keep_connected(source, receiver, store, clock));
+        plane
+    }
+
+    async fn keep_connected(
+        self,
+        source: PipeSource,
+        mut outgoing: mpsc::Receiver<ToCalls>,
+        store: Store,
+        clock: Clock,
+    ) {
+        let path = match source {
+            PipeSource::Pair(stream) => {
+                let closed = self.converse(stream, &mut outgoing, &store, &clock).await;
+                tracing::error!("{closed}");
+                return self.is_connected.store(false, Ordering::Relaxed);
+            }
+            PipeSource::Path(path) => path,
+        };
+        loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => {
+                    let closed = self.converse(stream, &mut outgoing, &store, &clock).await;
+                    self.is_connected.store(false, Ordering::Relaxed);
+                    tracing::warn!("{closed}; connecting again");
+                }
+                Err(error) => tracing::debug!("The call plane is not there yet ({error})"),
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    async fn converse(
+        &self,
+        stream: UnixStream,
+        outgoing: &mut mpsc::Receiver<ToCalls>,
+        store: &Store,
+        clock: &Clock,
+    ) -> Closed {
+        let (reader, mut writer) = stream.into_split();
+        // What was queued for an earlier connection is in the snapshot or has timed out.
+        while outgoing.try_recv().is_ok() {}
+        let greeted = async {
+            let stored = store.read(|connection| Ok::<_, StoreError>(calls::cursor(connection)?)).await?;
+            send(&mut writer, &ToCalls::Hello { version: PROTOCOL_VERSION, stored }).await?;
+            let snapshot = store.read(snapshot::build).await?;
+            send(&mut writer, &ToCalls::Snapshot(snapshot)).await
+        };
+        if let Err(closed) = greeted.await {
+            return closed;
+        }
+        let (acks, mut acked) = mpsc::channel(16);
+        let read = self.read(reader, acks, store, clock);
+        let write = async {
+            loop {
+                let message = tokio::select! {
+                    message = outgoing.recv() => message,
+                    position = acked.recv() => position.map(ToCalls::Ack),
+                };
+                let Some(message) = message else { return Closed::Gone };
+                if let Err(closed) = send(&mut writer, &message).await {
+                    return closed;
+                }
+            }
+        };
+        tokio::select! {
+            closed = read => closed.err().unwrap_or(Closed::Gone),
+            closed = write => closed,
+        }
+    }
+
+    /// Stores what comes, a batch at a time, and confirms it.
+    async fn read(
+        &self,
+        mut reader: OwnedReadHalf,
+        acks: mpsc::Sender<Position>,
+        store: &Store,
+        clock: &Clock,
+    ) -> Result<(), Closed> {
+        let mut decoder = Decoder::default();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let mut records: Vec<JournalRecord> = Vec::new();
+            while records.len() < BATCH_MAX {
+                match decoder.next_message()? {
+                    None => break,
+                    Some(ToControl::Record(record)) => records.push(record),
+                    Some(other) => {
+                        store_batch(store, std::mem::take(&mut records), &acks).await?;
+                        self.handle(other, store, clock).await?;
+                    }
+                }
+            }
+            let was_full = records.len() == BATCH_MAX;
+            store_batch(store, records, &acks).await?;
+            if !was_full {
+                match reader.read(&mut buffer).await? {
+                    0 => return Err(Closed::Gone),
+                    bytes => decoder.feed(&buffer[..bytes]),
+                }
+            }
+        }
+    }
+
+    async fn handle(&self, message: ToControl, store: &Store, clock: &Clock) -> Result<(), Closed> {
+        match message {
+            ToControl::Hello { version: PROTOCOL_VERSION } => self.is_connected.store(true, Ordering::Relaxed),
+            ToControl::Hello { version } => return Err(Closed::Version(version)),
+            ToControl::Live { calls, .. } => {
+                let now_ms = clock.now_ms();
+                store.write(move |connection| ingest::close_others(connection, &calls, now_ms)).await?;
+            }
+            ToControl::Reply { command_id, reply } => {
+                if let Some(waiting) = self.replies.lock().ok().and_then(|mut replies| replies.remove(&command_id)) {
+                    // It may have timed out meanwhile.
+                    let _ = waiting.send(reply);
+                }
+            }
+            ToControl::Record(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl CallPlane for PipedPlane {
+    fn apply(&self, snapshot: Snapshot) {
+        if self.outgoing.try_send(ToCalls::Snapshot(snapshot)).is_err() {
+            tracing::error!("The pipe to the call plane is full; the configuration goes out with the next change");
+        }
+    }
+
+    fn command(
+        &self,
+        command_id: CommandId,
+        command: Command,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
+        Box::pin(async move {
+            if !self.is_connected() {
+                return Err(PlaneError::NotConnected);
+            }
+            let (sender, receiver) = oneshot::channel();
+            if let Ok(mut replies) = self.replies.lock() {
+                replies.insert(command_id.clone(), sender);
+            }
+            let message = ToCalls::Command { command_id: command_id.clone(), command };
+            self.outgoing.send(message).await.map_err(|_| PlaneError::NotConnected)?;
+            let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
+            if let Ok(mut replies) = self.replies.lock() {
+                replies.remove(&command_id);
+            }
+            answer.ok().and_then(Result::ok).ok_or(PlaneError::TimedOut)
+        })
+    }
+
+    fn acknowledge(&self, position: Position) {
+        // Lost, it is made good by the next one.
+        let _ = self.outgoing.try_send(ToCalls::Ack(position));
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+}
+
+async fn store_batch(store: &Store, records: Vec<JournalRecord>, acks: &mpsc::Sender<Position>) -> Result<(), Closed> {
+    let Some(last) = records.last().map(|record| record.position) else { return Ok(()) };
+    store.write(move |connection| ingest::ingest(connection, &records)).await?;
+    acks.send(last).await.map_err(|_| Closed::Gone)
+}
+
+async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, message: &T) -> Result<(), Closed> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes)?;
+    Ok(writer.write_all(&bytes).await?)
+}
+
+/// 256 messages: changes and commands of a busy minute.
+const OUTGOING_MAX: usize = 256;
+
+/// 64 KiB a read.
+const READ_BYTES: usize = 64 << 10;
+
+/// 1,024 records a transaction.
+const BATCH_MAX: usize = 1024;
+
+/// 5 s: twice the call plane's own limit.
+const COMMAND_MAX: Duration = Duration::from_secs(5);
+
+/// 200 ms between two tries.
+const RECONNECT: Duration = Duration::from_millis(200);

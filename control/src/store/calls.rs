@@ -1,0 +1,240 @@
+//! The tables `calls` and `journal_cursor`: what the journal told, each record once.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use crate::call_status::CallStatus;
+use crate::port::{CallStarted, Direction, Outcome, Position};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.project_id, c.agent_id, c.from_number, c.to_number, c.status, c.outcome, c.codec,
+                c.started_ms, c.answered_ms, c.ended_ms FROM calls c ",
+            $rest
+        )
+    };
+}
+
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// `CA` and 32 hex digits.
+    pub id: String,
+    /// The project of the called number.
+    pub project_id: Option<String>,
+    /// Who answered.
+    pub agent_id: Option<String>,
+    /// Who called.
+    pub from: String,
+    /// Who was called.
+    pub to: String,
+    /// Where it stands.
+    pub status: CallStatus,
+    /// Why it ended.
+    pub outcome: Option<Outcome>,
+    /// As in SDP.
+    pub codec: Option<String>,
+    /// Milliseconds since the epoch.
+    pub started_ms: i64,
+    /// When it was answered.
+    pub answered_ms: Option<i64>,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+}
+
+impl Call {
+    /// Talking time in whole seconds, begun ones counted.
+    pub fn seconds(&self) -> i64 {
+        match (self.answered_ms, self.ended_ms) {
+            (Some(answered), Some(ended)) => ((ended - answered).max(0) + 999) / 1000,
+            _ => 0,
+        }
+    }
+}
+
+/// Which calls of a project are asked for. Times are half-open ranges in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The called number.
+    pub to: Option<String>,
+    /// The calling number.
+    pub from: Option<String>,
+    /// The status.
+    pub status: Option<CallStatus>,
+    /// Started at or after.
+    pub started_from: Option<i64>,
+    /// Started before.
+    pub started_before: Option<i64>,
+    /// Ended at or after.
+    pub ended_from: Option<i64>,
+    /// Ended before.
+    pub ended_before: Option<i64>,
+    /// Behind this call: its start and id.
+    pub page: Option<(i64, String)>,
+}
+
+/// The last record that is stored.
+///
+/// # Errors
+/// What SQLite says.
+pub fn cursor(connection: &Connection) -> rusqlite::Result<Option<Position>> {
+    connection
+        .prepare_cached("SELECT boot, seq FROM journal_cursor")?
+        .query_row([], |row| Ok(Position { boot: row.get::<_, i64>(0)? as u64, seq: row.get::<_, i64>(1)? as u64 }))
+        .optional()
+}
+
+/// Moves the cursor.
+///
+/// # Errors
+/// What SQLite says.
+pub fn put_cursor(connection: &Connection, position: Position) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO journal_cursor (only, boot, seq) VALUES (1, ?1, ?2)";
+    connection.prepare_cached(sql)?.execute(params![position.boot as i64, position.seq as i64]).map(drop)
+}
+
+/// Begins a row.
+///
+/// # Errors
+/// What SQLite says.
+pub fn begin(
+    connection: &Connection,
+    id: &str,
+    started: &CallStarted,
+    status: CallStatus,
+    boot: u64,
+    at_ms: i64,
+) -> rusqlite::Result<()> {
+    let direction = match started.direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    };
+    let sql = "INSERT OR IGNORE INTO calls
+        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    connection
+        .prepare_cached(sql)?
+        .execute(params![
+            id,
+            started.project_id,
+            started.agent_id,
+            direction,
+            started.from,
+            started.to,
+            status.name(),
+            started.sip_call_id,
+            boot as i64,
+            at_ms
+        ])
+        .map(drop)
+}
+
+/// Sets the status of a call that has not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn put_status(connection: &Connection, id: &str, status: CallStatus) -> rusqlite::Result<()> {
+    let sql = "UPDATE calls SET status = ?2 WHERE id = ?1 AND ended_ms IS NULL";
+    connection.prepare_cached(sql)?.execute(params![id, status.name()]).map(drop)
+}
+
+/// Marks a call as answered.
+///
+/// # Errors
+/// What SQLite says.
+pub fn answer(connection: &Connection, id: &str, codec: &str, at_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE calls SET status = ?2, codec = ?3, answered_ms = ?4 WHERE id = ?1 AND ended_ms IS NULL";
+    connection.prepare_cached(sql)?.execute(params![id, CallStatus::InProgress.name(), codec, at_ms]).map(drop)
+}
+
+/// Ends a call, once.
+///
+/// # Errors
+/// What SQLite says.
+pub fn end(connection: &Connection, id: &str, outcome: Outcome, at_ms: i64) -> rusqlite::Result<()> {
+    let sql = "SELECT answered_ms FROM calls WHERE id = ?1 AND ended_ms IS NULL";
+    let answered: Option<Option<i64>> = connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+    let Some(answered) = answered else { return Ok(()) };
+    let status = CallStatus::of_outcome(outcome, answered.is_some());
+    let json = serde_json::to_string(&outcome).unwrap_or_default();
+    let sql = "UPDATE calls SET status = ?2, outcome = ?3, ended_ms = ?4 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![id, status.name(), json, at_ms]).map(drop)
+}
+
+/// Calls that have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn open(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT id FROM calls WHERE ended_ms IS NULL";
+    connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Finds a call of a project of the account.
+///
+/// # Errors
+/// What SQLite says.
+pub fn find(connection: &Connection, user_id: &str, project_id: &str, id: &str) -> rusqlite::Result<Option<Call>> {
+    let sql = select!(
+        "JOIN projects p ON p.id = c.project_id
+         WHERE c.id = ?1 AND c.project_id = ?2 AND p.user_id = ?3 AND p.is_deleted = 0"
+    );
+    connection.prepare_cached(sql)?.query_row([id, project_id, user_id], read).optional()
+}
+
+/// Calls of a project, the newest first. The caller has checked whose project it is.
+///
+/// # Errors
+/// What SQLite says.
+pub fn page(connection: &Connection, project_id: &str, filter: &Filter, max: usize) -> rusqlite::Result<Vec<Call>> {
+    let mut sql = select!("WHERE c.project_id = ?").to_owned();
+    let mut values = vec![Value::from(project_id.to_owned())];
+    let mut and = |condition: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            sql.push_str(" AND ");
+            sql.push_str(condition);
+            values.push(value);
+        }
+    };
+    and("c.to_number = ?", filter.to.clone().map(Value::from));
+    and("c.from_number = ?", filter.from.clone().map(Value::from));
+    and("c.status = ?", filter.status.map(|status| Value::from(status.name().to_owned())));
+    and("c.started_ms >= ?", filter.started_from.map(Value::from));
+    and("c.started_ms < ?", filter.started_before.map(Value::from));
+    and("c.ended_ms >= ?", filter.ended_from.map(Value::from));
+    and("c.ended_ms < ?", filter.ended_before.map(Value::from));
+    if let Some((started_ms, id)) = &filter.page {
+        sql.push_str(" AND (c.started_ms, c.id) < (?, ?)");
+        values.extend([Value::from(*started_ms), Value::from(id.clone())]);
+    }
+    sql.push_str(" ORDER BY c.started_ms DESC, c.id DESC LIMIT ?");
+    values.push(Value::from(max as i64));
+    connection.prepare_cached(&sql)?.query_map(params_from_iter(values), read)?.collect()
+}
+
+/// The latest calls of the box, for its owner.
+///
+/// # Errors
+/// What SQLite says.
+pub fn latest(connection: &Connection, max: usize) -> rusqlite::Result<Vec<Call>> {
+    let sql = select!("ORDER BY c.started_ms DESC, c.id DESC LIMIT ?1");
+    connection.prepare_cached(sql)?.query_map([max as i64], read)?.collect()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Call> {
+    let outcome: Option<String> = row.get(6)?;
+    Ok(Call {
+        id: row.get(0)?,
+        project_id: row.get(1)?,
+        agent_id: row.get(2)?,
+        from: row.get(3)?,
+        to: row.get(4)?,
+        status: CallStatus::of_name(&row.get::<_, String>(5)?).unwrap_or(CallStatus::Failed),
+        outcome: outcome.and_then(|json| serde_json::from_str(&json).ok()),
+        codec: row.get(7)?,
+        started_ms: row.get(8)?,
+        answered_ms: row.get(9)?,
+        ended_ms: row.get(10)?,
+    })
+}

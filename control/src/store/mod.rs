@@ -1,0 +1,255 @@
+//! The store: one SQLite file, one writer, a few readers. The only SQL of the project is in this folder.
+//!
+//! Writes from many requests share one transaction and one fsync (group commit); each is answered after the COMMIT, so
+//! what was acknowledged survives `kill -9` and a power cut.
+
+pub mod agents;
+pub mod calls;
+pub mod codes;
+pub mod mails;
+mod migrations;
+pub mod numbers;
+pub mod projects;
+pub mod sessions;
+pub mod settings;
+pub mod users;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Semaphore, oneshot};
+
+/// The store of one box.
+#[derive(Clone)]
+pub struct Store {
+    writer: SyncSender<Job>,
+    readers: Arc<Readers>,
+}
+
+/// A store that cannot be opened. The operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be used.
+    #[error("cannot use the database {path} ({source}); make the directory writable or set store.dir")]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// A later version of this program has written it.
+    #[error("the database {path} has schema {found}, this version knows {known}; upgrade, or restore a backup")]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// The schema in the file.
+        found: i64,
+        /// The newest known here.
+        known: i64,
+    },
+    /// No thread can be started.
+    #[error("cannot start the store's thread ({0})")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A request that the store could not carry out. Answer 500, or 503 when it is [`StoreError::Busy`].
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite failed.
+    #[error("the database failed")]
+    Sql(#[from] rusqlite::Error),
+    /// The commit failed: nothing of it is stored.
+    #[error("the database could not commit")]
+    Commit,
+    /// Too many writes wait.
+    #[error("the database is busy")]
+    Busy,
+}
+
+/// Runs inside the transaction; what it returns is called with whether the commit succeeded.
+type Job = Box<dyn FnOnce(&Connection) -> Box<dyn FnOnce(bool) + Send> + Send>;
+
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Store {
+    /// Opens or makes the file and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Open { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(failed)?;
+        configure(&connection).map_err(failed)?;
+        restrict(path);
+        migrations::migrate(&mut connection).map_err(|error| match error {
+            migrations::MigrateError::Sql(source) => failed(source),
+            migrations::MigrateError::Newer { found, known } => {
+                OpenError::Newer { path: path.to_owned(), found, known }
+            }
+        })?;
+        let mut idle = Vec::new();
+        for _ in 0..READERS {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let reader = Connection::open_with_flags(path, flags).map_err(failed)?;
+            reader.busy_timeout(BUSY).map_err(failed)?;
+            idle.push(reader);
+        }
+        let (writer, jobs) = sync_channel(JOBS_MAX);
+        std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || write_jobs(&connection, &jobs))
+            .map_err(OpenError::Thread)?;
+        let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Semaphore::new(READERS) });
+        Ok(Store { writer, readers })
+    }
+
+    /// Runs `work` in the writer's next transaction and returns its result once that is committed. An `Err` undoes what
+    /// `work` did and nothing else.
+    ///
+    /// # Errors
+    /// What `work` returns, or a [`StoreError`] of the commit.
+    pub async fn write<T, E>(&self, work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = in_savepoint(connection, work);
+            Box::new(move |committed| {
+                let result = if committed { result } else { Err(StoreError::Commit.into()) };
+                // Whoever asked may have gone; what was committed stays.
+                let _ = sender.send(result);
+            })
+        });
+        self.writer.try_send(job).map_err(|_| StoreError::Busy)?;
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Commit.into()))
+    }
+
+    /// Runs `work` on a reader.
+    ///
+    /// # Errors
+    /// What `work` returns, or a [`StoreError`].
+    pub async fn read<T, E>(&self, work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let readers = Arc::clone(&self.readers);
+        let _permit = self.readers.permits.acquire().await.map_err(|_| StoreError::Busy)?;
+        let task = tokio::task::spawn_blocking(move || {
+            let reader = readers.idle.lock().ok().and_then(|mut idle| idle.pop()).ok_or(StoreError::Busy)?;
+            let result = work(&reader);
+            if let Ok(mut idle) = readers.idle.lock() {
+                idle.push(reader);
+            }
+            result
+        });
+        task.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")
+}
+
+/// Readable by its owner only; SQLite gives the WAL the same mode.
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
+        tracing::warn!("Cannot restrict the mode of the database ({error})");
+    }
+}
+
+/// The writer's thread: whatever waits goes into one transaction.
+fn write_jobs(connection: &Connection, jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        if connection.execute_batch("BEGIN IMMEDIATE").is_err() {
+            tracing::error!("The database does not begin a transaction");
+            first(connection)(false);
+            continue;
+        }
+        let mut done = vec![first(connection)];
+        while done.len() < BATCH_MAX {
+            let Ok(job) = jobs.try_recv() else { break };
+            done.push(job(connection));
+        }
+        let committed = connection.execute_batch("COMMIT");
+        if let Err(error) = &committed {
+            tracing::error!("The database did not commit ({error})");
+            // A transaction that is over already cannot be rolled back.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        for finish in done {
+            finish(committed.is_ok());
+        }
+    }
+}
+
+fn in_savepoint<T, E: From<StoreError>>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    connection.execute_batch("SAVEPOINT job").map_err(StoreError::from)?;
+    let result = work(connection);
+    let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    connection.execute_batch(end).map_err(StoreError::from)?;
+    result
+}
+
+/// Four readers: two cores, and two that wait for the disk.
+const READERS: usize = 4;
+
+/// 1,024 writes wait; at 2,000 a second that is half a second. Full: 503.
+const JOBS_MAX: usize = 1024;
+
+/// 256 writes a transaction: enough to share the fsync, few enough to answer soon.
+const BATCH_MAX: usize = 256;
+
+/// 5 s: another process that holds the file longer is an operator with a tool.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_fails_undoes_itself_and_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let put = |key: &'static str, fail: bool| {
+            let store = store.clone();
+            async move {
+                store
+                    .write(move |connection| {
+                        settings::put(connection, key, "x")?;
+                        if fail { Err(StoreError::Busy) } else { Ok(()) }
+                    })
+                    .await
+            }
+        };
+        let (a, b, c) = tokio::join!(put("a", false), put("b", true), put("c", false));
+        assert!(a.is_ok() && b.is_err() && c.is_ok());
+        for (key, expected) in [("a", Some("x")), ("b", None), ("c", Some("x"))] {
+            let value: Result<_, StoreError> = store.read(move |connection| Ok(settings::find(connection, key)?)).await;
+            assert_eq!(value.expect("read").as_deref(), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_later_schema_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.db");
+        drop(Store::open(&path).expect("opens"));
+        Connection::open(&path).expect("opens").pragma_update(None, "user_version", 999).expect("set");
+        assert!(matches!(Store::open(&path), Err(OpenError::Newer { found: 999, .. })));
+    }
+}

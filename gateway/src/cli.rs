@@ -1,0 +1,193 @@
+//! The command line.
+
+mod admin;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use admin::{AdminError, run as run_admin};
+
+use crate::config::{Config, ConfigError, Flag};
+
+/// `talkstack`.
+#[derive(Debug, Parser)]
+#[command(name = "talkstack", version, about = "Answers phone calls and bridges them to voice agents.", after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do; `serve` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<CliCommand>,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Sources {
+    /// Configuration file; none is read unless one is named here or in TALKSTACK_CONFIG.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of database, journal, secrets and outbox [store.dir].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub store_dir: Option<String>,
+    /// Address and port of the API [http.listen].
+    #[arg(long, global = true, value_name = "ADDR:PORT")]
+    pub http_listen: Option<String>,
+    /// SIP addresses, separated by commas [sip.listen].
+    #[arg(long, global = true, value_name = "ADDR:PORT")]
+    pub sip_listen: Option<String>,
+    /// First and last media port [rtp.ports].
+    #[arg(long, global = true, value_name = "FIRST-LAST")]
+    pub rtp_ports: Option<String>,
+    /// text or json [log.format].
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// A subcommand.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CliCommand {
+    /// Run the whole box in one process (the default).
+    #[command(
+        after_help = "Examples:\n  talkstack serve\n  talkstack serve --sip-listen 192.168.1.5:5060\n\nExit codes: 0 stopped, 75 an address or directory cannot be used, 78 bad configuration"
+    )]
+    Serve,
+    /// Run what carries the calls alone; `talkstack control` connects to it.
+    #[command(after_help = "Examples:\n  talkstack calls --store-dir /var/lib/talkstack\n\nExit codes: as serve")]
+    Calls,
+    /// Run API and store alone, beside `talkstack calls` on the same directory.
+    #[command(after_help = "Examples:\n  talkstack control --store-dir /var/lib/talkstack\n\nExit codes: as serve")]
+    Control,
+    /// Read the configuration, say what is wrong, start nothing.
+    #[command(after_help = "Examples:\n  talkstack check-config --config talkstack.toml\n\nExit codes: 0 good, 78 bad")]
+    CheckConfig,
+    /// Make the first account, the owner of the box, while the daemon runs.
+    #[command(
+        after_help = "Examples:\n  talkstack setup --admin-email me@example.com --password-file /root/pw\n\nExit codes: 0 done, 1 refused, 6 the daemon does not run"
+    )]
+    Setup {
+        /// Its e-mail address.
+        #[arg(long, value_name = "EMAIL")]
+        admin_email: String,
+        /// A file that holds its password; - reads it from stdin.
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+    /// Letters the box has written.
+    #[command(subcommand)]
+    Mail(MailCommand),
+    /// Calls the box has carried.
+    #[command(subcommand)]
+    Call(CallCommand),
+    /// Print the version.
+    #[command(after_help = "Examples:\n  talkstack version")]
+    Version,
+}
+
+/// `talkstack mail …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum MailCommand {
+    /// The latest letters, the newest first.
+    #[command(
+        after_help = "Examples:\n  talkstack mail list\n  talkstack mail list --json\n\nExit codes: 0 done, 6 the daemon does not run"
+    )]
+    List {
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One letter.
+    #[command(
+        after_help = "Examples:\n  talkstack mail show 1\n\nExit codes: 0 done, 3 no such letter, 6 the daemon does not run"
+    )]
+    Show {
+        /// Its number.
+        id: u64,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `talkstack call …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum CallCommand {
+    /// The latest calls, the newest first.
+    #[command(
+        after_help = "Examples:\n  talkstack call list\n  talkstack call list --limit 5 --json\n\nExit codes: 0 done, 6 the daemon does not run"
+    )]
+    List {
+        /// How many, 1 to 1000.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Sources {
+    /// Reads all layers of the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let file = self.config.clone().or_else(|| std::env::var_os("TALKSTACK_CONFIG").map(PathBuf::from));
+        let flag = |name, section, key, text: &Option<String>| text.clone().map(|text| (name, section, key, text));
+        let flags: Vec<Flag> = [
+            flag("store-dir", "store", "dir", &self.store_dir),
+            flag("http-listen", "http", "listen", &self.http_listen),
+            flag("sip-listen", "sip", "listen", &self.sip_listen),
+            flag("rtp-ports", "rtp", "ports", &self.rtp_ports),
+            flag("log-format", "log", "format", &self.log_format),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        // A name or value that is no UTF-8 is none of ours.
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Config::load(file.as_deref(), variables, flags)
+    }
+}
+
+/// Below the help of `talkstack` itself.
+const EXAMPLES: &str = "Examples:\n  talkstack                                  run the box on embedded defaults\n  \
+    talkstack --config talkstack.toml\n  talkstack call list\n\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 6 the daemon does not run,\n\
+    75 an address or directory cannot be used, 78 bad configuration";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_leaf_shows_an_example_and_what_prints_data_has_json() {
+        fn walk(command: &clap::Command, path: &str) {
+            let leaves: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+            if leaves.is_empty() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
+                let lists = command.get_name() == "list" || command.get_name() == "show";
+                let json = command.get_arguments().any(|argument| argument.get_id() == "json");
+                assert_eq!(lists, json, "{path}");
+            }
+            for leaf in leaves {
+                walk(leaf, &format!("{path} {}", leaf.get_name()));
+            }
+        }
+        Cli::command().debug_assert();
+        walk(&Cli::command(), "talkstack");
+    }
+
+    #[test]
+    fn serve_is_what_nothing_said_means_and_flags_may_stand_anywhere() {
+        let cli = Cli::try_parse_from(["talkstack", "--store-dir", "/x"]).expect("parses");
+        assert!(cli.command.is_none());
+        let cli = Cli::try_parse_from(["talkstack", "call", "list", "--store-dir", "/x"]).expect("parses");
+        assert_eq!(cli.sources.store_dir.as_deref(), Some("/x"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Commands that ask the running daemon, over `<store.dir>/admin.sock`. They never open the database.
+
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{CallCommand, CliCommand, MailCommand};
+
+/// A command that was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens. Exit code 6.
+    #[error("no daemon answers on {0} ({1}); start `talkstack serve`, or name its directory with --store-dir")]
+    Unreachable(String, #[source] std::io::Error),
+    /// The daemon refused, and says why. Exit code 1, or 3 for what does not exist.
+    #[error("{1}")]
+    Refused(u16, String),
+    /// What came back is no answer of ours. Exit code 1.
+    #[error("the daemon's answer cannot be read; is it the same version?")]
+    Answer,
+    /// The password file cannot be read. Exit code 1.
+    #[error("cannot read the password file {0} ({1})")]
+    Password(String, #[source] std::io::Error),
+    /// Stdout is closed. Exit code 1.
+    #[error("cannot print ({0})")]
+    Print(#[source] std::io::Error),
+}
+
+impl AdminError {
+    /// The program's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            AdminError::Unreachable(..) => 6,
+            AdminError::Refused(404, _) => 3,
+            _ => 1,
+        }
+    }
+}
+
+/// Carries out a command that needs the daemon.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
+    let socket = store_dir.join("admin.sock");
+    let text = match command {
+        CliCommand::Setup { admin_email, password_file } => {
+            let password = read_password(password_file)?;
+            let body = json!({ "email": admin_email, "password": password });
+            let answer = ask(&socket, "POST", "/admin/setup", Some(&body))?;
+            format!("{} is the owner of the box.\n", answer["email"].as_str().unwrap_or_default())
+        }
+        CliCommand::Mail(MailCommand::List { json }) => {
+            let answer = ask(&socket, "GET", "/admin/mails", None)?;
+            if *json {
+                document(&answer["data"])
+            } else {
+                table(&answer["data"], &["id", "created_at", "to", "subject"])
+            }
+        }
+        CliCommand::Mail(MailCommand::Show { id, json }) => {
+            let answer = ask(&socket, "GET", &format!("/admin/mails/{id}"), None)?;
+            let field = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+            if *json {
+                document(&answer)
+            } else {
+                format!("To: {}\nSubject: {}\n\n{}", field("to"), field("subject"), field("body"))
+            }
+        }
+        CliCommand::Call(CallCommand::List { limit, json }) => {
+            let answer = ask(&socket, "GET", &format!("/admin/calls?limit={limit}"), None)?;
+            let columns = ["startTime", "sid", "from", "to", "status", "seconds"];
+            if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) }
+        }
+        CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
+            return Ok(());
+        }
+    };
+    std::io::stdout().write_all(text.as_bytes()).map_err(AdminError::Print)
+}
+
+/// One request over the socket; a connection each.
+fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
+    let unreachable = |error| AdminError::Unreachable(socket.display().to_string(), error);
+    let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
+    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(unreachable)?;
+    let body = body.map(ToString::to_string).unwrap_or_default();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).map_err(unreachable)?;
+    let mut response = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut response).map_err(unreachable)?;
+    let (status, body) = split_response(&response).ok_or(AdminError::Answer)?;
+    let answer: Value = serde_json::from_slice(body).map_err(|_| AdminError::Answer)?;
+    if status == 200 {
+        return Ok(answer);
+    }
+    Err(AdminError::Refused(status, answer["message"].as_str().unwrap_or("The daemon refused.").to_owned()))
+}
+
+/// The status and body of a response of ours: with a length, never chunked.
+fn split_response(response: &[u8]) -> Option<(u16, &[u8])> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    match head.parse(response) {
+        Ok(httparse::Status::Complete(length)) => Some((head.code?, &response[length..])),
+        _ => None,
+    }
+}
+
+fn read_password(path: &Path) -> Result<String, AdminError> {
+    let failed = |error| AdminError::Password(path.display().to_string(), error);
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
+    } else {
+        text = std::fs::read_to_string(path).map_err(failed)?;
+    }
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn document(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// Columns for people; tabs for programs that read a pipe.
+fn table(rows: &Value, columns: &[&str]) -> String {
+    let cell = |row: &Value, column: &str| match &row[column] {
+        Value::String(text) => text.chars().map(|letter| if letter.is_control() { '·' } else { letter }).collect(),
+        Value::Null => String::new(),
+        value => value.to_string(),
+    };
+    let rows: Vec<Vec<String>> = std::iter::once(columns.iter().map(|column| column.to_uppercase()).collect())
+        .chain(
+            rows.as_array().into_iter().flatten().map(|row| columns.iter().map(|column| cell(row, column)).collect()),
+        )
+        .collect();
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut text = String::new();
+    for row in &rows {
+        for (at, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+            let last = at + 1 == row.len();
+            match (is_terminal, last) {
+                (_, true) => text.push_str(cell),
+                (true, false) => text.push_str(&format!("{cell:width$}  ")),
+                (false, false) => text.push_str(&format!("{cell}\t")),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// 30 s: a password's hash on a loaded box.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// 16 MiB: a thousand calls and their words.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;

@@ -1,0 +1,610 @@
+//! What must be known before the database opens: addresses, ports, directories, limits.
+//!
+//! Built-in < file < `TALKSTACK__SECTION__KEY` < flags. A file is read only when it is named. Everything else is set
+//! through the API and lies in the database; no setting is in both.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::Error as _;
+use toml::{Table, Value};
+
+use crate::accept::Accept;
+
+/// All settings. Each field tells its meaning, unit, range and default.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The API.
+    pub http: Http,
+    /// Signalling.
+    pub sip: Sip,
+    /// Media.
+    pub rtp: Rtp,
+    /// Media threads.
+    pub media: Media,
+    /// Files.
+    pub store: Store,
+    /// Logging.
+    pub log: Log,
+    /// Accounts.
+    pub auth: Auth,
+    /// Letters.
+    pub mail: Mail,
+    /// Calls.
+    pub calls: Calls,
+    /// Recording.
+    pub recording: Recording,
+    /// The box itself.
+    #[serde(rename = "box")]
+    pub site: Site,
+    /// The first start.
+    pub setup: Setup,
+    /// Conformance with the cloud's documentation.
+    pub compat: Compat,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port of the API; port 0 takes any. Default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// The base of every link handed out, never taken from a request. Default: `http://` and the listening address.
+    pub public_url: Option<PublicUrl>,
+}
+
+/// `[sip]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    /// UDP and TCP addresses; port 0 takes any. Default `0.0.0.0:5060` and `[::]:5060`.
+    pub listen: ListenList,
+    /// Address, or host and port, that Via, Contact and SDP carry. Default: what the kernel would use towards the peer.
+    pub advertise: Option<Advertise>,
+    /// Who is answered: `trunks`, `private` or `any`. Default `private`.
+    pub accept: Accept,
+}
+
+/// `[rtp]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rtp {
+    /// First and last UDP port of media; a call takes two. Default `10000-32767`.
+    pub ports: PortRange,
+}
+
+/// `[media]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// Media threads, 0 to 64; 0 is one per core. Default 0.
+    pub threads: Threads,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Database, journal, secrets and outbox. Default `./data`.
+    pub dir: PathBuf,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`, on stderr. Default `text`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Who may sign up: `first` (until the box has an owner), `open` or `closed`. Default `first`.
+    pub signup: Signup,
+}
+
+/// Who may sign up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signup {
+    /// Until the box has an owner.
+    #[default]
+    First,
+    /// Everybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// `[mail]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mail {
+    /// Where letters go. Only the outbox is served so far: leave it out, and letters lie in `<store.dir>/outbox`.
+    pub smtp: Option<Unserved>,
+}
+
+/// `[calls]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calls {
+    /// Calls at once, 1 to 10,000; further ones get 503 with Retry-After. Default 1000.
+    pub max: CallsMax,
+    /// The longest call in seconds, 10 to 14,400. Default 3600.
+    pub max_duration_s: DurationMax,
+}
+
+/// `[recording]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recording {
+    /// Whether calls are recorded. Default true. Recording itself is not part of this version.
+    pub enabled: bool,
+}
+
+/// `[box]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// The box's time zone by its IANA name. Default `UTC`.
+    pub timezone: Timezone,
+}
+
+/// `[setup]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Setup {
+    /// Keep SIP closed until the box has an owner. Default false; only false is served so far.
+    pub required: False,
+}
+
+/// `[compat]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compat {
+    /// Answer with the documentation's misprints. Default false.
+    pub literal_typos: bool,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { listen: (Ipv4Addr::LOCALHOST, 8080).into(), public_url: None }
+    }
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        let listen = vec![(Ipv4Addr::UNSPECIFIED, 5060).into(), (Ipv6Addr::UNSPECIFIED, 5060).into()];
+        Sip { listen: ListenList(listen), advertise: None, accept: Accept::default() }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store { dir: "./data".into() }
+    }
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600) }
+    }
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Recording { enabled: true }
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Site { timezone: Timezone("UTC".into()) }
+    }
+}
+
+/// Addresses as one text or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenList(pub Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for ListenList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum OneOrMany {
+            One(String),
+            Many(Vec<String>),
+        }
+        let texts = match OneOrMany::deserialize(deserializer)? {
+            OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            OneOrMany::Many(texts) => texts,
+        };
+        let addresses: Result<Vec<_>, _> = texts
+            .iter()
+            .map(|text| text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no \"address:port\""))))
+            .collect();
+        let addresses = addresses?;
+        if addresses.is_empty() {
+            Err(D::Error::custom("needs at least one address"))
+        } else {
+            Ok(ListenList(addresses))
+        }
+    }
+}
+
+/// What the far end is told in place of our own address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertise {
+    /// An address or a name.
+    pub host: String,
+    /// SIP's port, when it is another.
+    pub port: Option<u16>,
+}
+
+impl Advertise {
+    /// The address for SDP, when the host is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    }
+}
+
+impl FromStr for Advertise {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be an address or a name, perhaps with a port";
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Ok(Advertise { host: format!("[{text}]"), port: None });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().map_err(|_| wrong)?)),
+            _ => (text, None),
+        };
+        let is_host =
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
+        if is_host { Ok(Advertise { host: host.to_owned(), port }) } else { Err(wrong) }
+    }
+}
+
+/// First and last port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, included.
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        PortRange { first: 10_000, last: 32_767 }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be two ports of 1024 to 65535 as in \"10000-32767\", with room for a pair that begins even";
+        let (first, last) = text.split_once('-').ok_or(wrong)?;
+        let (first, last) = (first.trim().parse().map_err(|_| wrong)?, last.trim().parse().map_err(|_| wrong)?);
+        let range = PortRange { first, last };
+        let fits = first >= 1024 && u32::from(first) + u32::from(first % 2) < u32::from(last);
+        if fits { Ok(range) } else { Err(wrong) }
+    }
+}
+
+/// An `http` or `https` address without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(pub String);
+
+impl FromStr for PublicUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+        let is_clean =
+            !host.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>".contains(&byte));
+        if is_clean {
+            Ok(PublicUrl(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err("must be an http or https address")
+        }
+    }
+}
+
+/// An IANA time zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timezone(pub String);
+
+impl FromStr for Timezone {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match jiff::tz::TimeZone::get(text) {
+            Ok(_) => Ok(Timezone(text.to_owned())),
+            Err(_) => Err("must be a time zone such as \"Europe/Budapest\""),
+        }
+    }
+}
+
+/// A setting that this version does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unserved;
+
+impl FromStr for Unserved {
+    type Err = &'static str;
+
+    fn from_str(_: &str) -> Result<Self, Self::Err> {
+        Err("is not served by this version; leave it out")
+    }
+}
+
+macro_rules! from_text {
+    ($($kind:ty),+) => {$(
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|wrong| D::Error::custom(format!("{text:?} {wrong}")))
+            }
+        }
+    )+};
+}
+from_text!(Advertise, PortRange, PublicUrl, Timezone, Unserved);
+
+macro_rules! bounded {
+    ($($(#[$meta:meta])* $name:ident($kind:ty) in $low:literal..=$high:literal;)+) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name(pub $kind);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let number = i64::deserialize(deserializer)?;
+                match <$kind>::try_from(number) {
+                    Ok(value) if ($low..=$high).contains(&value) => Ok($name(value)),
+                    _ => Err(D::Error::custom(format!("{number} is not within {} to {}", $low, $high))),
+                }
+            }
+        }
+    )+};
+}
+bounded! {
+    /// Calls at once.
+    CallsMax(u32) in 1..=10_000;
+    /// Seconds.
+    DurationMax(u32) in 10..=14_400;
+    /// Media threads; 0 is one per core.
+    Threads(u32) in 0..=64;
+}
+
+/// `false`, the only value served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct False;
+
+impl<'de> Deserialize<'de> for False {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match bool::deserialize(deserializer)? {
+            false => Ok(False),
+            true => Err(D::Error::custom("only false is served by this version")),
+        }
+    }
+}
+
+/// Settings that cannot be used. The operator's to mend; the program exits 78.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{place}: {what}; correct it or leave it out")]
+pub struct ConfigError {
+    /// Which file, variable or flag.
+    place: Place,
+    /// What is wrong.
+    what: String,
+}
+
+/// Where a setting came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Line(PathBuf, usize, usize),
+    Variable(String),
+    Flag(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File(path) => write!(f, "configuration file {}", path.display()),
+            Place::Line(path, line, column) => {
+                write!(f, "configuration file {}, line {line}, column {column}", path.display())
+            }
+            Place::Variable(name) => write!(f, "environment variable {name}"),
+            Place::Flag(name) => write!(f, "flag --{name}"),
+        }
+    }
+}
+
+/// A flag that sets a key: its name, section, key and text.
+pub type Flag = (&'static str, &'static str, &'static str, String);
+
+impl Config {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that cannot be used.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        flags: Vec<Flag>,
+    ) -> Result<Self, ConfigError> {
+        let mut table = Table::new();
+        if let Some(path) = file {
+            let failed = |error: std::io::Error| {
+                let what = format!("it cannot be read ({error})");
+                ConfigError { place: Place::File(path.to_owned()), what }
+            };
+            let text = std::fs::read_to_string(path).map_err(failed)?;
+            toml::from_str::<Config>(&text).map_err(|error| file_error(path, &text, &error))?;
+            table = text.parse().map_err(|error| file_error(path, &text, &error))?;
+        }
+        let mut variables: Vec<_> = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        variables.sort();
+        for (name, text) in variables {
+            let place = Place::Variable(name.clone());
+            let path = name[PREFIX.len()..].to_lowercase();
+            let Some((section, key)) = path.split_once("__") else {
+                let what = "names no section and key as TALKSTACK__SIP__LISTEN does".to_owned();
+                return Err(ConfigError { place, what });
+            };
+            set(&mut table, section, key, &text, place)?;
+        }
+        for (flag, section, key, text) in flags {
+            set(&mut table, section, key, &text, Place::Flag(flag.to_owned()))?;
+        }
+        // Each layer was checked when it was added.
+        let place = Place::File(file.unwrap_or(Path::new("built in")).to_owned());
+        Value::Table(table).try_into().map_err(|error: toml::de::Error| ConfigError { place, what: one_line(&error) })
+    }
+
+    /// The base of links: `http.public_url`, else the address the API listens on.
+    pub fn public_url(&self, http: SocketAddr) -> String {
+        self.http.public_url.as_ref().map_or_else(|| format!("http://{http}"), |url| url.0.clone())
+    }
+}
+
+/// Sets one key from text and checks the whole.
+fn set(table: &mut Table, section: &str, key: &str, text: &str, place: Place) -> Result<(), ConfigError> {
+    let guesses = [text.parse().ok().map(Value::Integer), text.parse().ok().map(Value::Boolean)];
+    let as_text = Value::String(text.to_owned());
+    let mut wrong = String::new();
+    // A text that looks like a number is tried as one, since the environment has no types.
+    for value in guesses.into_iter().flatten().chain([as_text]) {
+        let mut tried = table.clone();
+        let entry = tried.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        let Some(keys) = entry.as_table_mut() else { continue };
+        keys.insert(key.to_owned(), value);
+        match Value::Table(tried.clone()).try_into::<Config>() {
+            Ok(_) => {
+                *table = tried;
+                return Ok(());
+            }
+            Err(error) if wrong.is_empty() => wrong = one_line(&error),
+            Err(_) => {}
+        }
+    }
+    Err(ConfigError { place, what: wrong })
+}
+
+fn file_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let place = match error.span() {
+        Some(span) => {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+            Place::Line(path.to_owned(), line, column)
+        }
+        None => Place::File(path.to_owned()),
+    };
+    ConfigError { place, what: one_line(error) }
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().lines().collect::<Vec<_>>().join(" ")
+}
+
+/// What variables begin with.
+const PREFIX: &str = "TALKSTACK__";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_example_parses_as_shipped_and_with_every_key_set() {
+        let example = include_str!("../../config/talkstack.toml");
+        assert_eq!(toml::from_str::<Config>(example).expect("as shipped"), Config::default());
+        let set: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("#") {
+                Some(key) if key.contains(" = ") && !key.starts_with(' ') => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+        assert_eq!(keys, 16, "every key but the one that is not served");
+        let set: Config = toml::from_str(&set).expect("with every key set");
+        let shown = Config {
+            http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
+            sip: Sip { advertise: set.sip.advertise.clone(), ..Sip::default() },
+            site: set.site.clone(),
+            ..Config::default()
+        };
+        assert_eq!(set, shown, "the example shows the defaults");
+    }
+
+    #[test]
+    fn each_layer_overrides_the_one_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.toml");
+        std::fs::write(&path, "[calls]\nmax = 7\nmax_duration_s = 70\n[sip]\nlisten = \"127.0.0.1:0\"\n")
+            .expect("written");
+        let variables = [
+            ("TALKSTACK__CALLS__MAX".to_owned(), "8".to_owned()),
+            ("TALKSTACK__SIP__LISTEN".to_owned(), "127.0.0.1:5070,[::1]:5070".to_owned()),
+            ("TALKSTACK__COMPAT__LITERAL_TYPOS".to_owned(), "true".to_owned()),
+            ("TALKSTACK_CONFIG".to_owned(), "ignored here".to_owned()),
+        ];
+        let flags = vec![("http-listen", "http", "listen", "127.0.0.1:0".to_owned())];
+        let config = Config::load(Some(&path), variables.into_iter(), flags).expect("loads");
+        assert_eq!((config.calls.max.0, config.calls.max_duration_s.0), (8, 70));
+        assert_eq!(config.sip.listen.0.len(), 2);
+        assert!(config.compat.literal_typos);
+        assert_eq!(config.http.listen.port(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_sentence_that_says_where() {
+        for (file, expected) in [
+            ("[sip]\nlisen = \"x\"\n", "line 2, column 1: unknown field `lisen`"),
+            ("[spi]\n", "line 1, column 2: unknown field `spi`"),
+            ("[calls]\nmax = 0\n", "line 2, column 7: 0 is not within 1 to 10000"),
+            ("[rtp]\nports = \"9-8\"\n", "line 2, column 9: \"9-8\" must be two ports"),
+            ("[box]\ntimezone = \"Mars/Base\"\n", "must be a time zone"),
+            ("[sip]\nlisten = []\n", "needs at least one address"),
+            ("[sip]\naccept = \"all\"\n", "unknown variant `all`"),
+            ("[mail]\nsmtp = \"smtp://x\"\n", "is not served by this version"),
+            ("[setup]\nrequired = true\n", "only false is served"),
+            ("nonsense", "line 1"),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("t.toml");
+            std::fs::write(&path, file).expect("written");
+            let shown = Config::load(Some(&path), std::iter::empty(), vec![]).expect_err(file).to_string();
+            assert!(shown.contains(expected), "{shown}");
+            assert!(!shown.contains('\n'), "{shown}");
+        }
+        for (name, text) in [("TALKSTACK__SIP__LISEN", "x"), ("TALKSTACK__CALLS__MAX", "many"), ("TALKSTACK__X", "1")] {
+            let variables = [(name.to_owned(), text.to_owned())];
+            let shown = Config::load(None, variables.into_iter(), vec![]).expect_err(name).to_string();
+            assert!(shown.starts_with(&format!("environment variable {name}: ")), "{shown}");
+        }
+        let missing = Config::load(Some(Path::new("/nowhere/t.toml")), std::iter::empty(), vec![]);
+        assert!(missing.expect_err("absent").to_string().contains("/nowhere/t.toml: it cannot be read"));
+    }
+}

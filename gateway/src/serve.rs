@@ -1,0 +1,239 @@
+//! The daemon: composes the halves, says where it listens, and stops when told.
+//!
+//! ```text
+//!   serve   = calls ══ in-memory pair ══ control
+//!   calls   = shards, SIP, journal ══ <store.dir>/calls.sock
+//!   control = API, store           ══ <store.dir>/calls.sock
+//! ```
+
+mod calls;
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use talkstack_control::auth::password::Cost;
+use talkstack_control::clock::Clock;
+use talkstack_control::http::{Settings, SignupPolicy};
+use talkstack_control::plane::PipeSource;
+use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpenError};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use calls::{Calls, StartError};
+
+use crate::config::{Config, Signup};
+
+/// The daemon cannot start or go on. The operator's to mend; the program exits 75.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The directory cannot be made or written.
+    #[error("cannot use the directory {path} ({source}); make it writable or set store.dir")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// Another daemon has the directory.
+    #[error("another talkstack runs on {0}; stop it or set store.dir")]
+    Taken(PathBuf),
+    /// The API's address cannot be listened on.
+    #[error("cannot listen on {address} for HTTP ({source}); free the port or set http.listen")]
+    Http {
+        /// Which.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// The call plane cannot start.
+    #[error(transparent)]
+    Calls(#[from] StartError),
+    /// Control cannot start.
+    #[error(transparent)]
+    Control(#[from] ControlOpenError),
+    /// The kernel refuses something basic.
+    #[error("the system refuses to start the daemon ({0})")]
+    System(#[from] std::io::Error),
+}
+
+/// Which halves this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halves {
+    /// `talkstack serve`.
+    Both,
+    /// `talkstack calls`.
+    Calls,
+    /// `talkstack control`.
+    Control,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn run(config: &Config, halves: Halves) -> Result<(), ServeError> {
+    let dir = &config.store.dir;
+    make_dir(dir)?;
+    let _lock = lock(dir, halves)?;
+    raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        match halves {
+            Halves::Both => serve_both(config).await,
+            Halves::Calls => serve_calls(config).await,
+            Halves::Control => {
+                let http = bind_http(config.http.listen).await?;
+                serve_control(config, PipeSource::Path(dir.join("calls.sock")), http, Vec::new()).await
+            }
+        }
+    })
+}
+
+async fn serve_both(config: &Config) -> Result<(), ServeError> {
+    // The API's port first: of two daemons by mistake the second must not answer the phone for a moment.
+    let http = bind_http(config.http.listen).await?;
+    let calls = Calls::start(config)?;
+    let (ours, theirs) = UnixStream::pair()?;
+    tokio::spawn(calls.plane().serve(ours));
+    let served = serve_control(config, PipeSource::Pair(theirs), http, calls.addresses()).await;
+    tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
+    served
+}
+
+async fn serve_calls(config: &Config) -> Result<(), ServeError> {
+    let path = config.store.dir.join("calls.sock");
+    let listener = bind_socket(&path).map_err(|source| ServeError::Directory { path: path.clone(), source })?;
+    let calls = Calls::start(config)?;
+    tokio::spawn(calls.plane().listen(listener));
+    announce(&calls.addresses(), None);
+    stop_signal().await?;
+    tracing::info!("Stopping");
+    tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
+    Ok(())
+}
+
+async fn serve_control(
+    config: &Config,
+    pipe: PipeSource,
+    http: TcpListener,
+    sip: Vec<SocketAddr>,
+) -> Result<(), ServeError> {
+    let settings = Settings {
+        signup: match config.auth.signup {
+            Signup::First => SignupPolicy::First,
+            Signup::Open => SignupPolicy::Open,
+            Signup::Closed => SignupPolicy::Closed,
+        },
+        literal_typos: config.compat.literal_typos,
+    };
+    let control_config = ControlConfig { dir: config.store.dir.clone(), settings, password_cost: Cost::default() };
+    let control = Control::open(control_config, pipe, Clock::system()).await?;
+    let address = http.local_addr()?;
+    banner(config, &sip, address, control.setup_token.as_deref());
+    announce(&sip, Some(address));
+    let stop = async {
+        // Without the signal the daemon could only be killed; it then stops at once.
+        let _ = stop_signal().await;
+        tracing::info!("Stopping");
+    };
+    Ok(control.serve(http, stop).await?)
+}
+
+async fn bind_http(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Http { address, source })
+}
+
+/// What a person reads at the start.
+fn banner(config: &Config, sip: &[SocketAddr], http: SocketAddr, setup_token: Option<&str>) {
+    let mut text = format!("\nTalkstack Edge {}\n", env!("CARGO_PKG_VERSION"));
+    for address in sip {
+        text.push_str(&format!("  SIP   {address} (UDP and TCP)\n"));
+    }
+    text.push_str(&format!("  RTP   {}-{}\n", config.rtp.ports.first, config.rtp.ports.last));
+    text.push_str(&format!("  API   {}\n", config.public_url(http)));
+    text.push_str(&format!("  Data  {}\n", config.store.dir.display()));
+    if let Some(token) = setup_token {
+        text.push_str(&format!("\nNobody owns this box yet. Setup token, valid for 24 hours: {token}\n"));
+        text.push_str("From this machine no token is needed: POST /auth/signup, then `talkstack mail list`.\n");
+    }
+    if let Some(port) = sip.first().map(SocketAddr::port) {
+        text.push_str(&format!(
+            "\nFirst call: point any SIP phone at this machine and dial sip:demo@<address>:{port}, or echo in place of demo.\n"
+        ));
+    }
+    eprintln!("{text}");
+}
+
+/// The one line that a program reads at the start.
+fn announce(sip: &[SocketAddr], http: Option<SocketAddr>) {
+    let mut line = "listening".to_owned();
+    for address in sip {
+        line.push_str(&format!(" sip=udp:{address} sip=tcp:{address}"));
+    }
+    if let Some(address) = http {
+        line.push_str(&format!(" http={address}"));
+    }
+    println!("{line}");
+}
+
+async fn stop_signal() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path) -> Result<(), ServeError> {
+    let failed = |source| ServeError::Directory { path: dir.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    // Existing is not enough: it must take files.
+    let probe = dir.join(".probe");
+    File::create(&probe).map_err(failed)?;
+    std::fs::remove_file(&probe).map_err(failed)
+}
+
+/// One daemon, or one of each half, per directory. The lock goes with the process.
+fn lock(dir: &Path, halves: Halves) -> Result<Vec<File>, ServeError> {
+    let names: &[&str] = match halves {
+        Halves::Both => &["calls.lock", "control.lock"],
+        Halves::Calls => &["calls.lock"],
+        Halves::Control => &["control.lock"],
+    };
+    names
+        .iter()
+        .map(|name| {
+            let path = dir.join(name);
+            let file = File::create(&path).map_err(|source| ServeError::Directory { path, source })?;
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+                .map_err(|_| ServeError::Taken(dir.to_owned()))?;
+            Ok(file)
+        })
+        .collect()
+}
+
+fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    // The lock is ours: a socket that is there was left by a crash.
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A call takes three sockets, and ports at rest two: as many as the system allows without asking.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("Cannot raise the limit of open files ({error}); a thousand calls may not fit");
+    }
+}

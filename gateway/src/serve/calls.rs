@@ -1,0 +1,236 @@
+//! The call plane as a whole: threads for media, signalling and journal, and what stops them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use talkstack_control::port::{CallEvent, CallId, Snapshot};
+use tokio::sync::mpsc;
+
+use crate::call::CallLimits;
+use crate::config::Config;
+use crate::io::connect::{AgentUrl, connect};
+use crate::io::inbox::{Address, Inbox, inbox};
+use crate::io::ports::Ports;
+use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
+use crate::io::sip::{BindError, INBOX_MAX, Listeners, SipConfig, SipThread, ToSip};
+use crate::journal::{Journal, JournalHandle, OpenError};
+use crate::plane::Plane;
+use crate::random::{NoRandom, Random};
+use crate::snapshot_file;
+
+/// The call plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// SIP cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] NoRandom),
+    /// Threads, sockets or memory are refused.
+    #[error("the system refuses to start the media threads ({0})")]
+    System(#[from] std::io::Error),
+}
+
+/// The call plane, running.
+pub struct Calls {
+    sip: mpsc::Sender<ToSip>,
+    sip_thread: JoinHandle<()>,
+    shards: Vec<RunningShard>,
+    journal: Journal,
+    addresses: Vec<SocketAddr>,
+    plane: Plane,
+}
+
+impl Calls {
+    /// Starts all threads. Call within the general tokio runtime, which connects to agents.
+    ///
+    /// # Errors
+    /// [`StartError`]; what was started ends with the process.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let dir = config.store.dir.join("calls");
+        let journal = Journal::open(&dir.join("journal"))?;
+        let snapshot_path = dir.join("snapshot");
+        let snapshot = match snapshot_file::load(&snapshot_path) {
+            Ok(snapshot) => snapshot.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!("{error}; numbers are unknown until control connects");
+                Snapshot::default()
+            }
+        };
+        // Code that plays a prompt must not be the first to decode it.
+        crate::prompts::warm_up();
+        let (sip, sip_inbox) = mpsc::channel(INBOX_MAX);
+        let mut random = Random::new()?;
+        let shards = start_shards(config, &sip, &journal.handle(), &mut random)?;
+        let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
+        let (sip_thread, bound) = start_sip(config, addresses, snapshot, journal.handle(), random, sip_inbox)?;
+        let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
+        Ok(Calls { sip, sip_thread, shards, journal, addresses: bound, plane })
+    }
+
+    /// Where SIP listens.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// The end of the pipe to control.
+    pub fn plane(&self) -> Plane {
+        self.plane.clone()
+    }
+
+    /// Replaces the routing configuration, for programs that have no control.
+    pub fn apply(&self, snapshot: Snapshot) {
+        // The queue is empty before the first call.
+        let _ = self.sip.try_send(ToSip::Snapshot(Arc::new(snapshot)));
+    }
+
+    /// Ends all calls with a BYE and a record, and waits for the threads.
+    pub fn stop(self) {
+        let _ = self.sip.blocking_send(ToSip::Stop);
+        let _ = self.sip_thread.join();
+        for (address, thread) in self.shards {
+            if address.send(ToShard::Stop).is_ok() {
+                let _ = thread.join();
+            }
+        }
+        self.journal.close();
+    }
+}
+
+/// The way to a shard, and its thread.
+type RunningShard = (Address<ToShard>, JoinHandle<()>);
+
+fn start_shards(
+    config: &Config,
+    sip: &mpsc::Sender<ToSip>,
+    journal: &JournalHandle,
+    random: &mut Random,
+) -> Result<Vec<RunningShard>, StartError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = match config.media.threads.0 {
+        0 => cores,
+        threads => threads as usize,
+    };
+    let range = config.rtp.ports;
+    (0..count)
+        .map(|index| {
+            let (inbox, address): (Inbox<ToShard>, _) = inbox()?;
+            let surroundings = Around {
+                sip: sip.clone(),
+                journal: journal.clone(),
+                runtime: tokio::runtime::Handle::current(),
+                shard: address.clone(),
+            };
+            let shard_config = ShardConfig {
+                ports: Ports::new(range.first, range.last, index, count, random.u64()),
+                limits: CallLimits { duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()) },
+            };
+            let shard = Shard::new(shard_config, inbox, surroundings, Instant::now())?;
+            let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || {
+                if count == cores {
+                    pin(index);
+                }
+                shard.run();
+            })?;
+            Ok((address, thread))
+        })
+        .collect()
+}
+
+/// Keeps a media thread on one core, among those the process may use. Without it calls still work.
+fn pin(index: usize) {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    if let Some(core) = cores.nth(index) {
+        let mut only = CpuSet::new();
+        only.set(core);
+        let _ = sched_setaffinity(None, &only);
+    }
+}
+
+fn start_sip(
+    config: &Config,
+    shards: Vec<Address<ToShard>>,
+    snapshot: Snapshot,
+    journal: JournalHandle,
+    random: Random,
+    inbox: mpsc::Receiver<ToSip>,
+) -> Result<(JoinHandle<()>, Vec<SocketAddr>), StartError> {
+    let advertise = config.sip.advertise.clone();
+    let sip_config = SipConfig {
+        accept: config.sip.accept,
+        calls_max: config.calls.max.0 as usize,
+        advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
+        advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
+    };
+    let listen = config.sip.listen.0.clone();
+    let (bound, wait) = std::sync::mpsc::sync_channel(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("sip".into()).spawn(move || {
+        runtime.block_on(async move {
+            let listeners = match Listeners::bind(&listen) {
+                Ok(listeners) => listeners,
+                Err(error) => return drop(bound.send(Err(error))),
+            };
+            let addresses = listeners.addresses().into_iter().map(|address| address.0).collect();
+            if bound.send(Ok(addresses)).is_err() {
+                return;
+            }
+            let record = {
+                let journal = journal.clone();
+                Box::new(move |id, event| journal.append(id, event).is_ok())
+            };
+            let has_room = Box::new(move || journal.fullness() < JOURNAL_FULL);
+            SipThread::new(sip_config, listeners, shards, Arc::new(snapshot), record, has_room, random)
+                .run(inbox)
+                .await;
+        });
+    })?;
+    let addresses: Vec<SocketAddr> = wait.recv().map_err(std::io::Error::other)??;
+    Ok((thread, addresses))
+}
+
+/// The threads around a shard.
+struct Around {
+    sip: mpsc::Sender<ToSip>,
+    journal: JournalHandle,
+    runtime: tokio::runtime::Handle,
+    shard: Address<ToShard>,
+}
+
+impl Surroundings for Around {
+    fn sip(&self, id: CallId, wish: SipWish) -> bool {
+        self.sip.try_send(ToSip::Wish(id, wish)).is_ok()
+    }
+
+    fn record(&self, id: CallId, event: CallEvent) -> bool {
+        self.journal.append(id, event).is_ok()
+    }
+
+    fn connect(&self, id: CallId, url: AgentUrl) -> bool {
+        let shard = self.shard.clone();
+        self.runtime.spawn(async move {
+            let nonce = Random::default().u128();
+            let message = match connect(&url, nonce).await {
+                Ok(connected) => ToCall::AgentConnected(connected),
+                Err(error) => {
+                    tracing::warn!(call = %id, "The agent at {url} cannot be reached: {error}");
+                    ToCall::AgentUnreachable
+                }
+            };
+            // A shard that takes nothing has other worries; the call's own timer goes on without the agent.
+            let _ = shard.send(ToShard::Call(id, message));
+        });
+        true
+    }
+}
+
+/// From here on no new calls are taken.
+const JOURNAL_FULL: f32 = 0.8;
