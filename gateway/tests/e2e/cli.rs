@@ -1,0 +1,68 @@
+//! Exit codes, and the one sentence that says what, where and what to do.
+
+use std::process::Output;
+
+use crate::daemon::{Daemon, talkstack};
+
+#[test]
+fn a_bad_setting_exits_78_and_names_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("t.toml");
+    std::fs::write(&file, "[sip]\nlisen = \"x\"\n").expect("written");
+    let file = file.to_str().expect("text");
+    for arguments in [&["--config", file][..], &["check-config", "--config", file], &["--rtp-ports", "9-1"]] {
+        let output = talkstack(dir.path()).args(arguments).output().expect("starts");
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}");
+        one_sentence(&output);
+    }
+    let output = talkstack(dir.path()).arg("check-config").output().expect("starts");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_is_taken_or_cannot_be_written_exits_75() {
+    let daemon = Daemon::serve(&[]);
+    let other = tempfile::tempdir().expect("a directory");
+    let file = other.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let (sip, http) = (daemon.sip().to_string(), daemon.http.expect("serves HTTP").to_string());
+    let below_a_file = file.join("data");
+    for (arguments, words) in [
+        (vec!["--sip-listen", &sip], "sip.listen"),
+        (vec!["--http-listen", &http], "http.listen"),
+        (vec!["--sip-listen", "192.0.2.1:5060"], "192.0.2.1:5060"),
+        (vec!["--store-dir", below_a_file.to_str().expect("text")], "store.dir"),
+        (vec!["--store-dir", daemon.dir.to_str().expect("text")], "another talkstack"),
+    ] {
+        let output = talkstack(&other.path().join("data")).args(&arguments).output().expect("starts");
+        assert_eq!(output.status.code(), Some(75), "{arguments:?}");
+        assert!(one_sentence(&output).contains(words), "{arguments:?}: {}", one_sentence(&output));
+    }
+}
+
+#[test]
+fn a_command_without_a_daemon_exits_6_and_setup_makes_the_owner() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = talkstack(dir.path()).args(["call", "list"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(6));
+    one_sentence(&output);
+
+    let daemon = Daemon::serve(&[]);
+    let password = daemon.dir.join("password");
+    std::fs::write(&password, "correct horse\n").expect("written");
+    let setup = ["setup", "--admin-email", "me@example.com", "--password-file", password.to_str().expect("text")];
+    assert_eq!(daemon.command(&setup), "me@example.com is the owner of the box.\n");
+    let again = talkstack(&daemon.dir).args(setup).output().expect("starts");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(one_sentence(&again).contains("has an owner already"));
+    let missing = talkstack(&daemon.dir).args(["mail", "show", "99"]).output().expect("starts");
+    assert_eq!(missing.status.code(), Some(3));
+}
+
+/// The last line of stderr; what is above it is the log.
+fn one_sentence(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("talkstack: "), "{text}");
+    last
+}

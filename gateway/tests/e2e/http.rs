@@ -1,0 +1,103 @@
+//! The API of a running box, from signing up to seeing a call.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, wait_until};
+use crate::sipp::Sipp;
+
+#[test]
+fn a_client_signs_up_sets_up_and_sees_the_call() {
+    let daemon = Daemon::serve(&[]);
+    let client = Client::new(&daemon);
+    let account = json!({ "email": "me@example.com", "password": "correct horse", "name": "Me" });
+    let answer = client.post("/auth/signup", &account);
+    assert_eq!(answer["signupStatus"], 3, "{answer}");
+    let mail: Value = serde_json::from_str(&daemon.command(&["mail", "show", "1", "--json"])).expect("JSON");
+    let body = mail["body"].as_str().expect("text");
+    let code: String = body.chars().filter(char::is_ascii_digit).take(6).collect();
+    let answer = client.post("/auth/verify-email", &json!({ "email": "me@example.com", "code": code }));
+    assert_eq!(answer["verificationStatus"], 2, "{answer}");
+    let answer = client.post("/auth/login", &account);
+    let client = client.with("Authorization", &format!("Bearer {}", answer["token"].as_str().expect("a token")));
+    let answer = client.get("/user/generate-apikey");
+    let client = client.with("x-api-key", answer["apiKey"].as_str().expect("a key"));
+
+    let project = client.post("/project/create-project", &json!({ "name": "Clinic", "description": "" }));
+    let project = project["data"]["id"].as_str().expect("an id").to_owned();
+    let agent = json!({ "name": "Jack", "systemInstruction": "You are Jack.", "projectId": project });
+    let agent = client.post("/agent/create-agent", &agent)["id"].as_str().expect("an id").to_owned();
+    let number = json!({ "e164": "+15551234567", "agentId": agent, "projectId": project });
+    assert_eq!(client.post("/phone-number/add-number", &number)["status"], "success");
+    let active = json!({ "projectId": project, "active_agent": agent });
+    assert_eq!(client.patch("/project/active-agent", &active)["project"]["active_agent"], agent.as_str());
+
+    Sipp::new(daemon.sip(), "basic").dialling("15551234567").succeeds();
+    let call = wait_until("the call is in the history", || {
+        let history = client.post("/call/get-call-history?status=completed", &json!({ "projectId": project }));
+        history["data"][0].as_object().cloned()
+    });
+    assert_eq!((&call["to"], &call["agentId"]), (&json!("+15551234567"), &json!(agent)));
+    let found = client.post("/call", &json!({ "sid": call["sid"], "projectId": project }));
+    assert_eq!((&found["status"], &found["callSid"]), (&json!("completed"), &call["sid"]));
+    assert_eq!(found["seconds"], 1);
+}
+
+/// The status of a GET.
+pub(crate) fn status(address: SocketAddr, path: &str) -> Option<u16> {
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n"))
+        .map(|(status, _)| status)
+}
+
+/// A client that sends the same headers each time.
+struct Client {
+    address: SocketAddr,
+    header: String,
+}
+
+impl Client {
+    fn new(daemon: &Daemon) -> Self {
+        Client { address: daemon.http.expect("serves HTTP"), header: String::new() }
+    }
+
+    fn with(self, name: &str, value: &str) -> Self {
+        Client { header: format!("{name}: {value}\r\n"), ..self }
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.send("GET", path, "")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        self.send("POST", path, &body.to_string())
+    }
+
+    fn patch(&self, path: &str, body: &Value) -> Value {
+        self.send("PATCH", path, &body.to_string())
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> Value {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n{}\r\n{body}",
+            body.len(),
+            self.header
+        );
+        let (status, body) = exchange(self.address, &request).expect("an answer");
+        assert_eq!(status, 200, "{method} {path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+}
+
+fn exchange(address: SocketAddr, request: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(8))).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    let (head, body) = response.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}

@@ -1,0 +1,124 @@
+//! baresip as a phone: it calls, plays a file, and records what it hears.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::daemon::{Daemon, wait_until};
+use crate::signal::{best_match, longest_gap, read_wav, write_wav};
+
+#[test]
+fn the_phone_hears_the_prompts_whole_and_without_a_gap() {
+    let daemon = Daemon::serve(&[]);
+    let phone = Baresip::call(daemon.sip(), "demo");
+    let greeting = prompt("en/greeting");
+    // The menu follows: once it has begun, all of the greeting has been heard.
+    wait_until("the greeting has been heard", || (phone.heard_so_far() > greeting.len() + 8000).then_some(()));
+    let heard = phone.hang_up();
+    let (_, score) = best_match(&heard, &greeting[4000..12_000]);
+    assert!(score >= 0.9, "the greeting matches with {score:.3}");
+    assert!(longest_gap(&heard) < Duration::from_millis(60), "gap of {:?}", longest_gap(&heard));
+    assert_eq!(daemon.ended_calls(1)[0]["status"], "completed");
+}
+
+#[test]
+fn the_echo_returns_the_caller_s_own_words() {
+    let daemon = Daemon::serve(&[]);
+    let words = prompt("en/goodbye");
+    let phone = Baresip::calling(daemon.sip(), "echo", &words);
+    wait_until("the words have come back", || (phone.heard_so_far() > words.len() + 8000).then_some(()));
+    let heard = phone.hang_up();
+    let (_, score) = best_match(&heard, &words[2000..8000]);
+    assert!(score >= 0.9, "the words match with {score:.3}");
+}
+
+/// A phone in a call.
+pub(crate) struct Baresip {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Baresip {
+    /// Calls `user`; says nothing.
+    pub(crate) fn call(target: SocketAddr, user: &str) -> Self {
+        Baresip::calling(target, user, &[1; 8000])
+    }
+
+    /// Calls `user` and says `words`, again and again.
+    pub(crate) fn calling(target: SocketAddr, user: &str, words: &[i16]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let words_path = dir.path().join("words.wav");
+        write_wav(&words_path, words);
+        let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).is_dir())
+            .expect("baresip is installed (Debian package baresip)");
+        let config = format!(
+            "module_path {modules}\nmodule account.so\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n\
+             module_app menu.so\nsnd_path {dir}\naudio_source aufile,{words}\naudio_player aufile,{dir}/player.wav\n\
+             audio_alert aufile,{dir}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
+             auplay_channels 1\nsip_listen 127.0.0.1:0\naudio_buffer 20-160\n",
+            dir = dir.path().display(),
+            words = words_path.display(),
+        );
+        std::fs::write(dir.path().join("config"), config).expect("written");
+        let account = "<sip:phone@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1\n";
+        std::fs::write(dir.path().join("accounts"), account).expect("written");
+        let log = std::fs::File::create(dir.path().join("phone.out")).expect("a log");
+        let child = Command::new("baresip")
+            .arg("-f")
+            .arg(dir.path())
+            .args(["-e", &format!("/dial sip:{user}@{target}")])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("baresip is installed (Debian package baresip)");
+        Baresip { child, dir }
+    }
+
+    /// Samples recorded so far.
+    pub(crate) fn heard_so_far(&self) -> usize {
+        self.recording().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len() as usize / 2)
+    }
+
+    /// Ends the call as a person does and returns what was heard.
+    pub(crate) fn hang_up(mut self) -> Vec<i16> {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told");
+        wait_until("baresip ends", || self.child.try_wait().expect("waited"));
+        let path = self.recording().unwrap_or_else(|| {
+            panic!(
+                "nothing was recorded:\n{}",
+                std::fs::read_to_string(self.dir.path().join("phone.out")).unwrap_or_default()
+            )
+        });
+        read_wav(&path)
+    }
+
+    /// The file that the module sndfile writes what is heard to.
+    fn recording(&self) -> Option<PathBuf> {
+        std::fs::read_dir(self.dir.path())
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-dec.wav")))
+    }
+}
+
+impl Drop for Baresip {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn prompt(name: &str) -> Vec<i16> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../config/prompts/{name}.wav"));
+    read_wav(&path)
+}

@@ -1,0 +1,127 @@
+//! What calls outlive: their control side, and the whole box.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use talkstack_control::port::{
+    AgentRoute, CallEvent, Decoder, NumberRoute, Outcome, PROTOCOL_VERSION, ProviderRoute, Snapshot, ToCalls,
+    ToControl, encode,
+};
+
+use crate::daemon::{Daemon, wait_until};
+use crate::phones::Baresip;
+use crate::signal::longest_gap;
+use crate::sipp::Sipp;
+
+#[test]
+fn killing_the_control_side_in_mid_call_drops_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let calls = Daemon::start("calls", dir.path(), &[]);
+    let control = Daemon::start("control", dir.path(), &[]);
+    let http = control.http.expect("control serves HTTP");
+    wait_until("both halves are joined", || crate::http::status(http, "/readyz").filter(|status| *status == 200));
+    let target = calls.sip();
+    let long = std::thread::spawn(move || Sipp::new(target, "basic").calls(5).holding_ms(3000).succeeds());
+    let phone = Baresip::call(target, "demo");
+    wait_until("six calls are up", || {
+        let up = control.calls().iter().filter(|call| call["status"] == "in-progress").count();
+        (up == 6).then_some(())
+    });
+    control.kill();
+    // New calls are answered meanwhile.
+    Sipp::new(target, "basic").calls(3).succeeds();
+    long.join().expect("the calls went on to their own end");
+    let heard = phone.hang_up();
+    assert!(longest_gap(&heard) < Duration::from_millis(60), "gap of {:?}", longest_gap(&heard));
+
+    let control = Daemon::start("control", dir.path(), &[]);
+    let rows = control.ended_calls(9);
+    assert_eq!(rows.len(), 9, "each call once");
+    assert!(rows.iter().all(|call| call["status"] == "completed"), "{rows:?}");
+}
+
+#[test]
+fn a_call_that_a_crash_cut_off_is_ended_once_and_by_the_gateway() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let daemon = Daemon::start("serve", dir.path(), &[]);
+    let phone = Baresip::call(daemon.sip(), "demo");
+    wait_until("the call is up", || daemon.calls().first().filter(|call| call["status"] == "in-progress").map(drop));
+    daemon.kill();
+    drop(phone);
+    for _ in 0..2 {
+        let daemon = Daemon::start("serve", dir.path(), &[]);
+        let rows = daemon.ended_calls(1);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0]["status"], "failed");
+        assert_eq!(rows[0]["outcome"], serde_json::json!({ "blame": "gateway", "reason": "restarted" }));
+    }
+}
+
+#[test]
+fn numbers_are_answered_from_the_last_configuration_when_control_never_comes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let daemon = Daemon::start("calls", dir.path(), &[]);
+    let mut control = ScriptedControl::connect(dir.path());
+    control.route("15551234567", "");
+    Sipp::new(daemon.sip(), "basic").dialling("+15551234567").succeeds();
+    drop(control);
+    daemon.kill();
+    let daemon = Daemon::start("calls", dir.path(), &[]);
+    Sipp::new(daemon.sip(), "basic").dialling("+15551234567").succeeds();
+}
+
+/// A control side that does what a test says, over the same pipe.
+pub(crate) struct ScriptedControl {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl ScriptedControl {
+    pub(crate) fn connect(dir: &Path) -> Self {
+        let stream = UnixStream::connect(dir.join("calls.sock")).expect("the call plane listens");
+        stream.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
+        let mut control = ScriptedControl { stream, decoder: Decoder::default() };
+        control.send(&ToCalls::Hello { version: PROTOCOL_VERSION, stored: None });
+        control
+    }
+
+    /// Gives a number to an agent behind a media stream, or to the attendant when there is no URL.
+    pub(crate) fn route(&mut self, digits: &str, url: &str) {
+        let agent = AgentRoute {
+            project_id: "project".into(),
+            name: "Jack".into(),
+            system_instruction: String::new(),
+            voice_id: None,
+            provider: (!url.is_empty()).then(|| ProviderRoute::MediaStream { url: url.into() }),
+        };
+        let number = NumberRoute { project_id: "project".into(), agent_id: Some("agent".into()) };
+        let mut snapshot = Snapshot { revision: 1, ..Snapshot::default() };
+        snapshot.agents.insert("agent".into(), agent);
+        snapshot.numbers.insert(digits.into(), number);
+        self.send(&ToCalls::Snapshot(snapshot));
+    }
+
+    /// Waits for the next end of a call.
+    pub(crate) fn wait_for_end(&mut self) -> Outcome {
+        loop {
+            while let Some(message) = self.decoder.next_message().expect("readable") {
+                if let ToControl::Record(record) = message
+                    && let CallEvent::Ended { outcome } = record.event
+                {
+                    return outcome;
+                }
+            }
+            let mut buffer = [0; 4096];
+            let bytes = self.stream.read(&mut buffer).expect("records come");
+            self.decoder.feed(&buffer[..bytes]);
+        }
+    }
+
+    fn send(&mut self, message: &ToCalls) {
+        let mut bytes = Vec::new();
+        encode(message, &mut bytes).expect("short");
+        self.stream.write_all(&bytes).expect("written");
+    }
+}
