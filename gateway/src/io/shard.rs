@@ -21,86 +21,16 @@ use rustix::time::{ClockId, Timespec};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::session::Channel;
 
-use super::connect::AgentUrl;
 use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
-use crate::route::Plan;
 
+mod messages;
 mod sockets;
 
+pub use messages::{OfferedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
-
-/// What a shard is told.
-#[derive(Debug)]
-pub enum ToShard {
-    /// A call for this shard.
-    Offered(Box<OfferedCall>),
-    /// Something happened to a call.
-    Call(CallId, ToCall),
-    /// Finish: the thread ends when it has read this.
-    Stop,
-}
-
-/// A call as SIP hands it over.
-#[derive(Debug)]
-pub struct OfferedCall {
-    /// Our name for it.
-    pub id: CallId,
-    /// Who answers.
-    pub plan: Plan,
-    /// The INVITE's SDP; `None` is a late offer.
-    pub sdp: Option<Vec<u8>>,
-    /// The host our SDP shows to this caller.
-    pub local: std::net::IpAddr,
-    /// Where the signalling comes from.
-    pub signalling: std::net::IpAddr,
-    /// Unpredictable: SSRC, first sequence number and masking keys come from it.
-    pub seed: u64,
-}
-
-/// What a live call is told.
-#[derive(Debug)]
-pub enum ToCall {
-    /// ACK, with the answer if the offer was late.
-    Acknowledged(Option<Vec<u8>>),
-    /// re-INVITE.
-    ReOffered(Option<Vec<u8>>),
-    /// The dialog is over.
-    Ended(Outcome),
-    /// End the call.
-    HangUp(Outcome),
-    /// The agent's connection is up.
-    AgentConnected(super::connect::Connected),
-    /// The agent could not be reached.
-    AgentUnreachable,
-}
-
-/// What a shard asks of the threads around it. Implementations must not block.
-pub trait Surroundings: Send {
-    /// Hands a call's wish to the SIP thread; `false` when its queue is full.
-    fn sip(&self, id: CallId, wish: SipWish) -> bool;
-    /// Writes to the journal; `false` when it is full.
-    fn record(&self, id: CallId, event: CallEvent) -> bool;
-    /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
-    fn connect(&self, id: CallId, url: AgentUrl) -> bool;
-}
-
-/// What a call asks of SIP.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SipWish {
-    /// 180.
-    Ring,
-    /// 200 with SDP.
-    Answer(String),
-    /// 488 to the open re-INVITE.
-    RefuseReOffer,
-    /// A final response or BYE.
-    End(Outcome),
-    /// The shard has forgotten the call.
-    Forgotten,
-}
 
 /// A shard's state; [`Shard::run`] is its thread.
 pub struct Shard<S> {

@@ -1,0 +1,195 @@
+//! The kinds of values that settings have: parsed, hence valid.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::Error as _;
+
+/// Addresses as one text or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenList(pub Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for ListenList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum OneOrMany {
+            One(String),
+            Many(Vec<String>),
+        }
+        let texts = match OneOrMany::deserialize(deserializer)? {
+            OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            OneOrMany::Many(texts) => texts,
+        };
+        let addresses: Result<Vec<_>, _> = texts
+            .iter()
+            .map(|text| text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no \"address:port\""))))
+            .collect();
+        let addresses = addresses?;
+        if addresses.is_empty() {
+            Err(D::Error::custom("needs at least one address"))
+        } else {
+            Ok(ListenList(addresses))
+        }
+    }
+}
+
+/// What the far end is told in place of our own address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertise {
+    /// An address or a name.
+    pub host: String,
+    /// SIP's port, when it is another.
+    pub port: Option<u16>,
+}
+
+impl Advertise {
+    /// The address for SDP, when the host is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    }
+}
+
+impl FromStr for Advertise {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be an address or a name, perhaps with a port";
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Ok(Advertise { host: format!("[{text}]"), port: None });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().map_err(|_| wrong)?)),
+            _ => (text, None),
+        };
+        let is_host =
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
+        if is_host { Ok(Advertise { host: host.to_owned(), port }) } else { Err(wrong) }
+    }
+}
+
+/// First and last port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, included.
+    pub last: u16,
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        PortRange { first: 10_000, last: 32_767 }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be two ports of 1024 to 65535 as in \"10000-32767\", with room for a pair that begins even";
+        let (first, last) = text.split_once('-').ok_or(wrong)?;
+        let (first, last) = (first.trim().parse().map_err(|_| wrong)?, last.trim().parse().map_err(|_| wrong)?);
+        let range = PortRange { first, last };
+        let fits = first >= 1024 && u32::from(first) + u32::from(first % 2) < u32::from(last);
+        if fits { Ok(range) } else { Err(wrong) }
+    }
+}
+
+/// An `http` or `https` address without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(pub String);
+
+impl FromStr for PublicUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+        let is_clean =
+            !host.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>".contains(&byte));
+        if is_clean {
+            Ok(PublicUrl(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err("must be an http or https address")
+        }
+    }
+}
+
+/// An IANA time zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timezone(pub String);
+
+impl FromStr for Timezone {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match jiff::tz::TimeZone::get(text) {
+            Ok(_) => Ok(Timezone(text.to_owned())),
+            Err(_) => Err("must be a time zone such as \"Europe/Budapest\""),
+        }
+    }
+}
+
+/// A setting that this version does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unserved;
+
+impl FromStr for Unserved {
+    type Err = &'static str;
+
+    fn from_str(_: &str) -> Result<Self, Self::Err> {
+        Err("is not served by this version; leave it out")
+    }
+}
+
+macro_rules! from_text {
+    ($($kind:ty),+) => {$(
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|wrong| D::Error::custom(format!("{text:?} {wrong}")))
+            }
+        }
+    )+};
+}
+from_text!(Advertise, PortRange, PublicUrl, Timezone, Unserved);
+
+macro_rules! bounded {
+    ($($(#[$meta:meta])* $name:ident($kind:ty) in $low:literal..=$high:literal;)+) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name(pub $kind);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let number = i64::deserialize(deserializer)?;
+                match <$kind>::try_from(number) {
+                    Ok(value) if ($low..=$high).contains(&value) => Ok($name(value)),
+                    _ => Err(D::Error::custom(format!("{number} is not within {} to {}", $low, $high))),
+                }
+            }
+        }
+    )+};
+}
+bounded! {
+    /// Calls at once.
+    CallsMax(u32) in 1..=10_000;
+    /// Seconds.
+    DurationMax(u32) in 10..=14_400;
+    /// Media threads; 0 is one per core.
+    Threads(u32) in 0..=64;
+}
+
+/// `false`, the only value served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct False;
+
+impl<'de> Deserialize<'de> for False {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match bool::deserialize(deserializer)? {
+            false => Ok(False),
+            true => Err(D::Error::custom("only false is served by this version")),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a shard and the threads around it tell each other.
+
+use std::net::IpAddr;
+
+use talkstack_control::port::{CallEvent, CallId, Outcome};
+
+use crate::io::connect::{AgentUrl, Connected};
+use crate::route::Plan;
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum ToShard {
+    /// A call for this shard.
+    Offered(Box<OfferedCall>),
+    /// Something happened to a call.
+    Call(CallId, ToCall),
+    /// Finish: the thread ends when it has read this.
+    Stop,
+}
+
+/// A call as SIP hands it over.
+#[derive(Debug)]
+pub struct OfferedCall {
+    /// Our name for it.
+    pub id: CallId,
+    /// Who answers.
+    pub plan: Plan,
+    /// The INVITE's SDP; `None` is a late offer.
+    pub sdp: Option<Vec<u8>>,
+    /// The host our SDP shows to this caller.
+    pub local: IpAddr,
+    /// Where the signalling comes from.
+    pub signalling: IpAddr,
+    /// Unpredictable: SSRC, first sequence number and masking keys come from it.
+    pub seed: u64,
+}
+
+/// What a live call is told.
+#[derive(Debug)]
+pub enum ToCall {
+    /// ACK, with the answer if the offer was late.
+    Acknowledged(Option<Vec<u8>>),
+    /// re-INVITE.
+    ReOffered(Option<Vec<u8>>),
+    /// The dialog is over.
+    Ended(Outcome),
+    /// End the call.
+    HangUp(Outcome),
+    /// The agent's connection is up.
+    AgentConnected(Connected),
+    /// The agent could not be reached.
+    AgentUnreachable,
+}
+
+/// What a shard asks of the threads around it. Implementations must not block.
+pub trait Surroundings: Send {
+    /// Hands a call's wish to the SIP thread; `false` when its queue is full.
+    fn sip(&self, id: CallId, wish: SipWish) -> bool;
+    /// Writes to the journal; `false` when it is full.
+    fn record(&self, id: CallId, event: CallEvent) -> bool;
+    /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
+    fn connect(&self, id: CallId, url: AgentUrl) -> bool;
+}
+
+/// What a call asks of SIP.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SipWish {
+    /// 180.
+    Ring,
+    /// 200 with SDP.
+    Answer(String),
+    /// 488 to the open re-INVITE.
+    RefuseReOffer,
+    /// A final response or BYE.
+    End(Outcome),
+    /// The shard has forgotten the call.
+    Forgotten,
+}
