@@ -105,7 +105,7 @@ fn shown(user: &str) -> String {
 const NUMBER_DIGITS_MAX: usize = 17;
 
 /// 40: any number and most names; more would only fill a header.
-const SHOWN_USER_BYTES: usize = 40;
+pub const SHOWN_USER_BYTES: usize = 40;
 
 #[cfg(test)]
 mod tests {

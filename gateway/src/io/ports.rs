@@ -166,7 +166,7 @@ fn bind_v6_only(address: SocketAddr) -> std::io::Result<UdpSocket> {
 const REST: Duration = Duration::from_secs(30);
 
 /// 5 s: shorter, and the last call's packets may still be under way.
-const REST_MIN: Duration = Duration::from_secs(5);
+pub const REST_MIN: Duration = Duration::from_secs(5);
 
 /// 64 ports held by others in a row mean that the range is not ours.
 const BIND_TRIES: usize = 64;

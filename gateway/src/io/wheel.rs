@@ -54,7 +54,7 @@ impl Wheel {
 pub const SLOT: Duration = Duration::from_millis(1);
 
 /// 1,024 slots, 1 s: frames are due within 60 ms; what is due later is looked at once a second.
-const HORIZON_SLOTS: usize = 1024;
+pub const HORIZON_SLOTS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
