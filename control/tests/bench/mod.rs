@@ -1,0 +1,201 @@
+//! A control plane of its own for each test, with a clock that stands still and a call plane that only listens.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Method, Request};
+use serde_json::{Value, json};
+use talkstack_control::auth::password::Cost;
+use talkstack_control::clock::Clock;
+use talkstack_control::http::{Service, Settings, SignupPolicy};
+use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, PlaneError, Position, Snapshot};
+use talkstack_control::server::{Control, ControlConfig};
+use talkstack_control::store::{Store, StoreError, mails};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+/// A control plane, and who asks it.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    service: Service,
+    pub(crate) store: Store,
+    pub(crate) setup_token: Option<String>,
+    now_ms: Arc<AtomicI64>,
+    plane: Arc<Listening>,
+    peer: SocketAddr,
+    headers: Vec<(String, String)>,
+    _dir: Arc<TempDir>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    /// The body of a success.
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+
+    /// The machine-readable code of a failure with this status.
+    pub(crate) fn code(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// All that a client could tell two answers apart by, but for the request's id.
+    pub(crate) fn without_id(&self) -> (u16, Value, Vec<String>) {
+        let mut body = self.body.clone();
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("requestId");
+        }
+        let names = self.headers.keys().map(ToString::to_string).collect();
+        (self.status, body, names)
+    }
+}
+
+impl Bench {
+    /// An empty box.
+    pub(crate) async fn new(signup: SignupPolicy) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("talkstack.db")).expect("opens");
+        let now_ms = Arc::new(AtomicI64::new(START_MS));
+        let clock = Clock::of({
+            let now_ms = Arc::clone(&now_ms);
+            move || now_ms.load(Ordering::Relaxed)
+        });
+        let plane = Arc::new(Listening::default());
+        let config = ControlConfig {
+            dir: dir.path().to_owned(),
+            settings: Settings { signup, literal_typos: false },
+            password_cost: Cost { memory_kib: 64, passes: 1 },
+        };
+        let control = Control::with_plane(config, store.clone(), Arc::clone(&plane) as Arc<dyn CallPlane>, clock)
+            .await
+            .expect("opens");
+        Bench {
+            service: control.service(),
+            store,
+            setup_token: control.setup_token.clone(),
+            now_ms,
+            plane,
+            peer: ([127, 0, 0, 1], 4000).into(),
+            headers: Vec::new(),
+            _dir: Arc::new(dir),
+        }
+    }
+
+    /// The same box, asked from another address.
+    pub(crate) fn from(&self, ip: &str) -> Self {
+        Bench { peer: (ip.parse::<std::net::IpAddr>().expect("an address"), 4000).into(), ..self.clone() }
+    }
+
+    /// The same box, asked with another header.
+    pub(crate) fn with_header(&self, header: Option<(&str, &str)>) -> Self {
+        let mut headers = self.headers.clone();
+        headers.extend(header.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Bench { headers, ..self.clone() }
+    }
+
+    /// The same box, asked with a bearer token.
+    pub(crate) fn bearer(&self, token: &str) -> Self {
+        self.with_header(Some(("authorization", &format!("Bearer {token}"))))
+    }
+
+    /// A verified account, logged in. Its password is `correct horse`.
+    pub(crate) async fn account(&self, email: &str) -> Self {
+        let account = json!({ "email": email, "password": "correct horse", "name": "A" });
+        self.post("/auth/signup", &account).await.ok();
+        let code = self.code(email).await;
+        self.post("/auth/verify-email", &json!({ "email": email, "code": code })).await.ok();
+        let login = self.post("/auth/login", &account).await.ok();
+        self.bearer(login["token"].as_str().expect("a token"))
+    }
+
+    /// The code in the latest letter to an address.
+    pub(crate) async fn code(&self, email: &str) -> String {
+        let read: Result<_, StoreError> = self.store.read(|connection| Ok(mails::latest(connection, 100)?)).await;
+        let mail = read.expect("read").into_iter().find(|mail| mail.recipient == email).expect("a letter");
+        mail.body.chars().filter(char::is_ascii_digit).take(6).collect()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.now_ms.fetch_add(time.as_millis() as i64, Ordering::Relaxed);
+    }
+
+    /// The routing configuration that was sent last.
+    pub(crate) fn last_snapshot(&self) -> Snapshot {
+        self.plane.snapshots.lock().expect("unpoisoned").last().cloned().expect("sent")
+    }
+
+    pub(crate) async fn get(&self, path: impl AsRef<str>) -> Reply {
+        self.raw(Method::GET, path.as_ref(), Vec::new()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.send(Method::PATCH, path, body).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Reply {
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.raw(method, path, bytes).await
+    }
+
+    pub(crate) async fn raw(&self, method: Method, path: &str, bytes: Vec<u8>) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let mut request = request.body(Body::from(bytes)).expect("a request");
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let response = self.service.clone().oneshot(request).await.expect("infallible");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = to_bytes(response.into_body(), 1 << 24).await.expect("a body");
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Reply { status, headers, body }
+    }
+}
+
+/// Hears configurations and carries nothing out.
+#[derive(Default)]
+struct Listening {
+    snapshots: Mutex<Vec<Snapshot>>,
+}
+
+impl CallPlane for Listening {
+    fn apply(&self, snapshot: Snapshot) {
+        self.snapshots.lock().expect("unpoisoned").push(snapshot);
+    }
+
+    fn command(
+        &self,
+        _: CommandId,
+        _: Command,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
+        Box::pin(async { Ok(CommandReply::NoSuchCall) })
+    }
+
+    fn acknowledge(&self, _: Position) {}
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+}
+
+/// 2025-03-10T05:20:39.831Z, as in the documentation.
+pub(crate) const START_MS: i64 = 1_741_584_039_831;
