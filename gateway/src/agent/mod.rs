@@ -89,6 +89,15 @@ impl AgentSession {
         }
     }
 
+    /// The caller has put us on hold: `silence` goes by, and what is said waits until they are back.
+    pub fn handle_held(&mut self, silence: &Frame<'_>) {
+        match self {
+            // An echo of silence would only be heard late.
+            AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::MediaStream(stream) => stream.handle_audio(silence),
+        }
+    }
+
     /// Hears a key (`0`–`9`, `*`, `#`, `A`–`D`), once per press.
     pub fn handle_digit(&mut self, digit: char) {
         match self {

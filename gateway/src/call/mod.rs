@@ -292,6 +292,7 @@ impl Call {
             while let Some(heard) = session.poll_heard(now) {
                 match heard {
                     Heard::Audio(frame) => self.agent.handle_audio(&frame),
+                    Heard::Held(silence) => self.agent.handle_held(&silence),
                     Heard::Digit(digit) => self.agent.handle_digit(digit),
                 }
             }

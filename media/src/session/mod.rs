@@ -20,6 +20,8 @@ use crate::audio::frame::Frame;
 pub enum Heard<'a> {
     /// The next stretch of the caller's timeline; lost audio is concealed, missing audio is silence.
     Audio(Frame<'a>),
+    /// Silence in place of what a held line plays: the caller does not hear us either.
+    Held(Frame<'a>),
     /// A key was pressed; reported once.
     Digit(char),
 }

@@ -160,12 +160,14 @@ impl RtpSession {
                 Received::Digit(digit) => return Some(Heard::Digit(digit)),
             }
         };
-        if !is_audio {
-            return Some(Heard::Audio(Frame { samples, coded: None }));
-        }
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
-            samples.resize(coded.len(), 0);
+            let count = if is_audio { coded.len() } else { samples.len() };
+            samples.clear();
+            samples.resize(count, 0);
+            return Some(Heard::Held(Frame { samples, coded: None }));
+        }
+        if !is_audio {
             return Some(Heard::Audio(Frame { samples, coded: None }));
         }
         self.negotiated.codec.decode(coded, samples);
