@@ -102,6 +102,7 @@ impl Phone {
         if text.starts_with("BYE ") {
             self.is_over = true;
             self.next_frame = None;
+            self.pending = None;
             return Some(answer(text));
         }
         let status = text.strip_prefix("SIP/2.0 ")?.get(..3)?.to_owned();
@@ -123,7 +124,7 @@ impl Phone {
                 }
                 Some(self.request("ACK", number.parse().ok()?, ""))
             }
-            ("491" | "500", "INVITE") => {
+            ("481" | "491" | "500", "INVITE") => {
                 self.pending = None;
                 self.hold_refused = true;
                 None
