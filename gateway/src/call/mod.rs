@@ -273,6 +273,7 @@ impl Call {
     fn answer(&mut self, now: Instant) {
         self.outputs.push_back(CallOutput::Answer(self.negotiation.local_sdp()));
         let codec = self.negotiation.codec_name().to_owned();
+        tracing::info!(call = %self.id, codec, "Answered with {codec}");
         self.outputs.push_back(CallOutput::Record(CallEvent::Answered { codec }));
         self.start_session(now);
     }
@@ -342,6 +343,7 @@ impl Call {
     }
 
     fn finish(&mut self, outcome: Outcome) {
+        tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
         self.session = None;
         self.agent.stop();

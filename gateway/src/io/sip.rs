@@ -255,7 +255,8 @@ impl SipThread {
         let route = match route(&self.snapshot, users[0], users[1]) {
             Ok(route) => route,
             Err(no_route) => {
-                tracing::info!("Refused a call with 404: {no_route}");
+                tracing::info!("Refused a call with 404: nobody here has the number or user it asks for");
+                tracing::debug!("{no_route}");
                 return self.refuse(dialog, 404, Some(no_route.to_string()), None);
             }
         };

@@ -55,6 +55,10 @@ impl Daemon {
         self.sip[0]
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");

@@ -72,6 +72,85 @@ fn numbers_are_answered_from_the_last_configuration_when_control_never_comes() {
     Sipp::new(daemon.sip(), "basic").dialling("+15551234567").succeeds();
 }
 
+#[test]
+fn garbage_harms_neither_the_box_nor_a_call_that_is_up() {
+    let daemon = Daemon::serve(&[]);
+    let phone = Baresip::call(daemon.sip(), "demo");
+    wait_until("the phone hears something", || (phone.heard_so_far() > 4000).then_some(()));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let mut random = 0x2545_f491u32;
+    let mut noise = |bytes: usize| -> Vec<u8> {
+        (0..bytes)
+            .map(|_| {
+                random ^= random << 13;
+                random ^= random >> 17;
+                random ^= random << 5;
+                random as u8
+            })
+            .collect()
+    };
+    let media: Vec<u16> = media_ports(&daemon);
+    assert!(!media.is_empty(), "the call has ports");
+    for round in 0..400 {
+        let mut junk = noise(round);
+        socket.send_to(&junk, daemon.sip()).expect("sent");
+        junk.splice(0..0, *b"INVITE sip:echo SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK\r\n");
+        socket.send_to(&junk, daemon.sip()).expect("sent");
+        for port in &media {
+            // RTP of a stranger: valid version, random else.
+            let mut packet = noise(172);
+            packet[0] = 0x80;
+            socket.send_to(&packet, ("127.0.0.1", *port)).expect("sent");
+        }
+    }
+    let mut stream = std::net::TcpStream::connect(daemon.sip()).expect("accepted");
+    // The box may hang up before all of it is written.
+    let _ = stream.write_all(&noise(200_000));
+    Sipp::new(daemon.sip(), "basic").calls(3).succeeds();
+    let before = phone.heard_so_far();
+    wait_until("the phone still hears", || (phone.heard_so_far() > before + 4000).then_some(()));
+    let heard = phone.hang_up();
+    assert!(longest_gap(&heard) < Duration::from_millis(60), "gap of {:?}", longest_gap(&heard));
+    assert!(daemon.ended_calls(4).iter().all(|call| call["status"] == "completed"));
+}
+
+#[test]
+fn the_log_of_a_call_names_no_number() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let daemon = Daemon::start("calls", dir.path(), &[]);
+    let mut control = ScriptedControl::connect(dir.path());
+    control.route("15551234567", "");
+    Sipp::new(daemon.sip(), "basic").dialling("+15551234567").succeeds();
+    Sipp::new(daemon.sip(), "unknown").dialling("5550000").succeeds();
+    control.wait_for_end();
+    let log = std::fs::read_to_string(dir.path().join("calls.log")).expect("a log");
+    assert!(log.contains("The call has ended") && log.contains("404"), "{log}");
+    for number in ["15551234567", "5550000"] {
+        assert!(!log.contains(number), "{number} in\n{log}");
+    }
+}
+
+/// The UDP ports that the daemon has open besides SIP's.
+fn media_ports(daemon: &Daemon) -> Vec<u16> {
+    let table = std::fs::read_to_string(format!("/proc/{}/net/udp", daemon.pid())).expect("Linux");
+    let mine: std::collections::BTreeSet<String> = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+        .expect("Linux")
+        .flatten()
+        .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_str()?.to_owned()))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let port = u16::from_str_radix(fields.get(1)?.split(':').nth(1)?, 16).ok()?;
+            mine.contains(*fields.get(9)?).then_some(port)
+        })
+        .filter(|port| *port != daemon.sip().port())
+        .collect()
+}
+
 /// A control side that does what a test says, over the same pipe.
 pub(crate) struct ScriptedControl {
     stream: UnixStream,

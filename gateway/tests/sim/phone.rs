@@ -31,7 +31,7 @@ impl Script {
             1 | 2 => Ending::BoxHangsUp,
             _ => Ending::PhoneHangsUp,
         };
-        Script { ending, hold: seed % 3 == 0, seconds: 2 + seed % 4 }
+        Script { ending, hold: seed.is_multiple_of(3), seconds: 2 + seed % 4 }
     }
 }
 

@@ -1,0 +1,22 @@
+"""Stands in for control: gives one number to one media-stream agent over the call plane's pipe, and stays.
+
+usage: route.py CALLS_SOCK DIGITS URL
+"""
+
+import json
+import socket
+import struct
+import sys
+
+path, digits, url = sys.argv[1:]
+agent = {"project_id": "p", "name": "bench", "system_instruction": "", "voice_id": None,
+         "provider": {"kind": "media_stream", "url": url}}
+snapshot = {"type": "snapshot", "revision": 1, "projects": {"p": {"active_agent": None}}, "agents": {"a": agent},
+            "numbers": {digits: {"project_id": "p", "agent_id": "a"}}}
+pipe = socket.socket(socket.AF_UNIX)
+pipe.connect(path)
+for message in ({"type": "hello", "version": 1, "stored": None}, snapshot):
+    text = json.dumps(message).encode()
+    pipe.sendall(struct.pack(">I", len(text)) + text)
+while pipe.recv(65536):
+    pass

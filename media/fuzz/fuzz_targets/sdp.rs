@@ -1,0 +1,14 @@
+//! Any bytes as an offer and as an answer: read or refused, and what we answer can be read again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use talkstack_media::sdp::{Capabilities, LocalMedia, SessionDescription, negotiate};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(description) = SessionDescription::parse(bytes) else { return };
+    let local = LocalMedia { address: [10, 0, 0, 2].into(), port: 10_000, session_id: 1, version: 1 };
+    if let Ok(answer) = negotiate::answer(&description, &Capabilities::default(), &local) {
+        assert!(SessionDescription::parse(answer.sdp.as_bytes()).is_ok(), "{}", answer.sdp);
+    }
+    let _ = negotiate::accept_answer(&description, &Capabilities::default());
+});
