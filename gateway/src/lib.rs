@@ -91,4 +91,5 @@ pub mod random;
 pub mod route;
 pub mod serve;
 pub mod snapshot_file;
+pub mod speech;
 pub mod switchboard;

@@ -25,8 +25,11 @@ pub struct Route {
 /// Who talks to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// The built-in attendant.
-    Attendant,
+    /// The built-in attendant, in the name of an agent where the number has one.
+    Attendant {
+        /// The agent's name.
+        name: Option<String>,
+    },
     /// The built-in echo.
     Echo,
     /// A media-stream service; the attendant if it cannot be reached.
@@ -55,7 +58,7 @@ pub fn route(snapshot: &Snapshot, request_user: &str, to_user: &str) -> Result<R
 fn route_user(snapshot: &Snapshot, user: &str) -> Option<Route> {
     let user = user.split(';').next().unwrap_or_default();
     let built_in = match user {
-        "demo" | "attendant" => Some(Plan::Attendant),
+        "demo" | "attendant" => Some(Plan::Attendant { name: None }),
         "echo" => Some(Plan::Echo),
         _ => None,
     };
@@ -76,9 +79,10 @@ fn route_user(snapshot: &Snapshot, user: &str) -> Option<Route> {
 }
 
 fn plan(agent: Option<&AgentRoute>) -> Plan {
+    let attendant = Plan::Attendant { name: agent.map(|agent| agent.name.clone()) };
     match agent.and_then(|agent| agent.provider.as_ref()) {
-        Some(ProviderRoute::MediaStream { url }) => url.parse().map_or(Plan::Attendant, Plan::MediaStream),
-        None => Plan::Attendant,
+        Some(ProviderRoute::MediaStream { url }) => url.parse().map_or(attendant, Plan::MediaStream),
+        None => attendant,
     }
 }
 
@@ -131,7 +135,9 @@ mod tests {
     fn a_number_without_an_agent_goes_to_the_active_one_and_else_to_the_attendant() {
         assert_eq!(route(&snapshot(), "3611", "").expect("known").agent_id.as_deref(), Some("active"));
         let lonely = route(&snapshot(), "3622", "").expect("known");
-        assert_eq!((lonely.agent_id, lonely.plan), (None, Plan::Attendant));
+        assert_eq!((lonely.agent_id, lonely.plan), (None, Plan::Attendant { name: None }));
+        let own = route(&snapshot(), "3612345678", "").expect("known");
+        assert_eq!(own.plan, Plan::Attendant { name: Some("Jack".into()) });
         assert_eq!(lonely.project_id.as_deref(), Some("empty"));
     }
 

@@ -27,12 +27,16 @@ pub struct Attendant {
     state: State,
     language: Language,
     wishes: VecDeque<Wish>,
+    /// Free text that was spoken for this call.
+    spoken: Vec<i16>,
     echo: Echo,
     menus_unanswered: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// The agent's name is being spoken elsewhere; the plain greeting steps in at the instant.
+    Naming { until: Instant },
     /// Prompts are playing; what follows begins when they have been heard.
     Speaking { then: Then },
     /// The menu has been heard.
@@ -55,12 +59,35 @@ enum Then {
 enum Wish {
     Clear,
     Say(Prompt),
+    SaySpoken,
 }
 
 impl Attendant {
     /// Answers a call of its own: greeting and menu.
     pub fn greeting() -> Self {
         Attendant::beginning(Prompt::Greeting)
+    }
+
+    /// Answers in an agent's name: waits briefly for it to be spoken ([`Attendant::handle_spoken`]).
+    pub fn naming(now: Instant) -> Self {
+        let naming = State::Naming { until: now + NAMING_MAX };
+        Attendant { state: naming, wishes: VecDeque::new(), ..Attendant::greeting() }
+    }
+
+    /// The name has been spoken, or cannot be.
+    pub fn handle_spoken(&mut self, spoken: Option<Vec<i16>>) {
+        if !matches!(self.state, State::Naming { .. }) {
+            return;
+        }
+        let first = match spoken {
+            Some(samples) => {
+                self.spoken = samples;
+                Wish::SaySpoken
+            }
+            None => Wish::Say(Prompt::Greeting),
+        };
+        self.wishes.extend([first, Wish::Say(Prompt::Menu)]);
+        self.state = State::Speaking { then: Then::Wait };
     }
 
     /// Takes over a call whose agent is gone: apology and menu.
@@ -73,6 +100,7 @@ impl Attendant {
             state: State::Speaking { then: Then::Wait },
             language: Language::En,
             wishes: VecDeque::from([Wish::Say(first), Wish::Say(Prompt::Menu)]),
+            spoken: Vec::new(),
             echo: Echo::default(),
             menus_unanswered: 0,
         }
@@ -107,6 +135,7 @@ impl Attendant {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
+            State::Naming { until } if until <= now => self.handle_spoken(None),
             State::Waiting { until } if until <= now => {
                 self.menus_unanswered += 1;
                 if self.menus_unanswered >= MENUS_UNANSWERED_MAX {
@@ -127,6 +156,7 @@ impl Attendant {
             Some(Wish::Say(prompt)) => {
                 return Some(AgentOutput::Play(Speech::Samples(prompt.samples(self.language))));
             }
+            Some(Wish::SaySpoken) => return Some(AgentOutput::Play(Speech::Samples(&self.spoken))),
             None => {}
         }
         if let State::Speaking { then } = self.state
@@ -150,7 +180,7 @@ impl Attendant {
     /// When the attendant wants [`Attendant::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting { until } | State::Echoing { until } => Some(until),
+            State::Naming { until } | State::Waiting { until } | State::Echoing { until } => Some(until),
             State::Speaking { .. } | State::Gone => None,
         }
     }
@@ -164,6 +194,9 @@ impl Attendant {
         self.state = State::Speaking { then };
     }
 }
+
+/// 2.5 s: the time a text may take to be spoken, and its way back.
+const NAMING_MAX: Duration = Duration::from_millis(2500);
 
 /// 8 s: time to find the keypad on a mobile phone.
 const MENU_WAIT: Duration = Duration::from_secs(8);
@@ -223,6 +256,20 @@ mod tests {
         assert_eq!(bench.hear(), [Heard::Coded(160)]);
         bench.attendant.handle_digit('#');
         assert_eq!(bench.hear(), [Heard::Clear, Heard::said(Prompt::EchoEnd), Heard::said(Prompt::Menu)]);
+    }
+
+    #[test]
+    fn a_name_that_is_spoken_in_time_replaces_the_greeting_and_one_that_is_not_does_not() {
+        let mut bench = Bench::new(Attendant::greeting());
+        bench.attendant = Attendant::naming(bench.now);
+        assert_eq!(bench.hear(), []);
+        bench.attendant.handle_spoken(Some(vec![1; 777]));
+        assert_eq!(bench.hear(), [Heard::Samples(777), Heard::said(Prompt::Menu)]);
+        bench.attendant = Attendant::naming(bench.now);
+        bench.wait(NAMING_MAX);
+        assert_eq!(bench.hear(), [Heard::said(Prompt::Greeting), Heard::said(Prompt::Menu)]);
+        bench.attendant.handle_spoken(Some(vec![1; 777]));
+        assert_eq!(bench.hear(), [], "too late");
     }
 
     #[test]

@@ -107,6 +107,13 @@ impl AgentSession {
         }
     }
 
+    /// A text that was asked for has been spoken, or cannot be.
+    pub fn handle_spoken(&mut self, spoken: Option<Vec<i16>>) {
+        if let AgentSession::Attendant(attendant) = self {
+            attendant.handle_spoken(spoken);
+        }
+    }
+
     /// Takes bytes from the agent's connection.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         match self {

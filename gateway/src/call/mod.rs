@@ -68,6 +68,8 @@ pub enum CallOutput {
     Record(CallEvent),
     /// Connect to the agent.
     Connect(AgentUrl),
+    /// Have this text spoken.
+    Speak(String),
     /// Forget the agent's connection, once what waits for it has been written.
     Disconnect,
     /// The call is over; drop it.
@@ -86,7 +88,8 @@ impl Call {
     pub fn new(id: CallId, plan: Plan, offer: Offer<'_>, limits: CallLimits, seed: u64, now: Instant) -> Self {
         let agent = match &plan {
             Plan::Echo => AgentSession::Echo(Echo::default()),
-            Plan::Attendant | Plan::MediaStream(_) => AgentSession::Attendant(Attendant::greeting()),
+            Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
+            Plan::Attendant { name: None } | Plan::MediaStream(_) => AgentSession::Attendant(Attendant::greeting()),
         };
         let mut call = Call {
             id,
@@ -182,6 +185,12 @@ impl Call {
         }
     }
 
+    /// A text that was asked for has been spoken, or cannot be.
+    pub fn handle_spoken(&mut self, spoken: Option<Vec<i16>>, now: Instant) {
+        self.agent.handle_spoken(spoken);
+        self.talk(now);
+    }
+
     /// Bytes have come from the agent.
     pub fn handle_agent_bytes(&mut self, bytes: &[u8], now: Instant) {
         self.agent.handle_bytes(bytes);
@@ -257,7 +266,12 @@ impl Call {
         self.outputs.push_back(CallOutput::Record(CallEvent::Ringing));
         match self.plan.clone() {
             Plan::MediaStream(url) => self.outputs.push_back(CallOutput::Connect(url)),
-            Plan::Attendant | Plan::Echo => self.begin_talk(now),
+            Plan::Attendant { name } => {
+                let text = name.map(|name| format!("You have reached {name}. Your call is answered by the attendant."));
+                self.outputs.extend(text.map(CallOutput::Speak));
+                self.begin_talk(now);
+            }
+            Plan::Echo => self.begin_talk(now),
         }
     }
 

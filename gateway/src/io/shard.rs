@@ -191,6 +191,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Ended(outcome) => call.handle_ended(outcome),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
+            ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
             ToCall::AgentConnected(_) => {}
         });
     }
@@ -358,6 +359,10 @@ impl<S: Surroundings> Shard<S> {
                     if !self.surroundings.connect(id, url) {
                         self.turn(key, |call| call.handle_unreachable(Instant::now()));
                     }
+                    continue;
+                }
+                CallOutput::Speak(text) => {
+                    self.surroundings.speak(id, text);
                     continue;
                 }
                 CallOutput::Disconnect => {

@@ -20,6 +20,7 @@ use crate::journal::{Journal, JournalHandle, OpenError};
 use crate::plane::Plane;
 use crate::random::{NoRandom, Random};
 use crate::snapshot_file;
+use crate::speech::Speaker;
 
 /// The call plane cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +120,7 @@ fn start_shards(
         threads => threads as usize,
     };
     let range = config.rtp.ports;
+    let speaker = Speaker::default();
     (0..count)
         .map(|index| {
             let (inbox, address): (Inbox<ToShard>, _) = inbox()?;
@@ -126,6 +128,7 @@ fn start_shards(
                 sip: sip.clone(),
                 journal: journal.clone(),
                 runtime: tokio::runtime::Handle::current(),
+                speaker: speaker.clone(),
                 shard: address.clone(),
             };
             let shard_config = ShardConfig {
@@ -202,6 +205,7 @@ struct Around {
     sip: mpsc::Sender<ToSip>,
     journal: JournalHandle,
     runtime: tokio::runtime::Handle,
+    speaker: Speaker,
     shard: Address<ToShard>,
 }
 
@@ -212,6 +216,21 @@ impl Surroundings for Around {
 
     fn record(&self, id: CallId, event: CallEvent) -> bool {
         self.journal.append(id, event).is_ok()
+    }
+
+    fn speak(&self, id: CallId, text: String) {
+        let (shard, speaker) = (self.shard.clone(), self.speaker.clone());
+        self.runtime.spawn(async move {
+            let spoken = match speaker.speak(&text).await {
+                Ok(samples) => Some(samples),
+                Err(error) => {
+                    tracing::debug!(call = %id, "{error}; the attendant has its prompt");
+                    None
+                }
+            };
+            // Lost, the attendant's own timer brings its prompt.
+            let _ = shard.send(ToShard::Call(id, ToCall::Spoken(spoken)));
+        });
     }
 
     fn connect(&self, id: CallId, url: AgentUrl) -> bool {

@@ -246,7 +246,7 @@ impl World {
                 self.events.push(event);
                 Ok(())
             }
-            CallOutput::Connect(_) | CallOutput::Disconnect => Ok(()),
+            CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect => Ok(()),
             CallOutput::Finished => {
                 self.call = None;
                 Ok(())

@@ -50,6 +50,8 @@ pub enum ToCall {
     AgentConnected(Connected),
     /// The agent could not be reached.
     AgentUnreachable,
+    /// A text has been spoken, or cannot be.
+    Spoken(Option<Vec<i16>>),
 }
 
 /// What a shard asks of the threads around it. Implementations must not block.
@@ -58,6 +60,8 @@ pub trait Surroundings: Send {
     fn sip(&self, id: CallId, wish: SipWish) -> bool;
     /// Writes to the journal; `false` when it is full.
     fn record(&self, id: CallId, event: CallEvent) -> bool;
+    /// Has a text spoken; [`ToCall::Spoken`] answers.
+    fn speak(&self, id: CallId, text: String);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
     fn connect(&self, id: CallId, url: AgentUrl) -> bool;
 }
