@@ -37,6 +37,23 @@ fn the_echo_returns_the_caller_s_own_words() {
     assert!(score >= 0.9, "the words match with {score:.3}");
 }
 
+#[test]
+fn an_agent_s_number_is_answered_in_its_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let daemon = Daemon::start("calls", dir.path(), &[]);
+    let mut control = crate::survival::ScriptedControl::connect(dir.path());
+    control.route("15551234567", "");
+    let text = "You have reached Jack. Your call is answered by the attendant.";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let name =
+        runtime.block_on(talkstack_gateway::speech::Speaker::default().speak(text)).expect("espeak-ng is installed");
+    let phone = Baresip::call(daemon.sip(), "15551234567");
+    wait_until("three seconds have been heard", || (phone.heard_so_far() > 26_000).then_some(()));
+    let heard = phone.hang_up();
+    let (_, score) = best_match(&heard, &name[2000..8000]);
+    assert!(score >= 0.9, "the name matches with {score:.3}");
+}
+
 /// A phone in a call.
 pub(crate) struct Baresip {
     child: Child,
