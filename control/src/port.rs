@@ -193,6 +193,9 @@ pub enum CommandReply {
 pub struct Snapshot {
     /// Counts up with every change; a lower one never replaces a higher one.
     pub revision: u64,
+    /// The box has an owner. Until it has, a box with `setup.required` answers no SIP.
+    #[serde(default)]
+    pub is_claimed: bool,
     /// Projects by id.
     pub projects: BTreeMap<String, ProjectRoute>,
     /// Agents by id.

@@ -15,18 +15,21 @@ use crate::auth::password::{Cost, HashFailed, Passwords};
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::http::{self, App, Limits, Settings};
+use crate::mail::{Mailer, SmtpUrlError};
 use crate::plane::{PipeSource, PipedPlane};
 use crate::port::CallPlane;
 use crate::secret::Secret;
 use crate::store::{self, Store, StoreError};
 
 /// What control is set up with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ControlConfig {
     /// Database, secret, outbox and admin socket live here.
     pub dir: PathBuf,
     /// What the operator has set of the API.
     pub settings: Settings,
+    /// The mail server's URL; without one letters lie in the outbox.
+    pub smtp: Option<String>,
     /// What a password's hash costs.
     pub password_cost: Cost,
 }
@@ -48,6 +51,9 @@ pub enum OpenError {
     /// The database failed at once.
     #[error("the database failed at the start ({0})")]
     Failed(#[from] StoreError),
+    /// The mail server's address cannot be used.
+    #[error(transparent)]
+    Mail(#[from] SmtpUrlError),
     /// Not even one password can be hashed.
     #[error(transparent)]
     Hash(#[from] HashFailed),
@@ -98,7 +104,8 @@ impl Control {
             secret,
             plane,
         };
-        tokio::spawn(crate::mail::deliver(app.store.clone(), outbox, Arc::clone(&app.mail_waits)));
+        let mailer = Mailer::new(outbox, config.smtp.as_deref())?;
+        tokio::spawn(mailer.run(app.store.clone(), Arc::clone(&app.mail_waits)));
         Ok(Control { app, dir: config.dir, setup_token })
     }
 

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use crate::port::{AgentRoute, NumberRoute, ProjectRoute, Snapshot};
-use crate::store::{StoreError, agents, numbers, projects, settings};
+use crate::store::{StoreError, agents, numbers, projects, settings, users};
 
 /// Reads the whole of it.
 ///
@@ -34,7 +34,8 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
             (e164.trim_start_matches('+').to_owned(), NumberRoute { project_id, agent_id })
         })
         .collect();
-    Ok(Snapshot { revision, projects, agents, numbers })
+    let is_claimed = users::owner(connection)?.is_some();
+    Ok(Snapshot { revision, is_claimed, projects, agents, numbers })
 }
 
 /// Counts a change of what routing reads; call it in the transaction of the change.

@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub use values::{
-    Advertise, CallsMax, DurationMax, False, ListenList, PortRange, PublicUrl, Threads, Timezone, Unserved,
-};
+pub use values::{Advertise, CallsMax, DurationMax, ListenList, PortRange, PublicUrl, SmtpUrl, Threads, Timezone};
 
 use crate::accept::Accept;
 
@@ -141,8 +139,8 @@ pub enum Signup {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mail {
-    /// Where letters go. Only the outbox is served so far: leave it out, and letters lie in `<store.dir>/outbox`.
-    pub smtp: Option<Unserved>,
+    /// The mail server, as in `smtp://user:password@host:587?tls=required`. Default: letters lie in `<store.dir>/outbox`.
+    pub smtp: Option<SmtpUrl>,
 }
 
 /// `[calls]`
@@ -175,8 +173,8 @@ pub struct Site {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Setup {
-    /// Keep SIP closed until the box has an owner. Default false; only false is served so far.
-    pub required: False,
+    /// Answer no SIP until the box has an owner. Default false.
+    pub required: bool,
 }
 
 /// `[compat]`
@@ -363,12 +361,13 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 16, "every key but the one that is not served");
+        assert_eq!(keys, 17, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
             sip: Sip { advertise: set.sip.advertise.clone(), ..Sip::default() },
             site: set.site.clone(),
+            mail: set.mail.clone(),
             ..Config::default()
         };
         assert_eq!(set, shown, "the example shows the defaults");
@@ -404,8 +403,7 @@ mod tests {
             ("[box]\ntimezone = \"Mars/Base\"\n", "must be a time zone"),
             ("[sip]\nlisten = []\n", "needs at least one address"),
             ("[sip]\naccept = \"all\"\n", "unknown variant `all`"),
-            ("[mail]\nsmtp = \"smtp://x\"\n", "is not served by this version"),
-            ("[setup]\nrequired = true\n", "only false is served"),
+            ("[mail]\nsmtp = \"http://x\"\n", "must be an address such as"),
             ("nonsense", "line 1"),
         ] {
             let dir = tempfile::tempdir().expect("a directory");

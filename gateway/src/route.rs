@@ -174,6 +174,7 @@ mod tests {
         let stream = ProviderRoute::MediaStream { url: "ws://agent:9000/twilio".into() };
         Snapshot {
             revision: 1,
+            is_claimed: true,
             projects: BTreeMap::from([
                 ("clinic".into(), ProjectRoute { active_agent: Some("active".into()) }),
                 ("empty".into(), ProjectRoute { active_agent: None }),

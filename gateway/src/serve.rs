@@ -128,7 +128,12 @@ async fn serve_control(
         },
         literal_typos: config.compat.literal_typos,
     };
-    let control_config = ControlConfig { dir: config.store.dir.clone(), settings, password_cost: Cost::default() };
+    let control_config = ControlConfig {
+        dir: config.store.dir.clone(),
+        settings,
+        smtp: config.mail.smtp.as_ref().map(|url| url.0.clone()),
+        password_cost: Cost::default(),
+    };
     let control = Control::open(control_config, pipe, Clock::system()).await?;
     let address = http.local_addr()?;
     banner(config, &sip, address, control.setup_token.as_deref());

@@ -55,6 +55,7 @@ pub(super) async fn setup(State(app): State<App>, fields: Fields) -> Answer {
     let given = fields.text(&["name"])?.unwrap_or_else(|| "Owner".into());
     let given = name(&given).ok_or_else(|| ApiError::missing("name"))?;
     let user = add_verified(&app, email, given, password).await?;
+    app.publish().await?;
     Ok(Json(json!({ "message": "The box has its owner.", "status": "success", "email": user.email })))
 }
 

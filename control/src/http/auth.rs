@@ -12,6 +12,7 @@ use super::{Answer, App, Peer, SignupPolicy};
 use crate::clock::iso8601;
 use crate::model::{Email, check_password, name};
 use crate::secret::{digest, equal, hex, random};
+use crate::snapshot;
 use crate::store::users::User;
 use crate::store::{StoreError, codes, mails, sessions, settings, users};
 
@@ -96,9 +97,11 @@ pub(super) async fn verify_email(State(app): State<App>, peer: Peer, fields: Fie
             codes::remove(connection, &user.id)?;
             users::verify(connection, &user.id, now_ms)?;
             settings::remove(connection, SETUP_TOKEN)?;
+            snapshot::bump(connection)?;
             Ok(Ok(User { verified: true, updated_ms: now_ms, ..user }))
         })
         .await??;
+    app.publish().await?;
     Ok(Json(json!({
         "message": "email verification successful.",
         "status": "success",
@@ -239,6 +242,7 @@ pub(super) async fn add_verified(
             codes::remove(connection, &user.id)?;
             users::verify(connection, &user.id, now_ms)?;
             settings::remove(connection, SETUP_TOKEN)?;
+            snapshot::bump(connection)?;
             Ok(user)
         })
         .await

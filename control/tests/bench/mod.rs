@@ -78,6 +78,7 @@ impl Bench {
         let config = ControlConfig {
             dir: dir.path().to_owned(),
             settings: Settings { signup, literal_typos: false },
+            smtp: None,
             password_cost: Cost { memory_kib: 64, passes: 1 },
         };
         let control = Control::with_plane(config, store.clone(), Arc::clone(&plane) as Arc<dyn CallPlane>, clock)

@@ -131,15 +131,23 @@ impl FromStr for Timezone {
     }
 }
 
-/// A setting that this version does not serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unserved;
+/// A mail server, perhaps with a password: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SmtpUrl(pub String);
 
-impl FromStr for Unserved {
+impl std::fmt::Debug for SmtpUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SmtpUrl(•••)")
+    }
+}
+
+impl FromStr for SmtpUrl {
     type Err = &'static str;
 
-    fn from_str(_: &str) -> Result<Self, Self::Err> {
-        Err("is not served by this version; leave it out")
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let host = text.strip_prefix("smtps://").or_else(|| text.strip_prefix("smtp://")).unwrap_or_default();
+        let is_clean = !host.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_clean { Ok(SmtpUrl(text.to_owned())) } else { Err("must be an address such as \"smtp://host:25\"") }
     }
 }
 
@@ -153,7 +161,7 @@ macro_rules! from_text {
         }
     )+};
 }
-from_text!(Advertise, PortRange, PublicUrl, Timezone, Unserved);
+from_text!(Advertise, PortRange, PublicUrl, SmtpUrl, Timezone);
 
 macro_rules! bounded {
     ($($(#[$meta:meta])* $name:ident($kind:ty) in $low:literal..=$high:literal;)+) => {$(
@@ -179,17 +187,4 @@ bounded! {
     DurationMax(u32) in 10..=14_400;
     /// Media threads; 0 is one per core.
     Threads(u32) in 0..=64;
-}
-
-/// `false`, the only value served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct False;
-
-impl<'de> Deserialize<'de> for False {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match bool::deserialize(deserializer)? {
-            false => Ok(False),
-            true => Err(D::Error::custom("only false is served by this version")),
-        }
-    }
 }

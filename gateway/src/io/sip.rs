@@ -52,6 +52,8 @@ pub enum ToSip {
 pub struct SipConfig {
     /// Who is answered.
     pub accept: Accept,
+    /// Nobody is answered before the box has an owner (`setup.required`).
+    pub setup_required: bool,
     /// `calls.max`.
     pub calls_max: usize,
     /// `sip.advertise`.
@@ -182,7 +184,7 @@ impl SipThread {
         let now = Instant::now();
         match received {
             Received::Datagram { socket, remote, bytes } => {
-                if !self.config.accept.admits(remote.ip()) {
+                if !self.admits(remote.ip()) {
                     self.counters.not_admitted += 1;
                     return;
                 }
@@ -192,7 +194,7 @@ impl SipThread {
                 self.endpoint.handle_message(&flow, &bytes, now);
             }
             Received::Opened { stream } => {
-                if !self.config.accept.admits(stream.remote.ip()) {
+                if !self.admits(stream.remote.ip()) {
                     self.counters.not_admitted += 1;
                     return;
                 }
@@ -205,6 +207,10 @@ impl SipThread {
             }
             Received::Closed { stream } => self.streams.forget(stream),
         }
+    }
+
+    fn admits(&self, source: IpAddr) -> bool {
+        self.config.accept.admits(source) && (self.snapshot.is_claimed || !self.config.setup_required)
     }
 
     /// Sends what the endpoint wants sent and acts on its events.

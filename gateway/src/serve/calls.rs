@@ -169,6 +169,7 @@ fn start_sip(
     let advertise = config.sip.advertise.clone();
     let sip_config = SipConfig {
         accept: config.sip.accept,
+        setup_required: config.setup.required,
         calls_max: config.calls.max.0 as usize,
         advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
         advertised: advertise.map(|advertise| (advertise.host, advertise.port)),

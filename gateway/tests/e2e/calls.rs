@@ -57,6 +57,25 @@ fn a_call_that_is_cancelled_while_it_rings_ends_without_an_answer() {
 }
 
 #[test]
+fn a_box_that_must_be_set_up_answers_nobody_before_it_has_an_owner() {
+    let daemon = Daemon::serve(&[("TALKSTACK__SETUP__REQUIRED", "true")]);
+    let phone = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    phone.set_read_timeout(Some(std::time::Duration::from_millis(700))).expect("set");
+    let options = "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1;rport\r\nFrom: <sip:a@b>;tag=1\r\n\
+        To: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+    phone.send_to(options.as_bytes(), daemon.sip()).expect("sent");
+    assert!(phone.recv(&mut [0; 2048]).is_err(), "silence");
+    let password = daemon.dir.join("password");
+    std::fs::write(&password, "correct horse").expect("written");
+    daemon.command(&["setup", "--admin-email", "me@b.com", "--password-file", password.to_str().expect("text")]);
+    wait_until("the box answers", || {
+        phone.send_to(options.as_bytes(), daemon.sip()).expect("sent");
+        phone.recv(&mut [0; 2048]).ok()
+    });
+    Sipp::new(daemon.sip(), "basic").succeeds();
+}
+
+#[test]
 fn a_box_with_all_its_calls_says_when_to_try_again() {
     let daemon = Daemon::serve(&[("TALKSTACK__CALLS__MAX", "1")]);
     std::thread::scope(|scope| {

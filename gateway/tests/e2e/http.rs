@@ -46,6 +46,50 @@ fn a_client_signs_up_sets_up_and_sees_the_call() {
     assert_eq!(found["seconds"], 1);
 }
 
+#[test]
+fn letters_go_to_the_mail_server_that_is_set() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("smtp://{}", server.local_addr().expect("bound"));
+    let daemon = Daemon::serve(&[("TALKSTACK__MAIL__SMTP", &url)]);
+    let letter = std::thread::spawn(move || take_letter(&server));
+    let account = json!({ "email": "me@example.com", "password": "correct horse", "name": "Me" });
+    Client::new(&daemon).post("/auth/signup", &account);
+    let letter = letter.join().expect("a letter came");
+    assert!(letter.contains("To: me@example.com") && letter.contains("Your verification code is"), "{letter}");
+    assert_eq!(std::fs::read_dir(daemon.dir.join("outbox")).expect("readable").count(), 0);
+}
+
+/// The server's side of RFC 5321, for one letter.
+fn take_letter(server: &std::net::TcpListener) -> String {
+    use std::io::{BufRead, BufReader};
+    let (stream, _) = server.accept().expect("a client");
+    stream.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
+    let mut writer = stream.try_clone().expect("a handle");
+    writer.write_all(b"220 test\r\n").expect("written");
+    let (mut letter, mut in_letter) = (String::new(), false);
+    for line in BufReader::new(stream).lines() {
+        let line = line.expect("a line");
+        let reply = match line.split(' ').next().unwrap_or_default() {
+            "." if in_letter => {
+                writer.write_all(b"250 ok\r\n").expect("written");
+                return letter;
+            }
+            _ if in_letter => {
+                letter.push_str(&line);
+                letter.push('\n');
+                continue;
+            }
+            "DATA" => {
+                in_letter = true;
+                "354 go on"
+            }
+            _ => "250 ok",
+        };
+        writer.write_all(format!("{reply}\r\n").as_bytes()).expect("written");
+    }
+    letter
+}
+
 /// The status of a GET.
 pub(crate) fn status(address: SocketAddr, path: &str) -> Option<u16> {
     exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n"))

@@ -251,6 +251,40 @@ fn torture_messages_get_what_their_rfc_wants() {
 }
 
 #[test]
+fn ipv6_torture_messages_get_what_their_rfc_wants() {
+    let Some(corpora) = corpora() else {
+        eprintln!("skipped: no test corpora beside the checkout (TALKSTACK_CORPORA)");
+        return;
+    };
+    let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
+    for entry in std::fs::read_dir(corpora.join("rfc5118")).expect("readable").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(entry.path()).expect("text");
+        let is_message = text.lines().next().is_some_and(|line| line.contains("SIP/2.0"));
+        if !is_message {
+            continue;
+        }
+        // The files have bare line ends; the wire has not.
+        let outcome = torture(text.replace("\r\n", "\n").replace('\n', "\r\n").as_bytes());
+        all += 1;
+        // RFC 5118 §4.2: an IPv6 address without its brackets is the only one that is malformed.
+        let is_right = if text.contains("sip:2001:db8") { outcome == 400 } else { outcome != 400 };
+        if is_right { right += 1 } else { wrong.push(format!("{name}: {outcome}")) }
+    }
+    println!("{right} of {all} IPv6 torture messages as RFC 5118 wants; others: {wrong:?}");
+    assert!(all > 0 && right * 12 >= 11 * all, "{right} of {all}: {wrong:?}");
+}
+
+#[test]
+fn what_is_personal_is_not_printed_by_debug() {
+    let mut phone = Phone::new(Transport::Udp);
+    phone.flow.remote = "10.0.0.1:5062".parse().expect("address");
+    phone.call();
+    let shown = format!("{:?} {:?}", phone.endpoint.sessions.len(), phone.seen);
+    assert!(shown.contains("Offered") && !shown.contains("phone@"), "{shown}");
+}
+
+#[test]
 fn mutated_calls_never_panic_and_the_endpoint_lives() {
     let mut random = 0x1357_9bdfu32;
     let mut next = move || {

@@ -27,12 +27,19 @@ impl HeaderName {
 }
 
 /// One header field: a name and its unfolded value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Header {
     /// The name, long form.
     pub name: HeaderName,
     /// The value with folds replaced by one space and outer white space removed; UTF-8 in honest messages.
     pub value: Vec<u8>,
+}
+
+/// Values name people; the name of the field tells what is there.
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: •••", self.name.as_str())
+    }
 }
 
 /// All header fields of a message, in the order of the wire.

@@ -5,7 +5,7 @@ use super::uri::{Params, Uri};
 use std::fmt;
 
 /// An address with an optional display name and the header's own parameters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NameAddr {
     /// The display name without quotes and escapes.
     pub display: Option<String>,
@@ -36,6 +36,13 @@ impl NameAddr {
     /// The dialog tag, when there is one that is not empty.
     pub fn tag(&self) -> Option<&str> {
         self.params.text("tag").filter(|tag| !tag.is_empty())
+    }
+}
+
+/// Names and numbers are personal: they are printed only where that is meant.
+impl fmt::Debug for NameAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NameAddr(•••)")
     }
 }
 

@@ -126,7 +126,7 @@ impl fmt::Display for Params {
 }
 
 /// A sip or sips URI (RFC 3261 §19.1.1). Escapes stay as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SipUri {
     /// Whether the scheme is sips.
     pub secure: bool,
@@ -143,7 +143,7 @@ pub struct SipUri {
 }
 
 /// A URI by scheme.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Uri {
     /// sip or sips.
     Sip(SipUri),
@@ -217,6 +217,20 @@ fn tel(rest: &str) -> Option<Uri> {
     let dialable = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit() || b"*#-.()".contains(&b));
     dialable.then_some(())?;
     Some(Uri::Tel(number.to_owned(), Params::parse(parts)?))
+}
+
+/// A user part may be a number, which is personal.
+impl fmt::Debug for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Uri(•••)")
+    }
+}
+
+/// As for [`Uri`].
+impl fmt::Debug for SipUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SipUri(•••)")
+    }
 }
 
 impl fmt::Display for Uri {
