@@ -40,6 +40,8 @@ pub struct Call {
     agent: AgentSession,
     outputs: VecDeque<CallOutput>,
     ends_at: Instant,
+    /// The far end has been asked once, in the dialog, whether it is there.
+    has_probed: bool,
     seed: u64,
 }
 
@@ -66,6 +68,8 @@ pub enum CallOutput {
     End(Outcome),
     /// Write to the journal.
     Record(CallEvent),
+    /// Ask within the dialog whether the far end is there.
+    Probe,
     /// Connect to the agent.
     Connect(AgentUrl),
     /// Have this text spoken.
@@ -100,6 +104,7 @@ impl Call {
             agent,
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
+            has_probed: false,
             seed,
         };
         match call.negotiation.handle_offer(offer.sdp) {
@@ -220,7 +225,11 @@ impl Call {
             return;
         }
         if let Some(session) = &mut self.session {
-            if session.is_abandoned(now) {
+            if session.is_abandoned(now) && !self.has_probed {
+                self.has_probed = true;
+                session.excuse(now);
+                self.outputs.push_back(CallOutput::Probe);
+            } else if session.is_abandoned(now) {
                 self.end(Outcome::new(Blame::Trunk, EndReason::MediaTimeout));
                 return;
             }

@@ -350,6 +350,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::Ring => SipWish::Ring,
                 CallOutput::Answer(sdp) => SipWish::Answer(sdp),
                 CallOutput::RefuseReOffer => SipWish::RefuseReOffer,
+                CallOutput::Probe => SipWish::Probe,
                 CallOutput::End(outcome) => SipWish::End(outcome),
                 CallOutput::Record(event) => {
                     self.record(id, event);

@@ -246,6 +246,7 @@ impl SipThread {
                     EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
                     EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
                     EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
+                    EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(id) = self.switchboard.call_of(dialog) {
                     self.tell(id, ToCall::Ended(outcome));

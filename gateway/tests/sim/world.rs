@@ -219,6 +219,7 @@ impl World {
                     EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
                     EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
                     EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
+                    EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(call) = &mut self.call {
                     call.handle_ended(outcome);
@@ -235,6 +236,7 @@ impl World {
             CallOutput::RefuseReOffer => {
                 self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
             }
+            CallOutput::Probe => self.endpoint.probe(dialog, now),
             CallOutput::End(_) => self.endpoint.hang_up(dialog, None, now),
             CallOutput::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) {
@@ -288,8 +290,8 @@ impl World {
     fn judge(self) -> Result<Report, String> {
         let outcome = match self.script.ending {
             Ending::PhoneHangsUp => Outcome::new(Blame::Caller, EndReason::HungUp),
-            // 30 s without a packet come before 32 s without an ACK.
-            Ending::PhoneVanishes => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
+            // 30 s without a packet only ask; 32 s without an ACK end the call.
+            Ending::PhoneVanishes => Outcome::new(Blame::Trunk, EndReason::NoAck),
             Ending::BoxHangsUp => Outcome::new(Blame::Operator, EndReason::HungUp),
         };
         let expected = [CallEvent::Ringing, CallEvent::Answered { codec: "PCMU".into() }, CallEvent::Ended { outcome }];

@@ -247,6 +247,11 @@ impl RtpSession {
         !self.negotiated.is_held() && self.abandoned_at() <= now
     }
 
+    /// Gives the far end another time-out: it has shown by other means, or is being asked, whether it is there.
+    pub fn excuse(&mut self, now: Instant) {
+        self.last_packet = Some(now);
+    }
+
     /// Packets that were dropped: from strangers, malformed, late or doubled.
     pub fn refused_packets(&self) -> u64 {
         self.refused_packets

@@ -75,6 +75,8 @@ pub enum SipWish {
     Answer(String),
     /// 488 to the open re-INVITE.
     RefuseReOffer,
+    /// OPTIONS within the dialog.
+    Probe,
     /// A final response or BYE.
     End(Outcome),
     /// The shard has forgotten the call.

@@ -19,6 +19,7 @@ impl SipThread {
             SipWish::RefuseReOffer => {
                 self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
             }
+            SipWish::Probe => self.endpoint.probe(dialog, now),
             SipWish::End(outcome) => {
                 let refused = self.endpoint.refuse(dialog, refusal(outcome), now);
                 refused.or_else(|_| self.endpoint.hang_up(dialog, farewell(outcome), now))

@@ -162,6 +162,8 @@ pub enum EndCause {
     Cancelled,
     /// The 200 was not acknowledged for 64·T1 (RFC 3261 §13.3.1.4); BYE has been sent.
     NoAck,
+    /// The far end does not know the dialog, or answers nothing (RFC 3261 §12.2.1.2); BYE has been sent.
+    Gone,
 }
 
 /// A final response other than 2xx.
@@ -240,6 +242,16 @@ struct Client {
     machine: ClientNonInvite,
     flow: Flow,
     dialog: DialogId,
+    purpose: Purpose,
+}
+
+/// What a request of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Ending the dialog.
+    Bye,
+    /// Learning whether it is alive.
+    Probe,
 }
 
 impl Endpoint {
@@ -316,11 +328,13 @@ impl Endpoint {
             return;
         };
         let is_final = client.machine.handle_response(response.status, now);
-        let dialog = client.dialog;
+        let (dialog, purpose) = (client.dialog, client.purpose);
         self.schedule_client(key);
-        if is_final {
+        match (is_final, purpose) {
             // Whatever the answer to a BYE says, the dialog is over (RFC 3261 §15.1.1).
-            self.forget_session(dialog);
+            (true, Purpose::Bye) => self.forget_session(dialog),
+            (true, Purpose::Probe) if matches!(response.status, 408 | 481) => self.end_unreachable(dialog, now),
+            _ => {}
         }
     }
 
@@ -361,11 +375,12 @@ impl Endpoint {
 
     fn handle_client_timeout(&mut self, key: TransactionKey, now: Instant) {
         let Some(client) = self.clients.get_mut(&key) else { return };
-        let dialog = client.dialog;
+        let (dialog, purpose) = (client.dialog, client.purpose);
         match client.machine.handle_timeout(now) {
             client_non_invite::Action::Send(bytes) => {
                 self.outputs.push_back(Output::Send { flow: client.flow, bytes: bytes.to_vec() });
             }
+            client_non_invite::Action::TimedOut if purpose == Purpose::Probe => self.end_unreachable(dialog, now),
             client_non_invite::Action::TimedOut => self.forget_session(dialog),
             client_non_invite::Action::Nothing => {}
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
-    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Refusal, Server, Timer,
+    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, Timer,
     TransactionKey, Transport,
 };
 use crate::sip::dialog::Dialog;
@@ -120,6 +120,27 @@ impl Endpoint {
                 Ok(())
             }
             State::Leaving { .. } | State::Gone => Ok(()),
+        }
+    }
+
+    /// Asks within a confirmed dialog whether the far end still knows it. No answer, 408 or 481 is
+    /// [`EndCause::Gone`]; anything else changes nothing.
+    ///
+    /// # Errors
+    /// [`CommandError::NoDialog`].
+    pub fn probe(&mut self, dialog: DialogId, now: Instant) -> Result<(), CommandError> {
+        let session = self.sessions.get(&dialog).ok_or(CommandError::NoDialog)?;
+        if session.state == State::Confirmed {
+            self.request(dialog, &Method::Options, &[], Purpose::Probe, now);
+        }
+        Ok(())
+    }
+
+    /// The far end is not there: BYE for whoever still listens.
+    pub(super) fn end_unreachable(&mut self, id: DialogId, now: Instant) {
+        if self.sessions.get(&id).is_some_and(|session| session.state == State::Confirmed) {
+            self.bye(id, None, now);
+            self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::Gone }));
         }
     }
 
@@ -329,17 +350,23 @@ impl Endpoint {
     }
 
     fn bye(&mut self, id: DialogId, reason: Option<String>, now: Instant) {
-        let (contact, branch) = (self.contact(id).unwrap_or_default(), format!("{COOKIE}{}", self.tag()));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.state = State::Gone;
-        let flow = session.next_flow();
-        let via =
-            format!("SIP/2.0/{} {};branch={branch};rport", transport_name(&flow), host(&self.config.advertised, &flow));
         let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(200, &reason))).into_iter().collect();
-        let bytes = session.dialog.request(&Method::Bye, &via, &contact, &fields);
+        self.request(id, &Method::Bye, &fields, Purpose::Bye, now);
+    }
+
+    /// Sends a request within a dialog, as a transaction of its own.
+    fn request(&mut self, id: DialogId, method: &Method, fields: &[(&str, String)], purpose: Purpose, now: Instant) {
+        let (contact, branch) = (self.contact(id).unwrap_or_default(), format!("{COOKIE}{}", self.tag()));
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let flow = session.next_flow();
+        let host = host(&self.config.advertised, &flow);
+        let via = format!("SIP/2.0/{} {host};branch={branch};rport", transport_name(&flow));
+        let bytes = session.dialog.request(method, &via, &contact, fields);
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
-        let key = TransactionKey(format!("{branch}|BYE").into());
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id });
+        let key = TransactionKey(format!("{branch}|{method}").into());
+        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, purpose });
         self.send(flow, bytes);
         self.schedule_client(key);
     }

@@ -126,6 +126,24 @@ fn a_bye_that_nobody_answers_is_given_up_after_64_t1() {
 }
 
 #[test]
+fn a_probe_ends_only_a_dialog_that_nobody_knows() {
+    for (status, ends) in [(Some(200), false), (Some(405), false), (Some(481), true), (Some(408), true), (None, true)] {
+        let mut phone = Phone::confirmed();
+        let dialog = phone.dialog;
+        phone.endpoint.probe(dialog, phone.now).expect("up");
+        let probe = phone.messages().remove(0);
+        assert!(probe.starts_with("OPTIONS sip:phone@10.0.0.1:5062 SIP/2.0\r\n"), "{probe}");
+        match status {
+            Some(status) => phone.answer_to(&probe, status),
+            None => phone.pass(32_000),
+        }
+        let sent = phone.messages();
+        assert_eq!(sent.iter().any(|message| message.starts_with("BYE ")), ends, "{status:?}");
+        assert_eq!(phone.events().contains(&Event::Ended { dialog, cause: EndCause::Gone }), ends, "{status:?}");
+    }
+}
+
+#[test]
 fn hold_is_offered_anew_and_its_answer_repeated_until_the_ack() {
     let mut phone = Phone::confirmed();
     let dialog = phone.dialog;
