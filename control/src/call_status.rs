@@ -67,6 +67,8 @@ impl CallStatus {
         match (outcome.reason, outcome.blame) {
             (EndReason::Restarted, Blame::Gateway) | (EndReason::Aborted, _) => CallStatus::Failed,
             _ if answered => CallStatus::Completed,
+            (EndReason::Busy, _) => CallStatus::Busy,
+            (EndReason::NoAnswer, _) => CallStatus::NoAnswer,
             (EndReason::Cancelled | EndReason::HungUp, _) => CallStatus::NoAnswer,
             _ => CallStatus::Failed,
         }
@@ -90,6 +92,10 @@ mod tests {
             (Blame::Caller, EndReason::Cancelled, false, CallStatus::NoAnswer),
             (Blame::Caller, EndReason::NoCommonCodec, false, CallStatus::Failed),
             (Blame::Gateway, EndReason::Overloaded, false, CallStatus::Failed),
+            (Blame::Caller, EndReason::Busy, false, CallStatus::Busy),
+            (Blame::Caller, EndReason::NoAnswer, false, CallStatus::NoAnswer),
+            (Blame::Trunk, EndReason::Rejected, false, CallStatus::Failed),
+            (Blame::Trunk, EndReason::Unreachable, false, CallStatus::Failed),
         ] {
             assert_eq!(CallStatus::of_outcome(Outcome::new(blame, reason), answered), status, "{reason:?}");
         }

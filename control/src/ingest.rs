@@ -46,9 +46,13 @@ fn store(connection: &Connection, record: &JournalRecord) -> rusqlite::Result<()
         CallEvent::Started(started) => {
             calls::begin(connection, &id, started, CallStatus::Ringing, record.position.boot, at_ms)
         }
+        CallEvent::Initiated => calls::put_status(connection, &id, CallStatus::Initiated),
         CallEvent::Ringing => calls::put_status(connection, &id, CallStatus::Ringing),
         CallEvent::Answered { codec } => calls::answer(connection, &id, codec, at_ms),
         CallEvent::Ended { outcome } => calls::end(connection, &id, *outcome, at_ms),
+        // The call plane's own.
+        CallEvent::DialAccepted { .. } | CallEvent::Dialog { .. } => Ok(()),
+        CallEvent::Said(_) | CallEvent::Recorded { .. } => Ok(()),
     }
 }
 
@@ -106,6 +110,7 @@ mod tests {
             project_id: None,
             agent_id: None,
             sip_call_id: "x".into(),
+            trunk_id: None,
         }
     }
 }

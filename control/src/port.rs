@@ -11,12 +11,22 @@
 //! in-memory socket pair in `talkstack serve` and a Unix socket between `talkstack calls` and `talkstack control`, so
 //! the two forms differ in processes and in nothing else.
 
+mod config;
+mod event;
+mod pipe;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
+
+pub use config::{
+    AgentRoute, FirstSpeaker, NumberRoute, ProjectRoute, ProviderRoute, Sealed, Snapshot, TrunkRoute, TrunkTransport,
+};
+pub use event::{Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, Speaker, Utterance};
+pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
 
 /// What the control plane needs from whoever carries the calls.
 ///
@@ -53,7 +63,7 @@ pub enum PlaneError {
 }
 
 /// The version of the messages in this file; both sides send it first and refuse another.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// One call of ours: printed as Talkstack's `CA` and 32 lower-case hex digits. Never the SIP `Call-ID`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,6 +184,26 @@ pub enum Command {
         /// The call to end.
         call_id: CallId,
     },
+    /// Places a call. The call plane writes it to its journal before the INVITE leaves, and never places it twice.
+    Dial(Box<DialOrder>),
+}
+
+/// A call to be placed. Control has checked the destination, the caller's number and the tenant's limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialOrder {
+    /// The call's name, chosen by control; its row exists already.
+    pub call_id: CallId,
+    /// Whom to call, E.164 with `+`.
+    pub to: String,
+    /// Whose number to show, E.164 with `+`. It also chooses the trunk.
+    pub from: String,
+    /// The project that pays.
+    pub project_id: String,
+    /// The agent that talks.
+    pub agent_id: String,
+    /// What the prompt's placeholders stand for.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
 }
 
 /// The answer to a [`Command`].
@@ -187,258 +217,6 @@ pub enum CommandReply {
     /// A queue is full; try again.
     Busy,
 }
-
-/// The configuration that routing reads: the whole of it, every time.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Counts up with every change; a lower one never replaces a higher one.
-    pub revision: u64,
-    /// The box has an owner. Until it has, a box with `setup.required` answers no SIP.
-    #[serde(default)]
-    pub is_claimed: bool,
-    /// Projects by id.
-    pub projects: BTreeMap<String, ProjectRoute>,
-    /// Agents by id.
-    pub agents: BTreeMap<String, AgentRoute>,
-    /// Called numbers, E.164 digits without the `+`, to what answers them.
-    pub numbers: BTreeMap<String, NumberRoute>,
-}
-
-/// What routing needs to know of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProjectRoute {
-    /// The agent that answers a number of the project that has none of its own.
-    pub active_agent: Option<String>,
-}
-
-/// What a call needs to know of an agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AgentRoute {
-    /// The project it belongs to.
-    pub project_id: String,
-    /// Its name, as the client chose it.
-    pub name: String,
-    /// Its prompt, placeholders not yet filled in.
-    pub system_instruction: String,
-    /// The voice it speaks with; `None` leaves the choice to the provider.
-    pub voice_id: Option<String>,
-    /// The service that runs it; `None` leaves the call to the attendant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider: Option<ProviderRoute>,
-}
-
-/// The service that runs an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ProviderRoute {
-    /// A WebSocket server that speaks Twilio Media Streams.
-    MediaStream {
-        /// `ws://host:port/path`.
-        url: String,
-    },
-}
-
-/// What answers a number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NumberRoute {
-    /// The project that owns the number.
-    pub project_id: String,
-    /// The agent it is assigned to.
-    pub agent_id: Option<String>,
-}
-
-/// One journal record: something that happened to a call and must not be forgotten.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JournalRecord {
-    /// Its place.
-    pub position: Position,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// The call it belongs to.
-    pub call_id: CallId,
-    /// What happened.
-    pub event: CallEvent,
-}
-
-/// What happened to a call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum CallEvent {
-    /// A call came in or is going out; its row begins.
-    Started(CallStarted),
-    /// The far end is being alerted (180).
-    Ringing,
-    /// The call was answered (200); its talking time begins.
-    Answered {
-        /// The codec both sides agreed on, as in SDP: `PCMU`.
-        codec: String,
-    },
-    /// The call is over; its row ends.
-    Ended {
-        /// Why, and whose doing it was.
-        outcome: Outcome,
-    },
-}
-
-/// The first record of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallStarted {
-    /// Which way.
-    pub direction: Direction,
-    /// The caller: `+` and digits where it is a number, else the SIP user or `anonymous`.
-    pub from: String,
-    /// The called number or user, as dialled.
-    pub to: String,
-    /// The project that owns the called number, if one does.
-    pub project_id: Option<String>,
-    /// The agent that answers, if one does; `None` is the attendant.
-    pub agent_id: Option<String>,
-    /// The SIP `Call-ID` of the first dialog, for support.
-    pub sip_call_id: String,
-}
-
-/// Which way a call goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// From a line to the box.
-    Inbound,
-    /// From the box to a line.
-    Outbound,
-}
-
-/// Why a call ended, and whose doing it was. SIP status, API status, log and UI text derive from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Whose doing it was.
-    pub blame: Blame,
-    /// What happened.
-    pub reason: EndReason,
-}
-
-/// Whose doing the end of a call was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Blame {
-    /// The person on the phone.
-    Caller,
-    /// The agent or its provider.
-    Agent,
-    /// The trunk or the network towards it.
-    Trunk,
-    /// Whoever runs the box.
-    Operator,
-    /// This program.
-    Gateway,
-}
-
-/// What ended a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndReason {
-    /// An answered call was hung up as calls are.
-    HungUp,
-    /// The caller gave up before the answer (CANCEL).
-    Cancelled,
-    /// Nothing answers the called number (404).
-    NotFound,
-    /// No codec in common (488).
-    NoCommonCodec,
-    /// The offer or answer could not be read (400 or 488).
-    BadOffer,
-    /// No free channel, port or queue (503).
-    Overloaded,
-    /// The 200 was never acknowledged (RFC 3261 §13.3.1.4).
-    NoAck,
-    /// No RTP and no RTCP for the media time-out.
-    MediaTimeout,
-    /// The configured longest duration was reached.
-    MaxDuration,
-    /// The call's own machine failed.
-    Aborted,
-    /// The box stopped or restarted with the call up.
-    Restarted,
-}
-
-impl Outcome {
-    /// Builds an outcome.
-    pub const fn new(blame: Blame, reason: EndReason) -> Self {
-        Outcome { blame, reason }
-    }
-}
-
-/// A message that could not be read from the pipe. Close the pipe and connect again.
-#[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
-    /// A length above [`MESSAGE_BYTES_MAX`].
-    #[error("message of {0} bytes is longer than {MESSAGE_BYTES_MAX}")]
-    TooLong(usize),
-    /// Not the JSON of a known message.
-    #[error("message cannot be read")]
-    Json(#[from] serde_json::Error),
-}
-
-/// Appends one message, with its length in front, to `out`.
-///
-/// # Errors
-/// [`DecodeError::TooLong`] above [`MESSAGE_BYTES_MAX`]; `out` is then as it was.
-pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    if let Err(error) = serde_json::to_writer(&mut *out, message) {
-        out.truncate(start);
-        return Err(error.into());
-    }
-    let bytes = out.len() - start - 4;
-    match u32::try_from(bytes) {
-        Ok(length) if bytes <= MESSAGE_BYTES_MAX => {
-            out[start..start + 4].copy_from_slice(&length.to_be_bytes());
-            Ok(())
-        }
-        _ => {
-            out.truncate(start);
-            Err(DecodeError::TooLong(bytes))
-        }
-    }
-}
-
-/// Cuts a byte stream back into messages.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    buffer: Vec<u8>,
-    read: usize,
-}
-
-impl Decoder {
-    /// Takes bytes as they came from the pipe.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        if self.read > 0 {
-            self.buffer.drain(..self.read);
-            self.read = 0;
-        }
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// Returns the next whole message, or `None` until more bytes come.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; the stream is out of step then and must be closed.
-    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DecodeError> {
-        let rest = &self.buffer[self.read..];
-        let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-        let length = u32::from_be_bytes(*length) as usize;
-        if length > MESSAGE_BYTES_MAX {
-            return Err(DecodeError::TooLong(length));
-        }
-        let Some(body) = rest.get(..length) else { return Ok(None) };
-        let message = serde_json::from_slice(body)?;
-        self.read += 4 + length;
-        Ok(Some(message))
-    }
-}
-
-/// 64 MiB: a snapshot of 100,000 agents with prompts of 500 bytes.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -62,7 +62,8 @@ pub enum OpenError {
 /// The control plane, open.
 pub struct Control {
     app: App,
-    dir: PathBuf,
+    admin: UnixListener,
+    admin_path: PathBuf,
     /// For the banner, while the box has no owner.
     pub setup_token: Option<String>,
 }
@@ -106,34 +107,30 @@ impl Control {
         };
         let mailer = Mailer::new(outbox, config.smtp.as_deref())?;
         tokio::spawn(mailer.run(app.store.clone(), Arc::clone(&app.mail_waits)));
-        Ok(Control { app, dir: config.dir, setup_token })
+        // Bound before anybody is told that the box is up: a command that comes next must find it.
+        let admin_path = config.dir.join("admin.sock");
+        let admin =
+            bind_owner_only(&admin_path).map_err(|source| OpenError::Directory { path: admin_path.clone(), source })?;
+        Ok(Control { app, admin, admin_path, setup_token })
     }
 
     /// Serves the API over TCP and the admin socket until `stop` completes, then lets requests finish.
     ///
-    /// # Errors
-    /// [`OpenError::Directory`] when the admin socket cannot be made.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), OpenError> {
-        let path = self.dir.join("admin.sock");
-        let admin = bind_owner_only(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
         let admin_router = http::with_admin(self.app.clone());
         tokio::spawn(async move {
             let service = ServiceExt::<Request>::into_make_service_with_connect_info::<AdminPeer>(admin_router);
-            if let Err(error) = axum::serve(OwnersOnly(admin), service).await {
+            if let Err(error) = axum::serve(OwnersOnly(self.admin), service).await {
                 tracing::error!("The admin socket has failed ({error})");
             }
         });
-        let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(self.service());
+        let router = http::public(self.app);
+        let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(router);
         if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
             tracing::error!("The API has failed ({error})");
         }
         // The file of a socket that nobody serves would only puzzle.
-        let _ = std::fs::remove_file(path);
-        Ok(())
+        let _ = std::fs::remove_file(self.admin_path);
     }
 
     /// The public routes.

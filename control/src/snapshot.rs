@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::port::{AgentRoute, NumberRoute, ProjectRoute, Snapshot};
+use crate::port::{AgentRoute, FirstSpeaker, NumberRoute, ProjectRoute, Snapshot};
 use crate::store::{StoreError, agents, numbers, projects, settings, users};
 
 /// Reads the whole of it.
@@ -24,6 +24,8 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 system_instruction: agent.system_instruction,
                 voice_id: agent.voice_id,
                 provider: None,
+                first_speaker: FirstSpeaker::default(),
+                greeting: None,
             };
             (agent.id, route)
         })
@@ -35,7 +37,7 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
         })
         .collect();
     let is_claimed = users::owner(connection)?.is_some();
-    Ok(Snapshot { revision, is_claimed, projects, agents, numbers })
+    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, ..Snapshot::default() })
 }
 
 /// Counts a change of what routing reads; call it in the transaction of the change.

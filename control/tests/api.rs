@@ -394,6 +394,7 @@ impl Bench {
             project_id: Some(project.to_owned()),
             agent_id: None,
             sip_call_id: "x".into(),
+            trunk_id: None,
         };
         let outcome = Outcome::new(Blame::Caller, EndReason::HungUp);
         let events =

@@ -82,7 +82,7 @@ fn plan(agent: Option<&AgentRoute>) -> Plan {
     let attendant = Plan::Attendant { name: agent.map(|agent| agent.name.clone()) };
     match agent.and_then(|agent| agent.provider.as_ref()) {
         Some(ProviderRoute::MediaStream { url }) => url.parse().map_or(attendant, Plan::MediaStream),
-        None => attendant,
+        Some(ProviderRoute::OpenAiRealtime { .. }) | None => attendant,
     }
 }
 
@@ -115,7 +115,7 @@ pub const SHOWN_USER_BYTES: usize = 40;
 mod tests {
     use std::collections::BTreeMap;
 
-    use talkstack_control::port::{NumberRoute, ProjectRoute};
+    use talkstack_control::port::{FirstSpeaker, NumberRoute, ProjectRoute};
 
     use super::*;
 
@@ -166,6 +166,8 @@ mod tests {
             system_instruction: String::new(),
             voice_id: None,
             provider,
+            first_speaker: FirstSpeaker::Agent,
+            greeting: None,
         };
         let number = |project: &str, agent: Option<&str>| NumberRoute {
             project_id: project.into(),
@@ -190,6 +192,7 @@ mod tests {
                 ("3622".into(), number("empty", None)),
                 ("3633".into(), number("clinic", Some("stream"))),
             ]),
+            trunks: BTreeMap::new(),
         }
     }
 }

@@ -175,6 +175,7 @@ impl SipThread {
                 // Whoever asked may be gone.
                 let _ = reply.send(answer);
             }
+            ToSip::Command(Command::Dial(_), reply) => drop(reply.send(CommandReply::Busy)),
             ToSip::Stop => return false,
         }
         true
@@ -362,6 +363,7 @@ fn started(offered: &Offered, route: &Route) -> CallStarted {
         project_id: route.project_id.clone(),
         agent_id: route.agent_id.clone(),
         sip_call_id: offered.call_id.chars().take(SHOWN_CALL_ID).collect(),
+        trunk_id: None,
     }
 }
 

@@ -190,7 +190,7 @@ impl Writer {
         match event {
             CallEvent::Started(_) => drop(self.live.insert(call_id)),
             CallEvent::Ended { .. } => drop(self.live.remove(&call_id)),
-            CallEvent::Ringing | CallEvent::Answered { .. } => {}
+            _ => {}
         }
         let position = self.segments.next_position();
         self.waiting.push_back(JournalRecord { position, at_ms, call_id, event });
@@ -367,6 +367,7 @@ mod tests {
             project_id: None,
             agent_id: None,
             sip_call_id: "x".into(),
+            trunk_id: None,
         };
         journal.handle().append(CallId(call), CallEvent::Started(started)).expect("room");
     }

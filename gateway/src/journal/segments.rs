@@ -55,7 +55,7 @@ impl Segments {
                 match record.event {
                     CallEvent::Started(_) => drop(open_calls.insert(record.call_id)),
                     CallEvent::Ended { .. } => drop(open_calls.remove(&record.call_id)),
-                    CallEvent::Ringing | CallEvent::Answered { .. } => {}
+                    _ => {}
                 }
             }
             let bytes = std::fs::metadata(&path).map_err(failed)?.len() as usize;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use talkstack_control::port::{
-    AgentRoute, CallEvent, Decoder, NumberRoute, Outcome, PROTOCOL_VERSION, ProviderRoute, Snapshot, ToCalls,
-    ToControl, encode,
+    AgentRoute, CallEvent, Decoder, FirstSpeaker, NumberRoute, Outcome, PROTOCOL_VERSION, ProviderRoute, Snapshot,
+    ToCalls, ToControl, encode,
 };
 
 use crate::daemon::{Daemon, wait_until};
@@ -174,6 +174,8 @@ impl ScriptedControl {
             system_instruction: String::new(),
             voice_id: None,
             provider: (!url.is_empty()).then(|| ProviderRoute::MediaStream { url: url.into() }),
+            first_speaker: FirstSpeaker::Agent,
+            greeting: None,
         };
         let number = NumberRoute { project_id: "project".into(), agent_id: Some("agent".into()) };
         let mut snapshot = Snapshot { revision: 1, ..Snapshot::default() };

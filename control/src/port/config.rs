@@ -1,0 +1,143 @@
+//! The configuration that routing reads, as it crosses the port.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The configuration that routing reads: the whole of it, every time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Counts up with every change; a lower one never replaces a higher one.
+    pub revision: u64,
+    /// The box has an owner. Until it has, a box with `setup.required` answers no SIP.
+    #[serde(default)]
+    pub is_claimed: bool,
+    /// Projects by id.
+    pub projects: BTreeMap<String, ProjectRoute>,
+    /// Agents by id.
+    pub agents: BTreeMap<String, AgentRoute>,
+    /// Called numbers, E.164 digits without the `+`, to what answers them.
+    pub numbers: BTreeMap<String, NumberRoute>,
+    /// Trunks by id.
+    #[serde(default)]
+    pub trunks: BTreeMap<String, TrunkRoute>,
+}
+
+/// A SIP peer that calls are placed through and come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkRoute {
+    /// As the owner named it.
+    pub name: String,
+    /// Host name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How SIP reaches it.
+    pub transport: TrunkTransport,
+    /// Who we are when it asks.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password that goes with it.
+    #[serde(default)]
+    pub password: Option<Sealed>,
+    /// Our numbers on it, E.164 digits without the `+`.
+    #[serde(default)]
+    pub numbers: Vec<String>,
+    /// Calls at once, both ways.
+    pub max_channels: u32,
+    /// It carries the calls of numbers that no trunk lists.
+    #[serde(default)]
+    pub is_default: bool,
+}
+
+/// How SIP reaches a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrunkTransport {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// A secret encrypted under the box's own; opened only where it is used.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(pub String);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sealed")
+    }
+}
+
+/// What routing needs to know of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectRoute {
+    /// The agent that answers a number of the project that has none of its own.
+    pub active_agent: Option<String>,
+}
+
+/// What a call needs to know of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentRoute {
+    /// The project it belongs to.
+    pub project_id: String,
+    /// Its name, as the client chose it.
+    pub name: String,
+    /// Its prompt, placeholders not yet filled in.
+    pub system_instruction: String,
+    /// The voice it speaks with; `None` leaves the choice to the provider.
+    pub voice_id: Option<String>,
+    /// The service that runs it; `None` leaves the call to the attendant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderRoute>,
+    /// Who speaks first.
+    #[serde(default)]
+    pub first_speaker: FirstSpeaker,
+    /// What the agent opens with; `None` leaves it to the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greeting: Option<String>,
+}
+
+/// Who speaks first in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstSpeaker {
+    /// The agent greets.
+    #[default]
+    Agent,
+    /// The agent waits to be spoken to.
+    Caller,
+}
+
+/// The service that runs an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ProviderRoute {
+    /// A WebSocket server that speaks Twilio Media Streams.
+    MediaStream {
+        /// `ws://host:port/path`.
+        url: String,
+    },
+    /// A server that speaks OpenAI's Realtime protocol.
+    OpenAiRealtime {
+        /// `wss://host/v1`, to which `/realtime` is added; `ws`, `http` and `https` are taken as well.
+        base_url: String,
+        /// The model.
+        model: String,
+        /// The key, where the server wants one.
+        #[serde(default)]
+        api_key: Option<Sealed>,
+    },
+}
+
+/// What answers a number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberRoute {
+    /// The project that owns the number.
+    pub project_id: String,
+    /// The agent it is assigned to.
+    pub agent_id: Option<String>,
+}

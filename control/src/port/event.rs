@@ -1,0 +1,190 @@
+//! What happens to calls, as the journal writes it and control stores it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CallId, CommandId, Position};
+
+/// One journal record: something that happened to a call and must not be forgotten.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JournalRecord {
+    /// Its place.
+    pub position: Position,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The call it belongs to.
+    pub call_id: CallId,
+    /// What happened.
+    pub event: CallEvent,
+}
+
+/// What happened to a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum CallEvent {
+    /// A [`Command::Dial`] was taken on; its INVITE leaves once this is on disk.
+    DialAccepted {
+        /// The command's name.
+        command_id: CommandId,
+    },
+    /// A call came in or is going out; its row begins.
+    Started(CallStarted),
+    /// The INVITE has left.
+    Initiated,
+    /// The far end is being alerted (180).
+    Ringing,
+    /// The call was answered (200); its talking time begins.
+    Answered {
+        /// The codec both sides agreed on, as in SDP: `PCMU`.
+        codec: String,
+    },
+    /// The answered dialog, in the call plane's own form, so that a restart can end it with a BYE.
+    Dialog {
+        /// Opaque to control.
+        saved: String,
+    },
+    /// Something was said.
+    Said(Utterance),
+    /// The recording is complete.
+    Recorded {
+        /// The file, relative to `<store.dir>/recordings`.
+        file: String,
+        /// Its length in milliseconds.
+        duration_ms: u64,
+    },
+    /// The call is over; its row ends.
+    Ended {
+        /// Why, and whose doing it was.
+        outcome: Outcome,
+    },
+}
+
+/// The first record of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallStarted {
+    /// Which way.
+    pub direction: Direction,
+    /// The caller: `+` and digits where it is a number, else the SIP user or `anonymous`.
+    pub from: String,
+    /// The called number or user, as dialled.
+    pub to: String,
+    /// The project that owns the called number, if one does.
+    pub project_id: Option<String>,
+    /// The agent that answers, if one does; `None` is the attendant.
+    pub agent_id: Option<String>,
+    /// The SIP `Call-ID` of the first dialog, for support.
+    pub sip_call_id: String,
+    /// The trunk it came from or goes through, if one.
+    #[serde(default)]
+    pub trunk_id: Option<String>,
+}
+
+/// What one side said.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Utterance {
+    /// Who.
+    pub speaker: Speaker,
+    /// In words; of an interrupted agent only what was heard.
+    pub text: String,
+    /// When it began, in milliseconds since the answer.
+    pub at_ms: u64,
+}
+
+impl fmt::Debug for Utterance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Utterance({:?} at {} ms, {} bytes)", self.speaker, self.at_ms, self.text.len())
+    }
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    /// The person on the phone, whoever placed the call.
+    Caller,
+    /// The agent.
+    Agent,
+}
+
+/// Which way a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From a line to the box.
+    Inbound,
+    /// From the box to a line.
+    Outbound,
+}
+
+/// Why a call ended, and whose doing it was. SIP status, API status, log and UI text derive from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Whose doing it was.
+    pub blame: Blame,
+    /// What happened.
+    pub reason: EndReason,
+}
+
+/// Whose doing the end of a call was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// The person on the phone, whoever placed the call.
+    Caller,
+    /// The agent or its provider.
+    Agent,
+    /// The trunk or the network towards it.
+    Trunk,
+    /// Whoever runs the box.
+    Operator,
+    /// This program.
+    Gateway,
+}
+
+/// What ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// An answered call was hung up as calls are.
+    HungUp,
+    /// The caller gave up before the answer (CANCEL).
+    Cancelled,
+    /// The called person's line is busy (486, 600).
+    Busy,
+    /// Nobody answered in time (408, 480, 487, or our own ring time-out).
+    NoAnswer,
+    /// The far end refused the call for another reason.
+    Rejected,
+    /// The far end could not be reached: no address, no connection, no response.
+    Unreachable,
+    /// No trunk carries the call.
+    NoTrunk,
+    /// The far end sent the call on to where this box does not call.
+    DestinationNotAllowed,
+    /// Nothing answers the called number (404).
+    NotFound,
+    /// No codec in common (488).
+    NoCommonCodec,
+    /// The offer or answer could not be read (400 or 488).
+    BadOffer,
+    /// No free channel, port or queue (503).
+    Overloaded,
+    /// The 200 was never acknowledged (RFC 3261 §13.3.1.4).
+    NoAck,
+    /// No RTP and no RTCP for the media time-out.
+    MediaTimeout,
+    /// The configured longest duration was reached.
+    MaxDuration,
+    /// The call's own machine failed.
+    Aborted,
+    /// The box stopped or restarted with the call up.
+    Restarted,
+}
+
+impl Outcome {
+    /// Builds an outcome.
+    pub const fn new(blame: Blame, reason: EndReason) -> Self {
+        Outcome { blame, reason }
+    }
+}
