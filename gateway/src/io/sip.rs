@@ -70,6 +70,8 @@ pub type Record = Box<dyn Fn(CallId, CallEvent) -> bool + Send>;
 pub struct SipCounters {
     /// Messages and connections from sources that `sip.accept` does not admit.
     pub not_admitted: u64,
+    /// TCP connections closed at once because there were too many.
+    pub streams_refused: u64,
     /// Calls refused because `calls.max` was reached.
     pub overloaded: u64,
 }
@@ -89,15 +91,31 @@ pub struct SipThread {
     listeners: Arc<Listeners>,
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
     counters: SipCounters,
+    strangers_told: Option<Instant>,
 }
 
 /// A message from a socket.
 #[derive(Debug)]
 enum Received {
-    Datagram { socket: usize, remote: SocketAddr, bytes: Vec<u8> },
-    Message { stream: StreamId, bytes: Vec<u8> },
-    Opened { stream: streams::Opened },
-    Closed { stream: StreamId },
+    Datagram {
+        socket: usize,
+        remote: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Message {
+        stream: StreamId,
+        bytes: Vec<u8>,
+    },
+    Opened {
+        stream: streams::Opened,
+    },
+    /// Nothing more is read; what waits to be written still goes out.
+    Finished {
+        stream: StreamId,
+    },
+    Closed {
+        stream: StreamId,
+    },
 }
 
 impl SipThread {
@@ -131,6 +149,7 @@ impl SipThread {
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
+            strangers_told: None,
         }
     }
 
@@ -186,27 +205,43 @@ impl SipThread {
         match received {
             Received::Datagram { socket, remote, bytes } => {
                 if !self.admits(remote.ip()) {
-                    self.counters.not_admitted += 1;
-                    return;
+                    return self.count_stranger(now);
                 }
-                let port = self.listeners.udp_port(socket);
-                let local = SocketAddr::new(self.local_address(remote.ip(), now), port);
+                let Some(bound) = self.listeners.udp_address(socket) else { return };
+                let ip = if bound.ip().is_unspecified() { self.local_address(remote, now) } else { bound.ip() };
+                let local = SocketAddr::new(ip, bound.port());
                 let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
                 self.endpoint.handle_message(&flow, &bytes, now);
             }
             Received::Opened { stream } => {
                 if !self.admits(stream.remote.ip()) {
-                    self.counters.not_admitted += 1;
-                    return;
+                    return self.count_stranger(now);
                 }
-                self.streams.adopt(stream, sender);
+                if let Err(error) = self.streams.adopt(stream, sender) {
+                    self.counters.streams_refused += 1;
+                    tracing::debug!("Closed a new SIP connection: {error}");
+                }
             }
             Received::Message { stream, bytes } => {
                 if let Some(flow) = self.streams.flow(stream) {
                     self.endpoint.handle_message(&flow, &bytes, now);
                 }
             }
+            Received::Finished { stream } => self.streams.finish(stream),
             Received::Closed { stream } => self.streams.forget(stream),
+        }
+    }
+
+    /// A source that gets no answer: told to the operator, once a minute at the most.
+    fn count_stranger(&mut self, now: Instant) {
+        self.counters.not_admitted += 1;
+        if self.strangers_told.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
+            self.strangers_told = Some(now);
+            let count = self.counters.not_admitted;
+            tracing::warn!(
+                count,
+                "Gave no answer to {count} SIP messages or connections: sip.accept does not admit them"
+            );
         }
     }
 
@@ -318,8 +353,8 @@ impl SipThread {
     }
 
     /// The address the kernel would send to `remote` from, looked up anew every minute.
-    fn local_address(&mut self, remote: IpAddr, now: Instant) -> IpAddr {
-        if let Some((local, until)) = self.local_addresses.get(&remote)
+    fn local_address(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
+        if let Some((local, until)) = self.local_addresses.get(&remote.ip())
             && *until > now
         {
             return *local;
@@ -328,7 +363,7 @@ impl SipThread {
             self.local_addresses.clear();
         }
         let local = listen::route_source(remote);
-        self.local_addresses.insert(remote, (local, now + LOCAL_ADDRESS_AGE));
+        self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
         local
     }
 
@@ -384,6 +419,9 @@ pub const INBOX_MAX: usize = 4096;
 
 /// 10 s: a call of the median length has ended by then on a full box.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// 60 s: a scanner fills no log.
+const STRANGERS_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// 60 s (`telephony`): an interface that changes is found within a minute.
 const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);

@@ -19,6 +19,7 @@ pub struct Dialog {
     routes: Vec<String>,
     /// Their Contact.
     target: Uri,
+    has_contact: bool,
     local_cseq: u32,
     remote_cseq: u32,
 }
@@ -33,6 +34,7 @@ impl Dialog {
     pub fn of_invite(invite: &Request, local_tag: String) -> Self {
         let to = invite.headers.texts("To").next().unwrap_or_default().into_owned();
         let from = invite.headers.texts("From").next().unwrap_or_default().into_owned();
+        let contact = contact(&invite.headers);
         Dialog {
             call_id: invite.core.call_id.clone(),
             remote_tag: invite.core.from.tag().unwrap_or_default().to_owned(),
@@ -40,7 +42,8 @@ impl Dialog {
             local_tag,
             remote: from,
             routes: invite.headers.elements("Record-Route"),
-            target: contact(&invite.headers).unwrap_or_else(|| invite.core.from.uri.clone()),
+            has_contact: contact.is_some(),
+            target: contact.unwrap_or_else(|| invite.core.from.uri.clone()),
             local_cseq: 0,
             remote_cseq: invite.core.cseq,
         }
@@ -58,10 +61,16 @@ impl Dialog {
         Ok(())
     }
 
+    /// Tells whether the far end said where it is; else its From stands in, which may name anybody.
+    pub fn has_contact(&self) -> bool {
+        self.has_contact
+    }
+
     /// A target refresh request (re-INVITE) may have moved the far end (RFC 3261 §12.2.2).
     pub fn refresh_target(&mut self, headers: &Headers) {
         if let Some(target) = contact(headers) {
             self.target = target;
+            self.has_contact = true;
         }
     }
 

@@ -69,24 +69,46 @@ impl StreamFramer {
         Ok(Some(Framed::Message(self.buffer.drain(..whole).collect())))
     }
 
-    /// Tells whether part of a message waits for its rest.
+    /// Tells whether part of a message waits for its rest. Line ends before it are half a keep-alive, not a message.
     pub fn is_partial(&self) -> bool {
-        !self.buffer.is_empty()
+        self.buffer.iter().any(|byte| !b"\r\n".contains(byte))
+    }
+
+    /// After a [`FramingError`]: the head of the message that cannot be cut, to answer it before the stream is closed.
+    /// Empty when the head itself does not end.
+    pub fn take_head(&mut self) -> Vec<u8> {
+        let end = self.buffer.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 4);
+        self.buffer.truncate(end);
+        std::mem::take(&mut self.buffer)
     }
 }
 
-/// The body's length; 0 without the field, which the parser then refuses.
+/// The body's length; 0 without the field, which the parser then refuses. What begins with white space continues the
+/// field before it (RFC 3261 §7.3.1), whatever it looks like.
 fn content_length(head: &[u8]) -> Result<usize, FramingError> {
+    let is_fold = |line: &&[u8]| line.first().is_some_and(|byte| b" \t".contains(byte));
     let mut length = None;
-    for line in head.split(|byte| *byte == b'\n') {
+    let mut lines = head.split(|byte| *byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let name = line[..colon].trim_ascii();
-        if !name.eq_ignore_ascii_case(b"content-length") && !name.eq_ignore_ascii_case(b"l") {
+        if is_fold(&line) || !(name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l")) {
             continue;
         }
-        let digits = std::str::from_utf8(line[colon + 1..].trim_ascii()).map_err(|_| FramingError::ContentLength)?;
+        let mut value = line[colon + 1..].trim_ascii().to_vec();
+        while let Some(fold) = lines.next_if(is_fold) {
+            value.extend_from_slice(b" ");
+            value.extend_from_slice(fold.trim_ascii());
+        }
+        let digits = std::str::from_utf8(value.trim_ascii()).map_err(|_| FramingError::ContentLength)?;
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let value = digits.parse().ok().filter(|_| is_number).ok_or(FramingError::ContentLength)?;
+        // More digits than a number holds are a length that is too long, not one that cannot be read.
+        let value = digits
+            .parse()
+            .or(if is_number { Ok(usize::MAX) } else { Err(()) })
+            .ok()
+            .filter(|_| is_number)
+            .ok_or(FramingError::ContentLength)?;
         if length.replace(value).is_some_and(|former| former != value) {
             return Err(FramingError::ContentLength);
         }
@@ -125,11 +147,44 @@ mod tests {
     }
 
     #[test]
+    fn a_folded_length_counts_and_a_fold_that_looks_like_one_does_not() {
+        for (head, body) in
+            [("A\r\nContent-Length:\r\n 3\r\n\r\n", "abc"), ("A\r\nl: 3\r\nS: x\r\n l: 9\r\n\r\n", "abc")]
+        {
+            let mut framer = StreamFramer::default();
+            framer.handle_bytes(format!("{head}{body}BYE").as_bytes());
+            let message = format!("{head}{body}").into_bytes();
+            assert_eq!(framer.next_framed(), Ok(Some(Framed::Message(message))), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_single_line_end_is_no_message_that_waits_for_its_rest() {
+        let mut framer = StreamFramer::default();
+        framer.handle_bytes(b"\r\n");
+        assert_eq!((framer.next_framed(), framer.is_partial()), (Ok(None), false));
+        framer.handle_bytes(b"I");
+        assert!(framer.is_partial());
+    }
+
+    #[test]
+    fn the_head_of_what_cannot_be_cut_is_left_to_answer_from() {
+        let mut framer = StreamFramer::default();
+        framer.handle_bytes(b"A\r\nl: 99999999\r\n\r\nabc");
+        assert_eq!(framer.next_framed(), Err(FramingError::TooLong));
+        assert_eq!(framer.take_head(), b"A\r\nl: 99999999\r\n\r\n");
+        framer.handle_bytes(&vec![b'x'; MESSAGE_BYTES_MAX + 1]);
+        assert_eq!(framer.next_framed(), Err(FramingError::TooLong));
+        assert_eq!(framer.take_head(), b"");
+    }
+
+    #[test]
     fn a_length_that_cannot_be_trusted_ends_the_stream() {
         for (head, error) in [
             ("A\r\nl: -1\r\n\r\n", FramingError::ContentLength),
             ("A\r\nl: 3\r\nl: 4\r\n\r\n", FramingError::ContentLength),
             ("A\r\nl: 99999999\r\n\r\n", FramingError::TooLong),
+            ("A\r\nl: 36893488147419103232\r\n\r\n", FramingError::TooLong),
         ] {
             let mut framer = StreamFramer::default();
             framer.handle_bytes(head.as_bytes());

@@ -58,17 +58,16 @@ impl Listeners {
         self.udp.iter().map(|(_, address)| SipAddress(*address)).collect()
     }
 
-    pub(super) fn udp_port(&self, socket: usize) -> u16 {
-        self.udp.get(socket).map_or(5060, |(_, address)| address.port())
+    /// The address a UDP socket was bound to.
+    pub(super) fn udp_address(&self, socket: usize) -> Option<SocketAddr> {
+        self.udp.get(socket).map(|(_, address)| *address)
     }
 
-    /// Sends a datagram from the socket whose port and family the flow names. A full kernel buffer loses it, as the
-    /// network may; the transaction sends it again.
+    /// Sends a datagram from the socket the flow came by. A full kernel buffer loses it, as the network may; the
+    /// transaction sends it again.
     pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) {
-        let fits =
-            |address: &SocketAddr| address.port() == flow.local.port() && address.is_ipv4() == flow.remote.is_ipv4();
-        if let Some((socket, _)) = self.udp.iter().find(|(_, address)| fits(address)) {
-            let _ = socket.try_send_to(bytes, flow.remote);
+        if let Some(socket) = choose(self.udp.iter().map(|(_, address)| address), flow) {
+            let _ = self.udp[socket].0.try_send_to(bytes, flow.remote);
         }
     }
 }
@@ -107,12 +106,20 @@ pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Re
     }
 }
 
+/// The socket that is bound to the flow's address, else one of its port and family: a peer takes an answer only from
+/// where it asked (RFC 3581 §4).
+fn choose<'a>(bound: impl Iterator<Item = &'a SocketAddr> + Clone, flow: &Flow) -> Option<usize> {
+    let of_family = |address: &&SocketAddr| address.is_ipv4() == flow.remote.is_ipv4();
+    let exact = bound.clone().position(|address| of_family(&address) && *address == flow.local);
+    exact.or_else(|| bound.clone().position(|address| of_family(&address) && address.port() == flow.local.port()))
+}
+
 /// The address the kernel would send to `remote` from.
-pub(super) fn route_source(remote: IpAddr) -> IpAddr {
+pub(super) fn route_source(remote: SocketAddr) -> IpAddr {
     let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // Connecting a UDP socket sends nothing; it makes the kernel choose a route.
     let chosen = StdUdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect((remote, 9))?;
+        socket.connect(remote)?;
         socket.local_addr()
     });
     chosen.map_or(any, |address| address.ip())
@@ -151,3 +158,27 @@ const TCP_BACKLOG: i32 = 1024;
 
 /// 100 ms.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talkstack_media::sip::Transport;
+
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_asked() {
+        let bound: Vec<SocketAddr> = ["10.0.0.2:5060", "[::]:5060", "192.168.1.2:5060", "0.0.0.0:5070"]
+            .map(|text| text.parse().expect("address"))
+            .into();
+        for (local, remote, socket) in [
+            ("10.0.0.2:5060", "10.0.0.9:5060", Some(0)),
+            ("192.168.1.2:5060", "192.168.1.9:5060", Some(2)),
+            ("192.168.1.2:5070", "192.168.1.9:5060", Some(3)),
+            ("[fd00::2]:5060", "[fd00::9]:40000", Some(1)),
+            ("[fd00::2]:5070", "[fd00::9]:40000", None),
+        ] {
+            let (local, remote) = (local.parse().expect("address"), remote.parse().expect("address"));
+            let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
+            assert_eq!(choose(bound.iter(), &flow), socket, "{local} {remote}");
+        }
+    }
+}

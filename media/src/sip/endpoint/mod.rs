@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::message::{Core, Fault, Framing, Headers, Message, NameAddr, Rejected, Response, Uri, parse};
+use super::message::{Core, Framing, Headers, Message, NameAddr, Rejected, Response, Uri, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
 use super::transaction::server_invite::{self, ServerInvite};
 use super::transaction::server_non_invite::ServerNonInvite;
@@ -229,12 +229,24 @@ pub struct Endpoint {
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
     counters: Counters,
+    /// Octets of messages that `servers` keep.
+    servers_bytes: usize,
 }
 
 #[derive(Debug)]
 enum Server {
     Invite { machine: ServerInvite, flow: Flow, headers: Headers, to_tag: String, dialog: Option<DialogId> },
     Other { machine: ServerNonInvite, flow: Flow },
+}
+
+impl Server {
+    /// What it keeps of messages: the response, which repeats most of the request, and the request's fields.
+    fn bytes(&self) -> usize {
+        match self {
+            Server::Invite { headers, .. } => headers.iter().map(|header| 2 * (header.value.len() + FIELD_BYTES)).sum(),
+            Server::Other { machine, .. } => machine.handle_retransmission().len(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -269,11 +281,16 @@ impl Endpoint {
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            servers_bytes: 0,
         }
     }
 
     /// Takes one datagram, or one message cut from a stream.
     pub fn handle_message(&mut self, flow: &Flow, bytes: &[u8], now: Instant) {
+        if bytes.iter().all(|byte| b"\r\n\0".contains(byte)) {
+            // A keep-alive that holds a NAT open asks for nothing (RFC 5626 §3.5.1 has STUN for more).
+            return;
+        }
         let framing = match flow.transport {
             Transport::Udp => Framing::Datagram,
             Transport::Tcp => Framing::Stream,
@@ -346,7 +363,7 @@ impl Endpoint {
         };
         self.counters.refused += 1;
         let mut reply = Reply::new(rejected.fault.status());
-        if rejected.fault != Fault::Version {
+        if reply.status == 400 {
             reply = reply.phrased(format!("Bad Request - {}", rejected.fault));
         }
         let tag = self.tag();
@@ -358,14 +375,14 @@ impl Endpoint {
     fn handle_server_timeout(&mut self, key: TransactionKey, now: Instant) {
         let Some(server) = self.servers.get_mut(&key) else { return };
         match server {
-            Server::Other { machine, .. } if machine.poll_timeout() <= now => drop(self.servers.remove(&key)),
+            Server::Other { machine, .. } if machine.poll_timeout() <= now => self.forget_server(&key),
             Server::Other { .. } => self.schedule_server(key),
             Server::Invite { machine, flow, .. } => {
                 if let server_invite::Action::Send(bytes) = machine.handle_timeout(now) {
                     self.outputs.push_back(Output::Send { flow: *flow, bytes: bytes.to_vec() });
                 }
                 if machine.is_terminated() {
-                    self.servers.remove(&key);
+                    self.forget_server(&key);
                 } else {
                     self.schedule_server(key);
                 }
@@ -389,6 +406,24 @@ impl Endpoint {
         } else {
             self.schedule_client(key);
         }
+    }
+
+    fn remember_server(&mut self, key: TransactionKey, server: Server) {
+        self.servers_bytes += server.bytes();
+        if let Some(former) = self.servers.insert(key, server) {
+            self.servers_bytes -= former.bytes();
+        }
+    }
+
+    fn forget_server(&mut self, key: &TransactionKey) {
+        if let Some(server) = self.servers.remove(key) {
+            self.servers_bytes -= server.bytes();
+        }
+    }
+
+    /// Tells whether no further request can be remembered: it is answered, and a retransmission judged anew.
+    fn is_flooded(&self) -> bool {
+        self.servers.len() >= TRANSACTIONS_MAX || self.servers_bytes >= TRANSACTIONS_BYTES_MAX
     }
 
     fn schedule_server(&mut self, key: TransactionKey) {
@@ -424,6 +459,15 @@ impl Endpoint {
         format!("{:016x}", self.random.next_u64())
     }
 }
+
+/// 65,536 answered requests at 64·T1 each: 2,000 a second.
+const TRANSACTIONS_MAX: usize = 1 << 16;
+
+/// 128 MiB: 65,536 requests of 2 KiB. Longer ones fill it sooner, never further.
+const TRANSACTIONS_BYTES_MAX: usize = 128 << 20;
+
+/// 64 octets: the name of a header field and what the lists around it take.
+const FIELD_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,11 @@ impl Endpoint {
     pub(super) fn handle_request(&mut self, flow: &Flow, request: Request, now: Instant) {
         let key = server_key(&request, &request.method);
         match self.servers.get_mut(&key) {
+            // RFC 6026 §7.1: an ACK that comes to an accepted INVITE is the dialog's. By RFC 3261 its branch differs
+            // from the INVITE's; by RFC 2543, and with phones that keep to it, it does not.
+            Some(Server::Invite { machine, .. }) if request.method == Method::Ack && machine.is_accepted() => {
+                return self.handle_dialog_ack(&request, now);
+            }
             Some(Server::Invite { machine, .. }) if request.method == Method::Ack => {
                 machine.handle_ack(now);
                 return self.schedule_server(key);
@@ -42,7 +47,8 @@ impl Endpoint {
             Method::Invite => self.handle_invite(flow, request, now),
             Method::Cancel => self.handle_cancel(flow, &request, now),
             Method::Bye => self.handle_bye(flow, &request, now),
-            Method::Info if in_dialog => self.handle_info(flow, &request, now),
+            Method::Info => self.handle_in_dialog(flow, &request, Reply::new(200), now),
+            Method::Options if in_dialog => self.handle_in_dialog(flow, &request, capabilities(Reply::new(200)), now),
             Method::Options => self.reply(flow, &request, capabilities(Reply::new(200)), now),
             _ => {
                 self.counters.refused += 1;
@@ -58,8 +64,7 @@ impl Endpoint {
         let back = self.reply_flow(flow, &request.headers);
         self.send(back, bytes.clone());
         let key = server_key(request, &request.method);
-        if self.servers.len() >= TRANSACTIONS_MAX {
-            // The answer is out; a retransmission is judged anew.
+        if self.is_flooded() {
             return;
         }
         if request.method == Method::Invite {
@@ -67,10 +72,10 @@ impl Endpoint {
             machine.respond(reply.status, bytes, now);
             let server =
                 Server::Invite { machine, flow: back, headers: request.headers.clone(), to_tag: tag, dialog: None };
-            self.servers.insert(key.clone(), server);
+            self.remember_server(key.clone(), server);
         } else {
             let machine = ServerNonInvite::answered(bytes, back.reliability(), self.config.timers, now);
-            self.servers.insert(key.clone(), Server::Other { machine, flow: back });
+            self.remember_server(key.clone(), Server::Other { machine, flow: back });
         }
         self.schedule_server(key);
     }
@@ -92,6 +97,11 @@ impl Endpoint {
             return Some(Reply::new(420).with("Unsupported", unsupported.join(", ")));
         }
         let is_invite = request.method == Method::Invite;
+        if is_invite && request.core.to.tag().is_none() && hops_left(request) == Some(0) {
+            // A call may cause another one here: without this a loop through two boxes never ends. Other requests end
+            // here, whatever they have left (RFC 4475 §3.3.11).
+            return Some(Reply::new(483));
+        }
         if is_invite && !request.body.is_empty() && !carries_sdp(request) {
             return Some(Reply::new(415).with("Accept", "application/sdp").with("Accept-Encoding", "identity"));
         }
@@ -152,6 +162,11 @@ fn carries_sdp(request: &Request) -> bool {
     }
 }
 
+/// Max-Forwards, where it stands.
+fn hops_left(request: &Request) -> Option<u8> {
+    request.headers.text("Max-Forwards")?.trim().parse().ok()
+}
+
 /// Accept names application/sdp, or a range that holds it, or is absent (RFC 3261 §20.1).
 fn accepts_sdp(request: &Request) -> bool {
     let ranges = request.headers.elements("Accept");
@@ -200,9 +215,6 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// What this element serves.
 pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
-
-/// 65,536 answered requests at 64·T1 each: 2,000 a second.
-const TRANSACTIONS_MAX: usize = 1 << 16;
 
 /// 16 parts: an INVITE with a description, a picture, a location and a signature has four.
 const PARTS_MAX: usize = 16;

@@ -75,9 +75,12 @@ impl Reply {
 
 /// Where a response to a datagram goes (RFC 3261 §18.2.2, RFC 3581 §4): back to the source address, to its port with
 /// `rport` and else to the port of sent-by. `maddr` is not followed: it would let a stranger choose the target.
-pub(super) fn destination(via: &Via, source: SocketAddr) -> SocketAddr {
-    let port = if via.params.has("rport") { source.port() } else { via.port.unwrap_or(5060) };
-    SocketAddr::new(source.ip(), port)
+pub(super) fn destination(via: &Via, mut source: SocketAddr) -> SocketAddr {
+    if !via.params.has("rport") {
+        // The rest of an IPv6 address, its zone above all, stays.
+        source.set_port(via.port.unwrap_or(5060));
+    }
+    source
 }
 
 /// The topmost Via with what the source tells: `received` when it differs, `rport` when it was asked for.

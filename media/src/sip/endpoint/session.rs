@@ -26,7 +26,7 @@ pub(super) struct Session {
     dialog: Dialog,
     invite_name: InviteName,
     flow: Flow,
-    /// The far end sits behind a NAT: requests go back to where its own came from.
+    /// The far end sits behind a NAT, or left its Contact out: requests go back to where its own came from.
     is_behind_nat: bool,
     /// The INVITE or re-INVITE that waits for its final response.
     pending: Option<TransactionKey>,
@@ -148,7 +148,7 @@ impl Endpoint {
         if self.is_merged(&request) {
             return self.reply(flow, &request, Reply::new(482), now);
         }
-        if self.sessions.len() >= self.config.dialogs_max {
+        if self.sessions.len() >= self.config.dialogs_max || self.is_flooded() {
             self.counters.overloaded += 1;
             return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10"), now);
         }
@@ -159,7 +159,7 @@ impl Endpoint {
         self.by_tags.insert((dialog.call_id.clone(), tag.clone(), dialog.remote_tag.clone()), id);
         self.by_invite.insert(invite_name(&request), id);
         let key = self.begin_invite(flow, &request, tag, id);
-        let is_behind_nat = request.core.via.host.ip() != Some(flow.remote.ip());
+        let is_behind_nat = is_behind_nat(flow, &request) || !dialog.has_contact();
         self.sessions.insert(
             id,
             Session {
@@ -203,6 +203,7 @@ impl Endpoint {
         }
         session.dialog.refresh_target(&request.headers);
         session.flow = *flow;
+        session.is_behind_nat = is_behind_nat(flow, &request) || !session.dialog.has_contact();
         let tag = session.dialog.local_tag.clone();
         let key = self.begin_invite(flow, &request, tag, id);
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -264,14 +265,15 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn handle_info(&mut self, flow: &Flow, request: &Request, now: Instant) {
+    /// A request that means nothing to the session: answered with `reply` when its dialog is known.
+    pub(super) fn handle_in_dialog(&mut self, flow: &Flow, request: &Request, reply: Reply, now: Instant) {
         let session = self.dialog_of(request).and_then(|id| self.sessions.get_mut(&id));
-        let status = match session.map(|session| session.dialog.handle_cseq(request.core.cseq)) {
-            Some(Ok(())) => 200,
-            Some(Err(_)) => 500,
-            None => 481,
+        let reply = match session.map(|session| session.dialog.handle_cseq(request.core.cseq)) {
+            Some(Ok(())) => reply,
+            Some(Err(_)) => Reply::new(500),
+            None => Reply::new(481),
         };
-        self.reply(flow, request, Reply::new(status), now);
+        self.reply(flow, request, reply, now);
     }
 
     pub(super) fn handle_dialog_timeout(&mut self, id: DialogId, now: Instant) {
@@ -310,7 +312,8 @@ impl Endpoint {
         self.send(back, trying.clone());
         let machine = ServerInvite::new(trying, back.reliability(), self.config.timers);
         let headers = request.headers.clone();
-        self.servers.insert(key.clone(), Server::Invite { machine, flow: back, headers, to_tag, dialog: Some(dialog) });
+        let server = Server::Invite { machine, flow: back, headers, to_tag, dialog: Some(dialog) };
+        self.remember_server(key.clone(), server);
         key
     }
 
@@ -394,11 +397,22 @@ impl Session {
     fn next_flow(&self) -> Flow {
         match self.dialog.next_hop() {
             Some((ip, port)) if !self.is_behind_nat && self.flow.transport == Transport::Udp => {
-                Flow { remote: (ip, port).into(), ..self.flow }
+                let mut remote = self.flow.remote;
+                if remote.ip() != ip {
+                    remote = (ip, port).into();
+                }
+                // The zone of a link-local address is the source's to know.
+                remote.set_port(port);
+                Flow { remote, ..self.flow }
             }
             _ => self.flow,
         }
     }
+}
+
+/// The sender's own address in Via is another than the one it is seen with.
+fn is_behind_nat(flow: &Flow, request: &Request) -> bool {
+    request.core.via.host.ip() != Some(flow.remote.ip())
 }
 
 fn invite_name(invite: &Request) -> InviteName {

@@ -1,4 +1,7 @@
-//! Calls against a scripted phone in virtual time, torture messages, and mutations.
+//! Calls against a scripted phone in virtual time, and mutations.
+
+mod races;
+mod torture;
 
 use super::*;
 
@@ -247,53 +250,6 @@ fn an_answer_to_a_request_behind_a_nat_goes_to_its_source() {
 }
 
 #[test]
-fn torture_messages_get_what_their_rfc_wants() {
-    let Some(corpora) = corpora() else {
-        eprintln!("skipped: no test corpora beside the checkout (TALKSTACK_CORPORA)");
-        return;
-    };
-    let index = std::fs::read_to_string(corpora.join("rfc4475/INDEX.csv")).expect("readable");
-    let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
-    for line in index.lines().skip(1) {
-        let name = line.split(',').next().unwrap_or_default();
-        let bytes = std::fs::read(corpora.join("rfc4475").join(name)).expect("readable");
-        let outcome = torture(&bytes);
-        all += 1;
-        match expected(name) {
-            Some(statuses) if statuses.contains(&outcome) => right += 1,
-            _ => wrong.push(format!("{name}: {outcome}")),
-        }
-    }
-    println!("{right} of {all} torture messages as RFC 4475 wants; others: {wrong:?}");
-    assert!(right * 49 >= 45 * all, "{right} of {all}: {wrong:?}");
-}
-
-#[test]
-fn ipv6_torture_messages_get_what_their_rfc_wants() {
-    let Some(corpora) = corpora() else {
-        eprintln!("skipped: no test corpora beside the checkout (TALKSTACK_CORPORA)");
-        return;
-    };
-    let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
-    for entry in std::fs::read_dir(corpora.join("rfc5118")).expect("readable").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(entry.path()).expect("text");
-        let is_message = text.lines().next().is_some_and(|line| line.contains("SIP/2.0"));
-        if !is_message {
-            continue;
-        }
-        // The files have bare line ends; the wire has not.
-        let outcome = torture(text.replace("\r\n", "\n").replace('\n', "\r\n").as_bytes());
-        all += 1;
-        // RFC 5118 §4.2: an IPv6 address without its brackets is the only one that is malformed.
-        let is_right = if text.contains("sip:2001:db8") { outcome == 400 } else { outcome != 400 };
-        if is_right { right += 1 } else { wrong.push(format!("{name}: {outcome}")) }
-    }
-    println!("{right} of {all} IPv6 torture messages as RFC 5118 wants; others: {wrong:?}");
-    assert!(all > 0 && right * 12 >= 11 * all, "{right} of {all}: {wrong:?}");
-}
-
-#[test]
 fn what_is_personal_is_not_printed_by_debug() {
     let mut phone = Phone::new(Transport::Udp);
     phone.flow.remote = "10.0.0.1:5062".parse().expect("address");
@@ -336,51 +292,6 @@ fn mutated_calls_never_panic_and_the_endpoint_lives() {
             assert_eq!(phone.statuses(), [200]);
         }
     }
-}
-
-/// The status that each torture message may be answered with; 0 is no answer, 1 an offered call.
-fn expected(name: &str) -> Option<&'static [u16]> {
-    Some(match name {
-        "wsinv.dat" | "esc01.dat" | "lwsdisp.dat" | "longreq.dat" | "semiuri.dat" | "inv2543.dat" => {
-            &[1, 200, 481, 405]
-        }
-        "escnull.dat" | "dblreq.dat" | "cparam01.dat" | "cparam02.dat" | "regescrt.dat" => &[200, 405],
-        "transports.dat" | "mpart01.dat" => &[200, 1, 405],
-        "intmeth.dat" | "esc02.dat" => &[501],
-        "unreason.dat" | "noreason.dat" | "scalarlg.dat" | "bigcode.dat" | "bcast.dat" => &[0],
-        "badinv01.dat" | "clerr.dat" | "scalar02.dat" | "quotbal.dat" | "ltgtruri.dat" | "lwsruri.dat"
-        | "mismatch01.dat" | "insuf.dat" | "multi01.dat" | "ncl.dat" | "mcl01.dat" => &[400],
-        "lwsstart.dat" | "trws.dat" | "baddate.dat" | "badaspec.dat" | "baddn.dat" | "badbranch.dat" => &[400, 1, 200],
-        "escruri.dat" => &[400, 1],
-        "regbadct.dat" => &[400, 405],
-        "badvers.dat" => &[505],
-        "mismatch02.dat" => &[501, 400],
-        "unkscm.dat" => &[416],
-        "novelsc.dat" => &[416, 404],
-        "unksm2.dat" => &[400, 405, 200],
-        "bext01.dat" => &[420],
-        "invut.dat" => &[415],
-        "regaut01.dat" => &[401, 405],
-        "zeromf.dat" => &[200],
-        "sdp01.dat" => &[406, 400],
-        _ => return None,
-    })
-}
-
-fn torture(bytes: &[u8]) -> u16 {
-    let mut phone = Phone::new(Transport::Udp);
-    phone.endpoint.handle_message(&phone.flow, bytes, phone.now);
-    match phone.statuses().last() {
-        Some(100) => 1,
-        status => status.copied().unwrap_or(0),
-    }
-}
-
-/// `TALKSTACK_CORPORA`, else `shared/corpora` beside the checkout.
-fn corpora() -> Option<std::path::PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
-    let path = std::env::var_os("TALKSTACK_CORPORA").map_or_else(|| beside.into(), std::path::PathBuf::from);
-    path.is_dir().then_some(path)
 }
 
 const HEAD: &str = "Via: SIP/2.0/UDP 10.0.0.1:5062;branch=z9hG4bK1;rport\r\nMax-Forwards: 70\r\n\

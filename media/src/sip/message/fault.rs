@@ -6,7 +6,7 @@ use super::Headers;
 /// enough of it could be read, anything else is dropped and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Longer than the 64 KiB a message may have.
+    /// Longer than the 64 KiB a message may have (RFC 3261 §21.4.11).
     #[error("Message Too Large")]
     TooLarge,
     /// More header fields than any honest sender writes.
@@ -52,7 +52,7 @@ impl Fault {
     pub fn status(self) -> u16 {
         match self {
             Self::Version => 505,
-            Self::TooLarge => 513,
+            Self::TooLarge => 413,
             _ => 400,
         }
     }

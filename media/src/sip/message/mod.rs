@@ -91,14 +91,15 @@ pub fn parse(bytes: &[u8], framing: Framing) -> Result<Message, Rejected> {
         return Err(lost(Fault::TooLarge));
     }
     let bytes = skip_empty_lines(bytes);
-    let (head, body) = split_head(bytes).ok_or(lost(Fault::Unterminated))?;
+    let (head, body, end_fault) = split_head(bytes);
     let (start, fields) = match head.iter().position(|byte| *byte == b'\n') {
         Some(at) => (&head[..at], &head[at + 1..]),
         None => (head, &head[..0]),
     };
     let start = String::from_utf8_lossy(start.strip_suffix(b"\r").unwrap_or(start)).into_owned();
     let (headers, field_fault) = read_headers(fields);
-    if let Some(rest) = start.strip_prefix("SIP/") {
+    let field_fault = end_fault.or(field_fault);
+    if let Some(rest) = after_protocol(&start) {
         if let Some(fault) = field_fault {
             return Err(lost(fault));
         }
@@ -164,7 +165,7 @@ fn request(
         return Err(Fault::StartLine);
     };
     let method = Method::parse(method).ok_or(Fault::StartLine)?;
-    let version = version.strip_prefix("SIP/").ok_or(Fault::StartLine)?;
+    let version = after_protocol(version).ok_or(Fault::StartLine)?;
     if version != "2.0" {
         return Err(Fault::Version);
     }
@@ -228,9 +229,13 @@ fn scalar(headers: &Headers, name: &'static str, max: u64) -> Result<Option<u64>
 }
 
 fn cut_body<'a>(headers: &Headers, body: &'a [u8], framing: Framing) -> Result<&'a [u8], Fault> {
-    let length = scalar(headers, "Content-Length", MESSAGE_BYTES_MAX as u64)?;
+    let length = scalar(headers, "Content-Length", u64::MAX)?;
     match (length, framing) {
-        (Some(length), _) => body.get(..length as usize).ok_or(Fault::Truncated),
+        (Some(length), _) => {
+            // Only a message that is too long comes from a stream without its whole body.
+            let fault = if framing == Framing::Stream { Fault::TooLarge } else { Fault::Truncated };
+            usize::try_from(length).ok().and_then(|length| body.get(..length)).ok_or(fault)
+        }
         (None, Framing::Datagram) => Ok(body),
         (None, Framing::Stream) => Err(Fault::Missing("Content-Length")),
     }
@@ -243,18 +248,26 @@ fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Splits behind the empty line. A head without one but with a whole last line has no body.
-fn split_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// What follows `SIP/`, in any case (RFC 3261 §7.1).
+fn after_protocol(text: &str) -> Option<&str> {
+    let (protocol, rest) = text.split_at_checked(4)?;
+    protocol.eq_ignore_ascii_case("SIP/").then_some(rest)
+}
+
+/// Splits behind the empty line. A head without one but with a whole last line has no body; one that breaks off within
+/// a line is read up to there, to answer from.
+fn split_head(bytes: &[u8]) -> (&[u8], &[u8], Option<Fault>) {
     let mut line_start = 0;
     while let Some(length) = bytes[line_start..].iter().position(|byte| *byte == b'\n') {
         let line = &bytes[line_start..line_start + length];
         let next = line_start + length + 1;
         if line.is_empty() || line == b"\r" {
-            return Some((&bytes[..line_start], &bytes[next..]));
+            return (&bytes[..line_start], &bytes[next..], None);
         }
         line_start = next;
     }
-    None
+    let breaks_off = line_start < bytes.len() || bytes.is_empty();
+    (&bytes[..line_start], &[], breaks_off.then_some(Fault::Unterminated))
 }
 
 /// Reads the fields one by one; a malformed line is remembered and the rest still read, to answer from.

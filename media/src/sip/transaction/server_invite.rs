@@ -114,6 +114,11 @@ impl ServerInvite {
         self.state == State::Proceeding
     }
 
+    /// Tells whether a 2xx has been sent.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.state, State::Accepted { .. })
+    }
+
     /// Tells whether the transaction is to be forgotten.
     pub fn is_terminated(&self) -> bool {
         self.state == State::Terminated
