@@ -158,7 +158,7 @@ impl SipThread {
         let (sender, mut received) = mpsc::channel(RECEIVED_MAX);
         listen::spawn_readers(&self.listeners, &sender);
         loop {
-            self.carry_out().await;
+            self.carry_out(&sender).await;
             let wake = self.endpoint.poll_timeout().map(|(at, _)| at);
             let timer = async {
                 match wake {
@@ -177,7 +177,7 @@ impl SipThread {
                 () = timer => self.endpoint.handle_timeout(Instant::now()),
             }
         }
-        self.end_all_calls().await;
+        self.end_all_calls(&sender).await;
     }
 
     fn handle_inbox(&mut self, message: ToSip) -> bool {
@@ -228,7 +228,10 @@ impl SipThread {
                 }
             }
             Received::Finished { stream } => self.streams.finish(stream),
-            Received::Closed { stream } => self.streams.forget(stream),
+            Received::Closed { stream } => {
+                self.streams.forget(stream);
+                self.endpoint.handle_stream_closed(stream);
+            }
         }
     }
 
@@ -250,12 +253,18 @@ impl SipThread {
     }
 
     /// Sends what the endpoint wants sent and acts on its events.
-    async fn carry_out(&mut self) {
+    async fn carry_out(&mut self, sender: &mpsc::Sender<Received>) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Send { flow, bytes } => match flow.stream {
-                    Some(stream) => self.streams.send(stream, bytes),
-                    None => self.listeners.send(&flow, &bytes),
+                Output::Send { flow, bytes } => match (flow.transport, flow.stream) {
+                    (Transport::Udp, _) => self.listeners.send(&flow, &bytes),
+                    (Transport::Tcp, Some(stream)) => self.streams.send(stream, bytes),
+                    (Transport::Tcp, None) => {
+                        if let Err(error) = self.streams.connect(&flow, bytes, sender) {
+                            self.counters.streams_refused += 1;
+                            tracing::debug!("Opened no SIP connection: {error}");
+                        }
+                    }
                 },
                 Output::Event(event) => self.handle_event(event),
             }
@@ -368,7 +377,7 @@ impl SipThread {
     }
 
     /// The box stops: every call gets its BYE and its record, within [`STOP_MAX`].
-    async fn end_all_calls(&mut self) {
+    async fn end_all_calls(&mut self, sender: &mpsc::Sender<Received>) {
         let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
         let calls: Vec<CallId> = self.switchboard.calls().collect();
         for id in calls {
@@ -377,7 +386,7 @@ impl SipThread {
         }
         let until = Instant::now() + STOP_MAX;
         while self.endpoint.dialogs() > 0 && Instant::now() < until {
-            self.carry_out().await;
+            self.carry_out(sender).await;
             tokio::task::yield_now().await;
             let Some((at, _)) = self.endpoint.poll_timeout() else { break };
             if at > until {
@@ -386,7 +395,7 @@ impl SipThread {
             tokio::time::sleep_until(at.into()).await;
             self.endpoint.handle_timeout(Instant::now());
         }
-        self.carry_out().await;
+        self.carry_out(sender).await;
     }
 }
 

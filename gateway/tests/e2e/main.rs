@@ -10,3 +10,4 @@ mod phones;
 mod signal;
 mod sipp;
 mod survival;
+mod wire;

@@ -42,9 +42,7 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new() };
         for &address in addresses {
-            let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
-            let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
-            let tcp = bind_tcp(bound).map_err(|source| BindError { transport: "TCP", address: bound, source })?;
+            let (udp, tcp, bound) = bind_both(address)?;
             let udp = UdpSocket::from_std(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
             let tcp = TcpListener::from_std(tcp).map_err(|source| BindError { transport: "TCP", address, source })?;
             listeners.udp.push((udp, bound));
@@ -125,6 +123,21 @@ pub(super) fn route_source(remote: SocketAddr) -> IpAddr {
     chosen.map_or(any, |address| address.ip())
 }
 
+/// UDP and TCP on one port. One that the kernel chose for UDP may be taken for TCP: then another.
+fn bind_both(address: SocketAddr) -> Result<(StdUdpSocket, StdTcpListener, SocketAddr), BindError> {
+    let mut attempts = if address.port() == 0 { BIND_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
+        let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
+        match bind_tcp(bound) {
+            Ok(tcp) => return Ok((udp, tcp, bound)),
+            Err(source) if attempts == 0 => return Err(BindError { transport: "TCP", address: bound, source }),
+            Err(_) => {}
+        }
+    }
+}
+
 fn bind_udp(address: SocketAddr) -> std::io::Result<StdUdpSocket> {
     let socket = socket(address, SocketType::DGRAM)?;
     bind(&socket, &address)?;
@@ -152,6 +165,9 @@ fn socket(address: SocketAddr, kind: SocketType) -> std::io::Result<std::os::fd:
 
 /// 64 KiB: the largest datagram.
 const DATAGRAM_BYTES: usize = 1 << 16;
+
+/// 16: with half of all ports taken for TCP one start in 65,536 fails.
+const BIND_ATTEMPTS: u32 = 16;
 
 /// 1,024 connections not yet accepted; Linux caps it at `net.core.somaxconn`.
 const TCP_BACKLOG: i32 = 1024;

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use talkstack_media::sip::stream::{Framed, PONG, StreamFramer};
 use talkstack_media::sip::{Flow, StreamId, Transport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -62,6 +61,42 @@ impl Streams {
     pub(super) fn adopt(&mut self, opened: Opened, sender: &mpsc::Sender<Received>) -> Result<(), AdoptError> {
         let Opened { stream, remote } = opened;
         let local = stream.local_addr()?;
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let (connection, outgoing) = self.begin(local, remote, sender)?;
+        tokio::spawn(connection.serve(stream, outgoing));
+        Ok(())
+    }
+
+    /// Opens a connection for a request whose own has ended, and queues it. One that cannot be opened is closed.
+    ///
+    /// # Errors
+    /// [`AdoptError`].
+    pub(super) fn connect(
+        &mut self,
+        flow: &Flow,
+        bytes: Vec<u8>,
+        sender: &mpsc::Sender<Received>,
+    ) -> Result<(), AdoptError> {
+        let (connection, outgoing) = self.begin(flow.local, flow.remote, sender)?;
+        self.send(connection.id, bytes);
+        let remote = flow.remote;
+        tokio::spawn(async move {
+            match timeout(CONNECT_MAX, TcpStream::connect(remote)).await {
+                Ok(Ok(stream)) => connection.serve(stream, outgoing).await,
+                // The thread may have stopped.
+                _ => drop(connection.sender.send(Received::Closed { stream: connection.id }).await),
+            }
+        });
+        Ok(())
+    }
+
+    /// Counts another connection in.
+    fn begin(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        sender: &mpsc::Sender<Received>,
+    ) -> Result<(Connection, mpsc::Receiver<Vec<u8>>), AdoptError> {
         if self.open.len() >= STREAMS_MAX {
             return Err(AdoptError::TooMany);
         }
@@ -72,15 +107,13 @@ impl Streams {
         self.next_id += 1;
         let id = StreamId(self.next_id);
         let (writer, outgoing) = mpsc::channel(OUTGOING_MAX);
-        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         let flow = Flow { transport: Transport::Tcp, local, remote, stream: Some(id) };
         let waiting = Arc::<AtomicUsize>::default();
         // Held weakly: when the stream is finished its queue closes and the task ends.
         let connection =
             Connection { id, writer: writer.downgrade(), waiting: Arc::clone(&waiting), sender: sender.clone() };
         self.open.insert(id, Open { flow, writer: Some(writer), waiting });
-        tokio::spawn(connection.serve(stream, outgoing));
-        Ok(())
+        Ok((connection, outgoing))
     }
 
     /// Where an open connection leads.
@@ -127,10 +160,19 @@ struct Connection {
 }
 
 impl Connection {
-    /// Reads and writes until either side ends it.
-    async fn serve(self, stream: TcpStream, mut outgoing: mpsc::Receiver<Vec<u8>>) {
+    async fn serve(self, stream: TcpStream, outgoing: mpsc::Receiver<Vec<u8>>) {
         let _ = stream.set_nodelay(true);
-        let (mut reading, mut writing) = stream.into_split();
+        let (reading, writing) = stream.into_split();
+        self.carry(reading, writing, outgoing).await;
+    }
+
+    /// Reads and writes until either side ends it.
+    async fn carry(
+        self,
+        mut reading: impl AsyncRead + Unpin,
+        mut writing: impl AsyncWrite + Unpin,
+        mut outgoing: mpsc::Receiver<Vec<u8>>,
+    ) {
         let waiting = Arc::clone(&self.waiting);
         let write = async move {
             while let Some(bytes) = outgoing.recv().await {
@@ -161,7 +203,7 @@ impl Connection {
     }
 
     /// Reads messages until the connection ends, or cannot be read any further: then with the head to answer from.
-    async fn read(&self, reading: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+    async fn read(&self, reading: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
         let mut framer = StreamFramer::default();
         let mut deadline = Instant::now() + FIRST_BYTE_MAX;
         loop {
@@ -218,6 +260,9 @@ const OUTGOING_BYTES_MAX: usize = 64 << 10;
 /// 4 KiB: most messages in one read.
 const READ_BYTES: usize = 4096;
 
+/// 5 s: a host that is there accepts within one; TCP's own patience is two minutes.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
 /// 10 s to the first byte.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
 
@@ -232,3 +277,133 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// 10 s to write one message.
 const WRITE_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::task::yield_now;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_closed_after_10_s() {
+        let mut served = Served::new();
+        assert_eq!(served.seconds_to_its_end().await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_has_30_s_from_its_first_octet_to_its_last() {
+        let mut served = Served::new();
+        let mut peer = served.peer.take().expect("open");
+        tokio::spawn(async move {
+            let mut pace = tokio::time::interval(Duration::from_secs(2));
+            for octet in OPTIONS.bytes() {
+                pace.tick().await;
+                if peer.write_all(&[octet]).await.is_err() {
+                    return;
+                }
+            }
+        });
+        assert_eq!(served.seconds_to_its_end().await, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_keep_alive_keeps_a_connection_as_a_message_does() {
+        for octets in ["\r\n", "\r\n\r\n", OPTIONS] {
+            let mut served = Served::new();
+            served.peer.as_mut().expect("open").write_all(octets.as_bytes()).await.expect("taken");
+            if octets == OPTIONS {
+                assert!(matches!(served.received.recv().await, Some(Received::Message { .. })));
+            }
+            assert_eq!(served.seconds_to_its_end().await, 1800, "{octets:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_cut_is_answered_before_the_connection_closes() {
+        let mut served = Served::new();
+        let mut peer = served.peer.take().expect("open");
+        let head = OPTIONS.replace("l: 0", "l: 70000");
+        peer.write_all(format!("{head}{}", "x".repeat(500)).as_bytes()).await.expect("taken");
+        match served.received.recv().await {
+            Some(Received::Message { bytes, .. }) => assert_eq!(bytes, head.as_bytes()),
+            other => panic!("{other:?}"),
+        }
+        served.streams.send(served.id, b"SIP/2.0 413".to_vec());
+        assert!(matches!(served.received.recv().await, Some(Received::Finished { .. })));
+        served.streams.finish(served.id);
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).await.expect("closed in order");
+        assert_eq!(answer, b"SIP/2.0 413");
+        drop(peer);
+        assert_eq!(served.seconds_to_its_end().await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_loses_its_connection_and_one_that_reads_does_not() {
+        for reads in [true, false] {
+            let mut served = Served::new();
+            let mut peer = served.peer.take().expect("open");
+            let mut buffer = vec![0; 8192];
+            for _ in 0..100 {
+                served.streams.send(served.id, vec![b'x'; 8192]);
+                if reads {
+                    peer.read_exact(&mut buffer).await.expect("sent");
+                }
+                yield_now().await;
+            }
+            assert_eq!(served.streams.flow(served.id).is_some(), reads);
+            assert_eq!(served.streams.open.len(), 1, "it counts until its task has ended");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_source_has_its_share_and_the_count_leaves_nothing_behind() {
+        let (sender, _received) = mpsc::channel(16);
+        let mut streams = Streams::default();
+        let local = "10.0.0.2:5060".parse().expect("address");
+        let of = |source: usize| SocketAddr::from(([10, 1, 0, source as u8], 40_000));
+        for count in 0..STREAMS_MAX {
+            streams.begin(local, of(count / STREAMS_PER_SOURCE_MAX), &sender).expect("room");
+            if count + 1 == STREAMS_PER_SOURCE_MAX {
+                assert!(matches!(streams.begin(local, of(0), &sender), Err(AdoptError::TooManyOfSource)));
+            }
+        }
+        assert!(matches!(streams.begin(local, of(99), &sender), Err(AdoptError::TooMany)));
+        let ids: Vec<StreamId> = streams.open.keys().copied().collect();
+        ids.into_iter().for_each(|id| streams.forget(id));
+        assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
+    }
+
+    const OPTIONS: &str = "OPTIONS sip:x SIP/2.0\r\nl: 0\r\n\r\n";
+
+    /// A connection whose other end is `peer`, and what its task tells the SIP thread.
+    struct Served {
+        streams: Streams,
+        id: StreamId,
+        received: mpsc::Receiver<Received>,
+        peer: Option<DuplexStream>,
+        start: Instant,
+    }
+
+    impl Served {
+        fn new() -> Self {
+            let (sender, received) = mpsc::channel(16);
+            let mut streams = Streams::default();
+            let address = "10.0.0.2:5060".parse().expect("address");
+            let (connection, outgoing) = streams.begin(address, address, &sender).expect("room");
+            let (peer, ours) = duplex(1024);
+            let (reading, writing) = tokio::io::split(ours);
+            let id = connection.id;
+            tokio::spawn(connection.carry(reading, writing, outgoing));
+            Served { streams, id, received, peer: Some(peer), start: Instant::now() }
+        }
+
+        /// Virtual time from the start to `Closed`, which must come next.
+        async fn seconds_to_its_end(&mut self) -> u64 {
+            match self.received.recv().await {
+                Some(Received::Closed { .. }) => self.start.elapsed().as_secs(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -75,7 +75,7 @@ pub struct Flow {
     pub local: SocketAddr,
     /// Theirs.
     pub remote: SocketAddr,
-    /// The stream it came on.
+    /// The stream it came on; `None` over TCP asks for a new one to `remote`.
     pub stream: Option<StreamId>,
 }
 

@@ -60,6 +60,11 @@ impl Endpoint {
     /// Answers a request at once and remembers the answer for retransmissions.
     pub(super) fn reply(&mut self, flow: &Flow, request: &Request, reply: Reply, now: Instant) {
         let tag = self.tag();
+        self.reply_tagged(flow, request, reply, tag, now);
+    }
+
+    /// As [`Endpoint::reply`], with the To tag of an earlier response.
+    pub(super) fn reply_tagged(&mut self, flow: &Flow, request: &Request, reply: Reply, tag: String, now: Instant) {
         let bytes = reply.write(&request.headers, flow, Some(&tag), &self.config.server);
         let back = self.reply_flow(flow, &request.headers);
         self.send(back, bytes.clone());

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
-    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, Timer,
-    TransactionKey, Transport,
+    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server,
+    StreamId, Timer, TransactionKey, Transport,
 };
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{COOKIE, Method, Request};
@@ -231,11 +231,12 @@ impl Endpoint {
 
     pub(super) fn handle_cancel(&mut self, flow: &Flow, request: &Request, now: Instant) {
         let key = server_key(request, &Method::Invite);
-        let Some(Server::Invite { machine, dialog, .. }) = self.servers.get(&key) else {
+        let Some(Server::Invite { machine, dialog, to_tag, .. }) = self.servers.get(&key) else {
             return self.reply(flow, request, Reply::new(481), now);
         };
-        let cancelled = dialog.filter(|_| machine.is_proceeding());
-        self.reply(flow, request, Reply::new(200), now);
+        let (cancelled, tag) = (dialog.filter(|_| machine.is_proceeding()), to_tag.clone());
+        // RFC 3261 §9.2: the same tag as in the response to the INVITE.
+        self.reply_tagged(flow, request, Reply::new(200), tag, now);
         let Some(id) = cancelled else { return };
         // A re-INVITE that is cancelled leaves the dialog as it was.
         let is_early = self.sessions.get(&id).is_some_and(|session| session.state == State::Early);
@@ -295,6 +296,13 @@ impl Endpoint {
         }
         let at = waiting.retransmit_at.min(waiting.give_up);
         self.timers.insert((at, Timer::Dialog(id)));
+    }
+
+    /// A stream has ended: requests of its dialogs need another one (RFC 3261 §18.1.1).
+    pub fn handle_stream_closed(&mut self, stream: StreamId) {
+        for session in self.sessions.values_mut().filter(|session| session.flow.stream == Some(stream)) {
+            session.flow.stream = None;
+        }
     }
 
     pub(super) fn forget_session(&mut self, id: DialogId) {
@@ -393,10 +401,13 @@ impl Endpoint {
 }
 
 impl Session {
-    /// Where the next request goes: the next hop's address, or back where theirs came from.
+    /// Where the next request goes: back on their stream while it is open, else to the next hop's address, or back
+    /// where theirs came from. A stream is opened towards nobody but the host that the dialog's requests came from.
     fn next_flow(&self) -> Flow {
         match self.dialog.next_hop() {
-            Some((ip, port)) if !self.is_behind_nat && self.flow.transport == Transport::Udp => {
+            _ if self.flow.stream.is_some() => self.flow,
+            Some((ip, _)) if self.flow.transport == Transport::Tcp && ip != self.flow.remote.ip() => self.flow,
+            Some((ip, port)) if !self.is_behind_nat => {
                 let mut remote = self.flow.remote;
                 if remote.ip() != ip {
                     remote = (ip, port).into();

@@ -34,6 +34,22 @@ fn a_bye_before_the_ack_ends_the_call_and_the_repetition() {
 }
 
 #[test]
+fn the_answer_to_a_cancel_names_the_dialog_of_its_invite() {
+    let mut phone = Phone::new(Transport::Udp);
+    let dialog = phone.call();
+    phone.endpoint.ring(dialog, phone.now).expect("early");
+    phone.send("CANCEL", 1, "z9hG4bKinv", "");
+    let tags: Vec<String> = phone
+        .messages()
+        .iter()
+        .filter(|answer| !answer.starts_with("SIP/2.0 100"))
+        .filter_map(|answer| Some(answer.split_once(";tag=p\r\n")?.1.split_once(";tag=")?.1.get(..16)?.to_owned()))
+        .collect();
+    assert_eq!(tags.len(), 3, "180, 200 to the CANCEL, 487");
+    assert!(tags.iter().all(|tag| *tag == tags[0]), "RFC 3261 §9.2: {tags:?}");
+}
+
+#[test]
 fn an_invite_that_comes_again_gets_the_last_answer_again_and_no_second_call() {
     let mut phone = Phone::new(Transport::Udp);
     let dialog = phone.call();
@@ -98,17 +114,38 @@ fn a_call_that_has_used_up_its_hops_is_refused_and_nothing_else_is() {
 }
 
 #[test]
+fn a_dialog_whose_stream_has_gone_asks_for_another_to_its_own_host_only() {
+    for (contact, stream, to) in [
+        ("10.0.0.1:5062", None, "10.0.0.1:5062"),
+        // Where its requests came from, which nobody else can have chosen.
+        ("10.9.9.9:5062", None, "10.0.0.1:40000"),
+    ] {
+        let mut phone = Phone::new(Transport::Tcp);
+        phone.flow.remote = "10.0.0.1:40000".parse().expect("address");
+        let text = phone.text("INVITE", 1, "z9hG4bKinv", "v=0 offer");
+        phone.raw(&text.replace("Contact: <sip:phone@10.0.0.1:5062>", &format!("Contact: <sip:phone@{contact}>")));
+        phone.drain();
+        let Some(Event::Offered(offered)) = phone.seen.pop() else { panic!("no offer") };
+        phone.endpoint.answer(offered.dialog, b"v=0", phone.now).expect("early");
+        let answer = phone.messages().pop().expect("200");
+        phone.learn_tag(&answer);
+        phone.send("ACK", 1, "z9hG4bKack", "");
+        phone.endpoint.handle_stream_closed(StreamId(1));
+        phone.endpoint.hang_up(offered.dialog, None, phone.now).expect("up");
+        assert!(phone.messages()[0].starts_with("BYE "));
+        let flow = phone.last_flow.expect("sent");
+        assert_eq!((flow.stream, flow.remote), (stream, to.parse().expect("address")), "{contact}");
+    }
+}
+
+#[test]
 fn without_a_contact_our_requests_go_back_to_the_source() {
     let mut phone = Phone::new(Transport::Udp);
     phone.flow.remote = "10.0.0.1:5099".parse().expect("address");
     let text = phone.text("INVITE", 1, "z9hG4bKinv", "v=0 offer");
     phone.raw(&text.replace("Contact: <sip:phone@10.0.0.1:5062>\r\n", ""));
-    let Some(Event::Offered(offered)) = ({
-        phone.drain();
-        phone.seen.pop()
-    }) else {
-        panic!("no offer")
-    };
+    phone.drain();
+    let Some(Event::Offered(offered)) = phone.seen.pop() else { panic!("no offer") };
     phone.endpoint.answer(offered.dialog, b"v=0", phone.now).expect("early");
     let answer = phone.messages().pop().expect("200");
     phone.learn_tag(&answer);
