@@ -42,9 +42,10 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new() };
         for &address in addresses {
-            let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
-            let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
-            let tcp = bind_tcp(bound).map_err(|source| BindError { transport: "TCP", address: bound, source })?;
+            // A port that the kernel picks for UDP may be taken for TCP: then another one.
+            let tries = if address.port() == 0 { PICKED_PORT_TRIES } else { 1 };
+            let (udp, tcp, bound) =
+                (1..tries).find_map(|_| bind_both(address).ok()).map_or_else(|| bind_both(address), Ok)?;
             let udp = UdpSocket::from_std(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
             let tcp = TcpListener::from_std(tcp).map_err(|source| BindError { transport: "TCP", address, source })?;
             listeners.udp.push((udp, bound));
@@ -72,6 +73,16 @@ impl Listeners {
         }
     }
 }
+
+fn bind_both(address: SocketAddr) -> Result<(StdUdpSocket, StdTcpListener, SocketAddr), BindError> {
+    let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
+    let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
+    let tcp = bind_tcp(bound).map_err(|source| BindError { transport: "TCP", address: bound, source })?;
+    Ok((udp, tcp, bound))
+}
+
+/// 16 picks: of ports that one in two is taken of, one start in 65,536 fails.
+const PICKED_PORT_TRIES: u32 = 16;
 
 /// Reads every socket into one queue.
 pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Received>) {
