@@ -86,6 +86,7 @@ pub mod durable;
 pub mod io;
 pub mod journal;
 pub mod plane;
+pub mod priority;
 pub mod prompts;
 pub mod random;
 pub mod route;

@@ -4,6 +4,8 @@
 
 use std::sync::LazyLock;
 
+use talkstack_media::codec::plc::Noise;
+
 /// A language the attendant speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
@@ -70,7 +72,14 @@ static RECORDED: [&[u8]; 2 * PROMPTS] = recorded! {
 };
 
 static SAMPLES: LazyLock<Vec<Vec<i16>>> =
-    LazyLock::new(|| RECORDED.iter().map(|wav| samples(wav).unwrap_or_default()).collect());
+    LazyLock::new(|| RECORDED.iter().map(|wav| under_noise(samples(wav).unwrap_or_default())).collect());
+
+/// Lays soft noise under speech: between two sentences a line that is digitally silent sounds dead.
+pub(crate) fn under_noise(mut samples: Vec<i16>) -> Vec<i16> {
+    let mut noise = Noise::default();
+    samples.iter_mut().for_each(|sample| *sample = sample.saturating_add(noise.next_sample()));
+    samples
+}
 
 /// The samples of an 8 kHz mono 16-bit WAV file; `None` when it is another kind.
 pub(crate) fn samples(wav: &[u8]) -> Option<Vec<i16>> {
@@ -101,6 +110,8 @@ pub(crate) fn samples(wav: &[u8]) -> Option<Vec<i16>> {
 
 #[cfg(test)]
 mod tests {
+    use talkstack_media::codec::Codec;
+
     use super::*;
 
     #[test]
@@ -109,6 +120,18 @@ mod tests {
             assert!(samples.len() > 8000, "prompt {at} has {} samples", samples.len());
             let peak = samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or_default();
             assert!((8_000..30_000).contains(&peak), "prompt {at} peaks at {peak}");
+        }
+    }
+
+    #[test]
+    fn no_prompt_is_silent_for_60_ms_in_either_codec() {
+        for (at, samples) in SAMPLES.iter().enumerate() {
+            for codec in Codec::ALL {
+                let mut coded = Vec::new();
+                codec.encode(samples, &mut coded);
+                let longest = coded.chunk_by(|a, b| a == b).map(<[u8]>::len).max().unwrap_or_default();
+                assert!(longest < 480, "prompt {at} in {} stands still for {longest} samples", codec.name());
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use calls::{Calls, StartError};
 
 use crate::config::{Config, Signup};
+use crate::priority;
 
 /// The daemon cannot start or go on. The operator's to mend; the program exits 75.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +79,18 @@ pub fn run(config: &Config, halves: Halves) -> Result<(), ServeError> {
     make_dir(dir)?;
     let _lock = lock(dir, halves)?;
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    priority::remember();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(priority::step_back)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match halves {
             Halves::Both => serve_both(config).await,
             Halves::Calls => serve_calls(config).await,
             Halves::Control => {
+                priority::step_back();
                 let http = bind_http(config.http.listen).await?;
                 serve_control(config, PipeSource::Path(dir.join("calls.sock")), http, Vec::new()).await
             }
@@ -95,6 +102,7 @@ async fn serve_both(config: &Config) -> Result<(), ServeError> {
     // The API's port first: of two daemons by mistake the second must not answer the phone for a moment.
     let http = bind_http(config.http.listen).await?;
     let calls = Calls::start(config)?;
+    priority::step_back();
     let (ours, theirs) = UnixStream::pair()?;
     tokio::spawn(calls.plane().serve(ours));
     let served = serve_control(config, PipeSource::Pair(theirs), http, calls.addresses()).await;
@@ -106,6 +114,7 @@ async fn serve_calls(config: &Config) -> Result<(), ServeError> {
     let path = config.store.dir.join("calls.sock");
     let listener = bind_socket(&path).map_err(|source| ServeError::Directory { path: path.clone(), source })?;
     let calls = Calls::start(config)?;
+    priority::step_back();
     tokio::spawn(calls.plane().listen(listener));
     announce(&calls.addresses(), None);
     stop_signal().await?;

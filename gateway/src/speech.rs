@@ -8,6 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use crate::prompts::under_noise;
+
 /// Speaks texts, two at once at the most.
 #[derive(Debug, Clone)]
 pub struct Speaker {
@@ -66,7 +68,7 @@ async fn run(text: String) -> Result<Vec<i16>, NotSpoken> {
     let samples = output.stdout.get(WAV_HEADER_BYTES..).filter(|_| output.status.success()).ok_or(NotSpoken::Output)?;
     let (pairs, _) = samples.as_chunks::<2>();
     let samples: Vec<i16> = pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect();
-    if samples.is_empty() { Err(NotSpoken::Output) } else { Ok(to_8_khz(&samples)) }
+    if samples.is_empty() { Err(NotSpoken::Output) } else { Ok(under_noise(to_8_khz(&samples))) }
 }
 
 /// What may be spoken: no control characters, nothing that the program could take for markup.

@@ -1,6 +1,6 @@
 //! Which calls are up, which shard has each, and whether another one is taken in. No call state lives here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use talkstack_control::port::CallId;
 use talkstack_media::sip::DialogId;
@@ -11,6 +11,8 @@ pub struct Switchboard {
     calls: BTreeMap<CallId, Entry>,
     by_dialog: HashMap<DialogId, CallId>,
     shard_loads: Vec<usize>,
+    /// Shards that take no more calls.
+    closed: BTreeSet<usize>,
     calls_max: usize,
 }
 
@@ -23,12 +25,18 @@ pub struct Entry {
     pub shard: usize,
 }
 
-/// The box has all the calls it takes. Answer 503 with Retry-After.
+/// A call that is not taken in. Answer 503 with Retry-After.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-#[error("{calls_max} calls are up, which is the limit set by calls.max")]
-pub struct Full {
-    /// The limit.
-    pub calls_max: usize,
+pub enum NotAdmitted {
+    /// The box has all the calls it takes.
+    #[error("{calls_max} calls are up, which is the limit set by calls.max")]
+    Full {
+        /// The limit.
+        calls_max: usize,
+    },
+    /// Every media thread hangs.
+    #[error("no media thread takes calls")]
+    NoShard,
 }
 
 impl Switchboard {
@@ -38,6 +46,7 @@ impl Switchboard {
             calls: BTreeMap::new(),
             by_dialog: HashMap::new(),
             shard_loads: vec![0; shards.max(1)],
+            closed: BTreeSet::new(),
             calls_max,
         }
     }
@@ -45,12 +54,13 @@ impl Switchboard {
     /// Takes a call in on the shard with the fewest.
     ///
     /// # Errors
-    /// [`Full`].
-    pub fn admit(&mut self, id: CallId, dialog: DialogId) -> Result<usize, Full> {
+    /// [`NotAdmitted`].
+    pub fn admit(&mut self, id: CallId, dialog: DialogId) -> Result<usize, NotAdmitted> {
         if self.calls.len() >= self.calls_max {
-            return Err(Full { calls_max: self.calls_max });
+            return Err(NotAdmitted::Full { calls_max: self.calls_max });
         }
-        let shard = (0..self.shard_loads.len()).min_by_key(|shard| self.shard_loads[*shard]).unwrap_or(0);
+        let open = (0..self.shard_loads.len()).filter(|shard| !self.closed.contains(shard));
+        let shard = open.min_by_key(|shard| self.shard_loads[*shard]).ok_or(NotAdmitted::NoShard)?;
         self.shard_loads[shard] += 1;
         self.calls.insert(id, Entry { dialog, shard });
         self.by_dialog.insert(dialog, id);
@@ -78,6 +88,21 @@ impl Switchboard {
     /// The calls that are up.
     pub fn calls(&self) -> impl Iterator<Item = CallId> + '_ {
         self.calls.keys().copied()
+    }
+
+    /// The calls that a shard has.
+    pub fn calls_of(&self, shard: usize) -> impl Iterator<Item = CallId> + '_ {
+        self.calls.iter().filter(move |(_, entry)| entry.shard == shard).map(|(id, _)| *id)
+    }
+
+    /// A shard takes no more calls.
+    pub fn close(&mut self, shard: usize) {
+        self.closed.insert(shard);
+    }
+
+    /// A shard takes calls again.
+    pub fn open(&mut self, shard: usize) {
+        self.closed.remove(&shard);
     }
 
     /// How many calls are up.

@@ -172,7 +172,7 @@ impl Attendant {
             }
         }
         match self.state {
-            State::Echoing { .. } => self.echo.poll_output(),
+            State::Echoing { .. } => self.echo.poll_output(progress),
             _ => None,
         }
     }

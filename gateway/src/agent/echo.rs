@@ -3,7 +3,7 @@
 use talkstack_media::audio::frame::{Frame, Speech};
 use talkstack_media::codec::Codec;
 
-use super::AgentOutput;
+use super::{AgentOutput, Progress};
 
 /// Says back what it hears, in the codec it came in.
 #[derive(Debug, Default)]
@@ -16,7 +16,8 @@ pub struct Echo {
 impl Echo {
     /// Hears a stretch of audio.
     pub fn handle_audio(&mut self, frame: &Frame<'_>) {
-        let codec = frame.coded.map_or(Codec::Pcmu, |(codec, _)| codec);
+        // What was made up comes in no codec; the leg's last one spares a recoding.
+        let codec = frame.coded.map_or(self.codec.unwrap_or(Codec::Pcmu), |(codec, _)| codec);
         if !self.is_due || self.codec != Some(codec) {
             self.heard.clear();
         }
@@ -28,12 +29,46 @@ impl Echo {
         self.is_due = true;
     }
 
-    /// Returns what was heard, once.
-    pub fn poll_output(&mut self) -> Option<AgentOutput<'_>> {
+    /// Returns what was heard, once. An echo that has fallen behind is not added to: a caller's fast clock, or packets
+    /// that were held up, would delay it for the rest of the call.
+    pub fn poll_output(&mut self, progress: Progress) -> Option<AgentOutput<'_>> {
         let codec = self.codec.filter(|_| std::mem::take(&mut self.is_due))?;
+        if progress.pushed.saturating_sub(progress.played) > BEHIND_BYTES_MAX {
+            return None;
+        }
         Some(AgentOutput::Play(Speech::Coded(codec, &self.heard)))
     }
 }
 
+/// 1,600 bytes, 200 ms: as much as audio may come late and still be heard.
+const BEHIND_BYTES_MAX: u64 = 1_600;
+
 /// 8,000 bytes, 1 s: more than the longest stretch of lost audio that is concealed at once.
 const HEARD_BYTES_MAX: usize = 8_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_that_has_fallen_behind_catches_up() {
+        let mut echo = Echo::default();
+        let played = |echo: &mut Echo, behind: u64| {
+            echo.handle_audio(&Frame { samples: &[0; 160], coded: Some((Codec::Pcma, &[1; 160])) });
+            echo.poll_output(Progress { pushed: 9000 + behind, played: 9000 }).is_some()
+        };
+        assert!(played(&mut echo, 160));
+        assert!(played(&mut echo, BEHIND_BYTES_MAX));
+        assert!(!played(&mut echo, BEHIND_BYTES_MAX + 1));
+        assert!(played(&mut echo, BEHIND_BYTES_MAX), "and goes on");
+    }
+
+    #[test]
+    fn audio_that_was_made_up_keeps_the_leg_s_codec() {
+        let mut echo = Echo::default();
+        echo.handle_audio(&Frame { samples: &[0; 1], coded: Some((Codec::Pcma, &[1])) });
+        echo.handle_audio(&Frame { samples: &[0; 1], coded: None });
+        let output = echo.poll_output(Progress::default());
+        assert!(matches!(output, Some(AgentOutput::Play(Speech::Coded(Codec::Pcma, [1, 0xd5])))), "{output:?}");
+    }
+}

@@ -177,14 +177,14 @@ impl MediaStream {
         self.socket.outbound()
     }
 
-    /// Ends the stream: `stop`, then a close frame.
-    pub fn stop(&mut self) {
+    /// Ends the stream: `stop`, then a close frame with the code.
+    pub fn stop(&mut self, code: u16) {
         let (number, sid, call_sid) = (self.next_number(), &self.ids.stream_sid, &self.ids.call_sid);
         let text = format!(
             r#"{{"event":"stop","sequenceNumber":"{number}","streamSid":"{sid}","stop":{{"accountSid":"{ACCOUNT_SID}","callSid":"{call_sid}"}}}}"#
         );
         self.send(&text);
-        self.socket.close(1000);
+        self.socket.close(code);
         self.is_connected = false;
     }
 

@@ -58,9 +58,24 @@ pub enum AgentLoss {
     /// It queued more speech than can be meant.
     #[error("the agent queued more than ten minutes of speech")]
     Flood,
+    /// The memory for queued speech is taken; what it sent has no room.
+    #[error("the box has no memory left for the agent's speech")]
+    NoRoom,
     /// It does not read what it is sent.
     #[error("the agent does not read its connection")]
     Stalled,
+}
+
+impl AgentLoss {
+    /// The close code that tells the agent (RFC 6455 §7.4.1).
+    pub fn code(self) -> u16 {
+        match self {
+            AgentLoss::Unreachable | AgentLoss::Disconnected => 1000,
+            AgentLoss::Protocol(error) => error.code(),
+            AgentLoss::NotJson => 1007,
+            AgentLoss::Flood | AgentLoss::NoRoom | AgentLoss::Stalled => 1008,
+        }
+    }
 }
 
 /// How far the playout queue has come, in bytes at 8,000 a second.
@@ -142,7 +157,7 @@ impl AgentSession {
     pub fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
         match self {
             AgentSession::Attendant(attendant) => attendant.poll_output(progress, now),
-            AgentSession::Echo(echo) => echo.poll_output(),
+            AgentSession::Echo(echo) => echo.poll_output(progress),
             AgentSession::MediaStream(stream) => stream.poll_output(progress),
         }
     }
@@ -163,10 +178,15 @@ impl AgentSession {
         }
     }
 
-    /// Says goodbye to the agent because the call is over.
-    pub fn stop(&mut self) {
-        if let AgentSession::MediaStream(stream) = self {
-            stream.stop();
+    /// Says goodbye to the agent, with a close code (1000: the call is over); nothing it says is heard from here on.
+    /// Returns the bytes that are left to be written to its connection.
+    pub fn stop(&mut self, code: u16) -> Vec<u8> {
+        match self {
+            AgentSession::Attendant(_) | AgentSession::Echo(_) => Vec::new(),
+            AgentSession::MediaStream(stream) => {
+                stream.stop(code);
+                std::mem::take(stream.outbound())
+            }
         }
     }
 }

@@ -11,13 +11,16 @@
 //! [`AgentSession`]'s. It owns no socket, so whole calls run in virtual time.
 
 mod offer;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
-use talkstack_media::session::{Heard, PlayError, RtpSession, Transmit};
+use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::session::{Heard, NotQueued, RtpSession, Transmit};
 
 use offer::Negotiation;
 pub use offer::{LegAddress, Offer};
@@ -40,6 +43,7 @@ pub struct Call {
     agent: AgentSession,
     outputs: VecDeque<CallOutput>,
     ends_at: Instant,
+    speech: SpeechPool,
     /// The far end has been asked once, in the dialog, whether it is there.
     has_probed: bool,
     seed: u64,
@@ -74,15 +78,17 @@ pub enum CallOutput {
     Connect(AgentUrl),
     /// Have this text spoken.
     Speak(String),
-    /// Forget the agent's connection, once what waits for it has been written.
-    Disconnect,
+    /// Write these last bytes to the agent's connection and forget it.
+    Disconnect(Vec<u8>),
     /// The call is over; drop it.
     Finished,
 }
 
 /// The limits a call lives under.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CallLimits {
+    /// What queued speech comes out of, shared by all calls.
+    pub speech: SpeechPool,
     /// From the offer to the BYE at the most.
     pub duration_max: Duration,
 }
@@ -104,6 +110,7 @@ impl Call {
             agent,
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
+            speech: limits.speech,
             has_probed: false,
             seed,
         };
@@ -121,9 +128,11 @@ impl Call {
 
     /// The ACK has come; with late offer it carries the answer.
     pub fn handle_acknowledged(&mut self, sdp: Option<&[u8]>, now: Instant) {
-        let Some(sdp) = sdp else { return };
         match self.negotiation.handle_answer(sdp) {
-            Ok(true) => self.start_session(now),
+            Ok(true) => {
+                self.start_session(now);
+                self.renegotiate(now);
+            }
             Ok(false) => {}
             Err(reason) => self.end(Outcome::new(Blame::Caller, reason)),
         }
@@ -139,8 +148,8 @@ impl Call {
             return;
         }
         self.outputs.push_back(CallOutput::Answer(self.negotiation.local_sdp()));
-        if let (Some(session), Some(negotiated)) = (&mut self.session, self.negotiation.agreed()) {
-            session.renegotiate(negotiated, now);
+        if sdp.is_some() {
+            self.renegotiate(now);
         }
     }
 
@@ -175,7 +184,7 @@ impl Call {
     pub fn handle_connected(&mut self, leftover: &[u8], now: Instant) {
         let waits = matches!(self.phase, Phase::Ringing { .. } | Phase::Answered { agent_due: Some(_) });
         if !waits {
-            self.outputs.push_back(CallOutput::Disconnect);
+            self.outputs.push_back(CallOutput::Disconnect(Vec::new()));
             return;
         }
         self.agent = AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)));
@@ -235,7 +244,7 @@ impl Call {
             }
             self.listen(now);
         }
-        if self.agent.poll_timeout().is_some_and(|at| at <= now) {
+        if self.agent_timeout().is_some_and(|at| at <= now) {
             self.agent.handle_timeout(now);
             self.talk(now);
         }
@@ -267,7 +276,13 @@ impl Call {
             Phase::Answered { agent_due } => agent_due,
         };
         let session = self.session.as_ref().map(RtpSession::poll_timeout);
-        [phase, session, self.agent.poll_timeout(), Some(self.ends_at)].into_iter().flatten().min()
+        [phase, session, self.agent_timeout(), Some(self.ends_at)].into_iter().flatten().min()
+    }
+
+    /// Nobody waits for a caller who has put us on hold.
+    fn agent_timeout(&self) -> Option<Instant> {
+        let is_held = self.session.as_ref().is_some_and(RtpSession::is_held);
+        self.agent.poll_timeout().filter(|_| !is_held)
     }
 
     fn ring(&mut self, now: Instant) {
@@ -305,8 +320,16 @@ impl Call {
         if let Some(negotiated) = self.negotiation.agreed()
             && self.session.is_none()
         {
-            self.session = Some(RtpSession::new(negotiated, self.negotiation.signalling(), self.seed, now));
+            let (signalling, speech) = (self.negotiation.signalling(), self.speech.clone());
+            self.session = Some(RtpSession::new(negotiated, signalling, speech, self.seed, now));
             self.talk(now);
+        }
+    }
+
+    /// Applies what was agreed on anew: hold, resume, another address or codec.
+    fn renegotiate(&mut self, now: Instant) {
+        if let (Some(session), Some(negotiated)) = (&mut self.session, self.negotiation.agreed()) {
+            session.renegotiate(negotiated, now);
         }
     }
 
@@ -332,9 +355,12 @@ impl Call {
                 None => return,
                 Some(AgentOutput::Clear) => session.clear(),
                 Some(AgentOutput::Play(speech)) => {
-                    if let Err(PlayError::QueueFull) = session.play(speech, now) {
-                        return self.lose_agent(AgentLoss::Flood, now);
-                    }
+                    let loss = match session.play(speech, now) {
+                        Ok(()) => continue,
+                        Err(NotQueued::QueueFull) => AgentLoss::Flood,
+                        Err(NotQueued::PoolEmpty) => AgentLoss::NoRoom,
+                    };
+                    return self.lose_agent(loss, now);
                 }
                 Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
                 Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
@@ -345,8 +371,7 @@ impl Call {
     /// The attendant takes the call; the dialog and the audio clock stay as they are.
     fn lose_agent(&mut self, loss: AgentLoss, now: Instant) {
         tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
-        self.agent.stop();
-        self.outputs.push_back(CallOutput::Disconnect);
+        self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
         if let Some(session) = &mut self.session {
             session.clear();
         }
@@ -369,8 +394,7 @@ impl Call {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
         self.session = None;
-        self.agent.stop();
-        self.outputs.push_back(CallOutput::Disconnect);
+        self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));
         self.outputs.push_back(CallOutput::Record(CallEvent::Ended { outcome }));
         self.outputs.push_back(CallOutput::Finished);
     }

@@ -51,26 +51,35 @@ impl Negotiation {
     /// Answers their offer, or makes ours when they sent none.
     pub(super) fn handle_offer(&mut self, sdp: Option<&[u8]>) -> Result<(), EndReason> {
         let Some(sdp) = sdp else {
-            self.local_sdp = negotiate::offer(&Capabilities::default(), &self.local);
+            let offer = |local: &LocalMedia| negotiate::offer(&Capabilities::default(), local);
+            if !self.local_sdp.is_empty() && offer(&self.local) != self.local_sdp {
+                self.local.version += 1;
+            }
+            self.local_sdp = offer(&self.local);
             self.awaits_answer = true;
             return Ok(());
         };
         let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
-        let answer = negotiate::answer(&description, &Capabilities::default(), &self.local).map_err(reason)?;
+        let mut answer = negotiate::answer(&description, &Capabilities::default(), &self.local).map_err(reason)?;
+        // RFC 3264 §8: another version when the description differs, and only then.
+        if !self.local_sdp.is_empty() && answer.sdp != self.local_sdp {
+            self.local.version += 1;
+            answer = negotiate::answer(&description, &Capabilities::default(), &self.local).map_err(reason)?;
+        }
         self.local_sdp = answer.sdp;
-        self.local.version += 1;
+        self.awaits_answer = false;
         self.agreed = Some(answer.negotiated);
         Ok(())
     }
 
-    /// Takes their answer; `false` when none was due.
-    pub(super) fn handle_answer(&mut self, sdp: &[u8]) -> Result<bool, EndReason> {
+    /// Takes their answer; `false` when none was due. One that is due and missing leaves the call without media.
+    pub(super) fn handle_answer(&mut self, sdp: Option<&[u8]>) -> Result<bool, EndReason> {
         if !std::mem::take(&mut self.awaits_answer) {
             return Ok(false);
         }
+        let sdp = sdp.ok_or(EndReason::BadOffer)?;
         let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
         self.agreed = Some(negotiate::accept_answer(&description, &Capabilities::default()).map_err(reason)?);
-        self.local.version += 1;
         Ok(true)
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -15,6 +15,7 @@ pub fn inbox<T>() -> std::io::Result<(Inbox<T>, Address<T>)> {
     let (sender, receiver) = sync_channel(MESSAGES_MAX);
     let waker = Arc::new(Waker {
         parked: AtomicBool::new(false),
+        beats: AtomicU64::new(0),
         event: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
     });
     Ok((Inbox { receiver, seen: None, waker: Arc::clone(&waker) }, Address { sender, waker }))
@@ -39,6 +40,8 @@ pub struct Address<T> {
 #[derive(Debug)]
 struct Waker {
     parked: AtomicBool,
+    /// Rounds of the thread so far: it is alive while they move.
+    beats: AtomicU64,
     event: OwnedFd,
 }
 
@@ -68,9 +71,19 @@ impl<T> Address<T> {
         }
         Ok(())
     }
+
+    /// Rounds of the thread so far.
+    pub fn beats(&self) -> u64 {
+        self.waker.beats.load(Ordering::Relaxed)
+    }
 }
 
 impl<T> Inbox<T> {
+    /// Another round of the thread begins.
+    pub fn beat(&self) {
+        self.waker.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns the next message, if one is there.
     pub fn take(&mut self) -> Option<T> {
         self.seen.take().or_else(|| self.receiver.try_recv().ok())

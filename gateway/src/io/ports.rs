@@ -170,3 +170,70 @@ pub const REST_MIN: Duration = Duration::from_secs(5);
 
 /// 64 ports held by others in a row mean that the range is not ours.
 const BIND_TRIES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_even_and_odd_drawn_at_random_and_shared_out_between_shards() {
+        let now = Instant::now();
+        let mut seen = Vec::new();
+        for shard in 0..2 {
+            let mut ports = Ports::new(41_001, 41_060, shard, 2, 7);
+            let mut own = Vec::new();
+            while let Ok(Taken::Bound(pair)) = ports.take(Family::V4, now) {
+                assert_eq!(pair.port % 2, 0);
+                assert_eq!(pair.rtcp.local_addr().expect("bound").port(), pair.port + 1);
+                own.push(pair);
+            }
+            assert!(!own.iter().map(|pair| pair.port).is_sorted(), "drawn in order");
+            seen.extend(own.into_iter().map(|pair| pair.port));
+        }
+        seen.sort_unstable();
+        assert!(seen.len() > 20 && seen.windows(2).all(|two| two[0] < two[1]), "{seen:?}");
+        assert!(seen.iter().all(|port| (41_002..=41_058).contains(port)), "{seen:?}");
+    }
+
+    #[test]
+    fn a_port_that_someone_else_holds_is_skipped() {
+        let now = Instant::now();
+        let held = UdpSocket::bind(("0.0.0.0", 41_103)).expect("free");
+        let mut ports = Ports::new(41_100, 41_105, 0, 1, 7);
+        for _ in 0..2 {
+            let Ok(Taken::Bound(pair)) = ports.take(Family::V4, now) else { panic!("two pairs are free") };
+            assert_ne!(pair.port, 41_102);
+            std::mem::forget(pair);
+        }
+        assert!(matches!(ports.take(Family::V4, now), Err(NoPort)));
+        drop(held);
+        assert!(matches!(ports.take(Family::V4, now), Ok(Taken::Bound(pair)) if pair.port == 41_102));
+    }
+
+    #[test]
+    fn released_pairs_rest_oldest_first_never_under_5_s_and_30_s_where_there_are_others() {
+        let start = Instant::now();
+        let mut ports = Ports::new(41_200, 41_200, 0, 1, 7);
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        ports.rest(1, Family::V4, at(0));
+        ports.rest(2, Family::V4, at(1));
+        assert!(matches!(ports.take(Family::V4, at(4)), Err(NoPort)), "under 5 s");
+        assert!(matches!(ports.take(Family::V6, at(9)), Err(NoPort)), "of the other family");
+        assert!(matches!(ports.take(Family::V4, at(5)), Ok(Taken::Rested(1))));
+        assert_eq!(ports.next_rested(at(30)), None);
+        assert_eq!(ports.next_rested(at(31)), Some(2));
+    }
+
+    #[test]
+    fn a_packet_begins_the_rest_anew() {
+        let start = Instant::now();
+        let mut ports = Ports::new(41_300, 41_300, 0, 1, 7);
+        ports.rest(1, Family::V4, start);
+        ports.rest(2, Family::V4, start);
+        ports.disturb(1, start + Duration::from_secs(4));
+        let at = start + Duration::from_secs(8);
+        assert!(matches!(ports.take(Family::V4, at), Ok(Taken::Rested(2))));
+        assert!(matches!(ports.take(Family::V4, at), Err(NoPort)), "4 s of quiet");
+        assert_eq!(ports.next_rested(start + REST), None);
+    }
+}

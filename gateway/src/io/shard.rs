@@ -101,6 +101,7 @@ impl<S: Surroundings> Shard<S> {
         loop {
             self.wait(&mut next_slot, &mut events);
             let now = Instant::now();
+            self.inbox.beat();
             while let Some(message) = self.inbox.take() {
                 if !self.handle_message(message, now) {
                     return;
@@ -144,6 +145,11 @@ impl<S: Surroundings> Shard<S> {
         match message {
             ToShard::Offered(offered) => self.offer(*offered, now),
             ToShard::Call(id, message) => self.tell(id, message, now),
+            ToShard::Drop(id) => {
+                if let Some(&key) = self.by_id.get(&id) {
+                    self.forget(key);
+                }
+            }
             ToShard::Stop => return false,
         }
         true
@@ -164,8 +170,16 @@ impl<S: Surroundings> Shard<S> {
             (self.slots.len() - 1) as u32
         });
         let local = LegAddress { host: offered.local, port: self.pairs.port(pair) };
-        let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.signalling };
-        let call = Call::new(id, offered.plan, offer, self.limits, offered.seed, now);
+        let (sdp, limits) = (offered.sdp, self.limits.clone());
+        let call = catch_unwind(AssertUnwindSafe(|| {
+            let offer = Offer { sdp: sdp.as_deref(), local, signalling: offered.signalling };
+            Call::new(id, offered.plan, offer, limits, offered.seed, now)
+        }));
+        let Ok(call) = call else {
+            self.free.push(key);
+            self.rest(pair);
+            return self.report_panic(id);
+        };
         self.pairs.assign(pair, Some(key));
         self.slots[key as usize] =
             Some(Slot { call, pair, agent: None, agent_wants_write: false, scheduled: None, is_touched: false });
@@ -366,8 +380,10 @@ impl<S: Surroundings> Shard<S> {
                     self.surroundings.speak(id, text);
                     continue;
                 }
-                CallOutput::Disconnect => {
-                    slot.agent = None;
+                CallOutput::Disconnect(farewell) => {
+                    if let Some(agent) = slot.agent.take() {
+                        sockets::part(agent, &farewell);
+                    }
                     continue;
                 }
                 CallOutput::Finished => {
@@ -401,20 +417,28 @@ impl<S: Surroundings> Shard<S> {
     fn abort(&mut self, key: u32) {
         let Some(slot) = self.slots.get(key as usize).and_then(Option::as_ref) else { return };
         let id = slot.call.id();
+        self.forget(key);
+        self.report_panic(id);
+    }
+
+    fn report_panic(&self, id: CallId) {
         tracing::error!(call = %id, "The call's machine panicked; the call ends");
         let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
         self.record(id, CallEvent::Ended { outcome });
         self.surroundings.sip(id, SipWish::End(outcome));
-        self.forget(key);
         self.surroundings.sip(id, SipWish::Forgotten);
     }
 
     fn forget(&mut self, key: u32) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::take) else { return };
         self.by_id.remove(&slot.call.id());
-        self.pairs.assign(slot.pair, None);
-        self.ports.rest(slot.pair, self.pairs.family(slot.pair), Instant::now());
+        self.rest(slot.pair);
         self.free.push(key);
+    }
+
+    fn rest(&mut self, pair: u32) {
+        self.pairs.assign(pair, None);
+        self.ports.rest(pair, self.pairs.family(pair), Instant::now());
     }
 
     fn keep_house(&mut self, now: Instant) {
@@ -426,6 +450,9 @@ impl<S: Surroundings> Shard<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// 64 KiB: the largest UDP datagram; agents' streams are read in pieces of it.
 const BUFFER_BYTES: usize = 1 << 16;

@@ -9,6 +9,7 @@
 
 mod listen;
 mod streams;
+mod watch;
 mod wishes;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use listen::{BindError, Listeners, SipAddress};
 use streams::Streams;
+use watch::ShardWatch;
 
 use super::inbox::Address;
 use super::shard::{OfferedCall, SipWish, ToCall, ToShard};
@@ -92,6 +94,7 @@ pub struct SipThread {
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
     counters: SipCounters,
     strangers_told: Option<Instant>,
+    watch: ShardWatch,
 }
 
 /// A message from a socket.
@@ -140,6 +143,7 @@ impl SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
             config,
+            watch: ShardWatch::new(shards.len(), Instant::now()),
             shards,
             snapshot,
             record,
@@ -159,13 +163,9 @@ impl SipThread {
         listen::spawn_readers(&self.listeners, &sender);
         loop {
             self.carry_out(&sender).await;
-            let wake = self.endpoint.poll_timeout().map(|(at, _)| at);
-            let timer = async {
-                match wake {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let watch = self.watch.due();
+            let wake = self.endpoint.poll_timeout().map_or(watch, |(at, _)| at.min(watch));
+            let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 // Wishes first: an answer that waits is a caller that waits.
                 biased;
@@ -176,6 +176,7 @@ impl SipThread {
                 Some(received) = received.recv() => self.handle_received(received, &sender),
                 () = timer => self.endpoint.handle_timeout(Instant::now()),
             }
+            self.watch_shards(Instant::now());
         }
         self.end_all_calls(&sender).await;
     }

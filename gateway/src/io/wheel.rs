@@ -14,7 +14,7 @@ pub struct Wheel {
 impl Wheel {
     /// Starts with no deadlines.
     pub fn new(now: Instant) -> Self {
-        Wheel { slots: (0..HORIZON_SLOTS).map(|_| Vec::new()).collect(), origin: now, next_slot: 0 }
+        Wheel { slots: (0..HORIZON_SLOTS).map(|_| Vec::with_capacity(SLOT_KEYS)).collect(), origin: now, next_slot: 0 }
     }
 
     /// Enters `key` at `deadline`, rounded up to the slot's end, and returns when it will come up.
@@ -52,6 +52,9 @@ impl Wheel {
 
 /// The grid that shards wake up on: 1 ms adds 0.5 ms on average to a frame, and costs 1,000 wake-ups a second.
 pub const SLOT: Duration = Duration::from_millis(1);
+
+/// 64 deadlines in a slot without an allocation: 1,000 calls at 50 frames a second have 49; 256 KiB in all.
+const SLOT_KEYS: usize = 64;
 
 /// 1,024 slots, 1 s: frames are due within 60 ms; what is due later is looked at once a second.
 pub const HORIZON_SLOTS: usize = 1024;

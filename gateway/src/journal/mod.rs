@@ -76,7 +76,10 @@ impl Journal {
         }
         let thread = std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                crate::priority::step_back();
+                writer.run();
+            })
             .map_err(OpenError::Thread)?;
         Ok(Journal { handle, thread })
     }

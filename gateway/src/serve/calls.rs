@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use talkstack_control::port::{CallEvent, CallId, Snapshot};
+use talkstack_media::audio::pool::SpeechPool;
 use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
@@ -120,7 +121,7 @@ fn start_shards(
         threads => threads as usize,
     };
     let range = config.rtp.ports;
-    let speaker = Speaker::default();
+    let (speaker, speech) = (Speaker::default(), SpeechPool::default());
     (0..count)
         .map(|index| {
             let (inbox, address): (Inbox<ToShard>, _) = inbox()?;
@@ -133,7 +134,10 @@ fn start_shards(
             };
             let shard_config = ShardConfig {
                 ports: Ports::new(range.first, range.last, index, count, random.u64()),
-                limits: CallLimits { duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()) },
+                limits: CallLimits {
+                    duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()),
+                    speech: speech.clone(),
+                },
             };
             let shard = Shard::new(shard_config, inbox, surroundings, Instant::now())?;
             let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || {

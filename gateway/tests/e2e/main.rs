@@ -2,6 +2,7 @@
 //!
 //! `gateway/tests/run` installs what these need; without it they fail and say what is missing.
 
+mod caller;
 mod calls;
 mod cli;
 mod daemon;
@@ -9,5 +10,6 @@ mod http;
 mod phones;
 mod signal;
 mod sipp;
+mod sound;
 mod survival;
 mod wire;

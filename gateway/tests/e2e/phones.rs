@@ -138,7 +138,7 @@ impl Drop for Baresip {
     }
 }
 
-fn prompt(name: &str) -> Vec<i16> {
+pub(crate) fn prompt(name: &str) -> Vec<i16> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../config/prompts/{name}.wav"));
     read_wav(&path)
 }

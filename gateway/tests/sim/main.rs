@@ -35,6 +35,7 @@ fn a_broken_machine_does_not_get_through() {
         Sabotage::SwallowBye,
         Sabotage::DoubleFrames,
         Sabotage::DelayFrames,
+        Sabotage::SwapFrames,
         Sabotage::RecordTwice,
     ] {
         let outcome = World::new(1, script, sabotage).run();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
 use talkstack_gateway::route::Plan;
+use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::Channel;
 use talkstack_media::sip::{DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, Transport};
 
@@ -20,6 +21,7 @@ pub(crate) enum Sabotage {
     SwallowBye,
     DoubleFrames,
     DelayFrames,
+    SwapFrames,
     RecordTwice,
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct World {
     sabotage: Sabotage,
     random: u64,
     loss_percent: u64,
+    /// Packets take 1 ms to so much; above 20 ms neighbours change places.
+    delay_ms_max: u64,
     start: Instant,
     now: Instant,
     network: BTreeMap<(Instant, u64), Packet>,
@@ -45,6 +49,8 @@ pub(crate) struct World {
     dialog: Option<DialogId>,
     call: Option<Call>,
     phone: Phone,
+    /// A packet held back to be sent behind the next.
+    swapped: Option<Vec<u8>>,
     events: Vec<CallEvent>,
     hang_up_at: Option<Instant>,
     ended_at: Option<Instant>,
@@ -65,6 +71,7 @@ impl World {
             sabotage,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             loss_percent: seed % 6,
+            delay_ms_max: [16, 16, 30, 50][(seed / 6 % 4) as usize],
             start: now,
             now,
             network: BTreeMap::new(),
@@ -73,6 +80,7 @@ impl World {
             dialog: None,
             call: None,
             phone: Phone::new(script, now),
+            swapped: None,
             events: Vec::new(),
             hang_up_at: None,
             ended_at: None,
@@ -174,12 +182,26 @@ impl World {
         let mut buffer = [0; 2048];
         let delay = if self.sabotage == Sabotage::DelayFrames { Duration::from_millis(300) } else { Duration::ZERO };
         while let Some(transmit) = self.call.as_mut().and_then(|call| call.poll_transmit(&mut buffer, self.now)) {
-            if transmit.channel == Channel::Rtp {
+            if transmit.channel == Channel::Rtp && self.sabotage == Sabotage::SwapFrames {
+                self.swap(buffer[..transmit.bytes].to_vec());
+            } else if transmit.channel == Channel::Rtp {
                 self.send_later(Packet::RtpToPhone(buffer[..transmit.bytes].to_vec()), delay);
                 if self.sabotage == Sabotage::DoubleFrames {
                     buffer[2] ^= 0x20;
                     self.send(Packet::RtpToPhone(buffer[..transmit.bytes].to_vec()));
                 }
+            }
+        }
+    }
+
+    /// Exchanges the sound of two packets in a row, as a buffer that does not look at sequence numbers would.
+    fn swap(&mut self, mut packet: Vec<u8>) {
+        match self.swapped.take() {
+            None => self.swapped = Some(packet),
+            Some(mut former) => {
+                former[12..].swap_with_slice(&mut packet[12..]);
+                self.send(Packet::RtpToPhone(former));
+                self.send(Packet::RtpToPhone(packet));
             }
         }
     }
@@ -191,7 +213,7 @@ impl World {
                 self.dialog = Some(offered.dialog);
                 let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
                 let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.flow.remote.ip() };
-                let limits = CallLimits { duration_max: Duration::from_secs(3600) };
+                let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
                 self.call = Some(Call::new(CallId(1), Plan::Echo, offer, limits, 42, now));
                 if self.script.ending == Ending::BoxHangsUp {
                     self.hang_up_at = Some(now + Duration::from_secs(self.script.seconds));
@@ -248,7 +270,7 @@ impl World {
                 self.events.push(event);
                 Ok(())
             }
-            CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect => Ok(()),
+            CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect(_) => Ok(()),
             CallOutput::Finished => {
                 self.call = None;
                 Ok(())
@@ -260,14 +282,14 @@ impl World {
         self.send_later(packet, Duration::ZERO);
     }
 
-    /// Puts a packet on the network: lost, doubled, and late by up to 15 ms.
+    /// Puts a packet on the network: lost, doubled, late, and out of order where the seed says so.
     fn send_later(&mut self, packet: Packet, delay: Duration) {
         if self.next_random() % 100 < self.loss_percent {
             return;
         }
         let copies = if self.next_random().is_multiple_of(200) { 2 } else { 1 };
         for _ in 0..copies {
-            let late = Duration::from_micros(1000 + self.next_random() % 15_000);
+            let late = Duration::from_micros(1000 + self.next_random() % (self.delay_ms_max * 1000 - 1000));
             self.sent += 1;
             let copy = match &packet {
                 Packet::SipToBox(bytes) => Packet::SipToBox(bytes.clone()),

@@ -17,10 +17,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::pool::SpeechPool;
+
 /// Paces one leg's outgoing audio.
 #[derive(Debug)]
 pub struct Playout {
     queue: VecDeque<u8>,
+    /// What the queue's memory comes out of.
+    pool: SpeechPool,
+    /// Bytes taken out of it: the queue never holds more.
+    reserved: usize,
     phase: Phase,
     /// What one timestamp means in time.
     anchor: (Instant, u32),
@@ -63,17 +69,25 @@ pub enum FrameKind {
     ComfortNoise,
 }
 
-/// The queue holds all it may hold. The agent's doing: it sent far more than it can ever have spoken.
+/// Speech that was not queued. Close the agent.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-#[error("more than {QUEUE_BYTES_MAX} bytes of speech are queued")]
-pub struct QueueFull;
+pub enum NotQueued {
+    /// The queue holds all it may hold. The agent's doing: it sent far more than it can ever have spoken.
+    #[error("more than {QUEUE_BYTES_MAX} bytes of speech are queued")]
+    QueueFull,
+    /// The memory of all calls together is taken.
+    #[error("the memory for queued speech is taken")]
+    PoolEmpty,
+}
 
 impl Playout {
     /// Starts in a pause, with comfort noise due at once, at the given RTP timestamp. `silence` is the leg's codec's code
     /// for it (µ-law 0xff, A-law 0xd5).
-    pub fn new(timestamp: u32, silence: u8, now: Instant) -> Self {
+    pub fn new(timestamp: u32, silence: u8, pool: SpeechPool, now: Instant) -> Self {
         Playout {
             queue: VecDeque::new(),
+            pool,
+            reserved: 0,
             phase: Phase::Pause { due: now },
             anchor: (now, timestamp),
             timestamp,
@@ -88,11 +102,13 @@ impl Playout {
     /// Queues speech, already in the leg's codec: one byte is one sample of 8 kHz.
     ///
     /// # Errors
-    /// [`QueueFull`]; nothing is queued then.
-    pub fn push(&mut self, coded: &[u8], now: Instant) -> Result<(), QueueFull> {
-        if self.queue.len() + coded.len() > QUEUE_BYTES_MAX {
-            return Err(QueueFull);
+    /// [`NotQueued`]; nothing is queued then.
+    pub fn push(&mut self, coded: &[u8], now: Instant) -> Result<(), NotQueued> {
+        let wanted = self.queue.len() + coded.len();
+        if wanted > QUEUE_BYTES_MAX {
+            return Err(NotQueued::QueueFull);
         }
+        self.reserve(wanted)?;
         let was_short = self.queue.len() < FRAME_BYTES;
         self.queue.extend(coded);
         self.pushed_bytes += coded.len() as u64;
@@ -100,6 +116,19 @@ impl Playout {
             self.handle_arrival(now);
         }
         Ok(())
+    }
+
+    /// The leg's codec has changed: what is queued is coded anew.
+    pub fn recode(&mut self, silence: u8, recoded: &[u8; 256]) {
+        self.silence = silence;
+        self.queue.iter_mut().for_each(|code| *code = recoded[usize::from(*code)]);
+    }
+
+    /// Goes on after nothing was taken for a while: what is queued begins a talk spurt of its own.
+    pub fn resume(&mut self, now: Instant) {
+        if let Phase::Spurt { due, .. } = self.phase {
+            self.phase = Phase::Spurt { due: due.max(now), first: true };
+        }
     }
 
     /// Forgets all queued speech, for barge-in. Frames already taken are gone; the wire falls silent at the next deadline.
@@ -165,6 +194,29 @@ impl Playout {
         self.cushion
     }
 
+    /// Sees to it that the queue may hold `wanted` bytes. Grows in steps, so a paced agent takes one and keeps it.
+    fn reserve(&mut self, wanted: usize) -> Result<(), NotQueued> {
+        if wanted <= self.reserved {
+            return Ok(());
+        }
+        let grown = wanted.max(self.reserved * 2).next_multiple_of(RESERVE_STEP);
+        if !self.pool.take(grown - self.reserved) {
+            return Err(NotQueued::PoolEmpty);
+        }
+        self.queue.reserve_exact(grown - self.queue.len());
+        self.reserved = grown;
+        Ok(())
+    }
+
+    /// Gives memory back that only a long speech needed.
+    fn shrink(&mut self) {
+        if self.queue.is_empty() && self.reserved > RESERVE_STEP {
+            self.queue.shrink_to(RESERVE_STEP);
+            self.pool.give(self.reserved - RESERVE_STEP);
+            self.reserved = RESERVE_STEP;
+        }
+    }
+
     /// A whole frame has come into an empty queue.
     fn handle_arrival(&mut self, now: Instant) {
         match self.phase {
@@ -217,6 +269,7 @@ impl Playout {
 
     /// Goes on in a pause: the next noise is due when the wall clock reaches its timestamp, which drains any debt.
     fn pause(&mut self, now: Instant) {
+        self.shrink();
         let ahead = self.timestamp.wrapping_sub(self.wall_timestamp(now)) as i32;
         let wait = u64::try_from(ahead).unwrap_or(0);
         self.phase = Phase::Pause { due: now + Duration::from_micros(wait * 125) };
@@ -226,6 +279,12 @@ impl Playout {
         let elapsed = now.saturating_duration_since(self.anchor.0).as_micros() / 125;
         // Truncation is the modulo that RTP timestamps live in.
         self.anchor.1.wrapping_add(elapsed as u32)
+    }
+}
+
+impl Drop for Playout {
+    fn drop(&mut self) {
+        self.pool.give(self.reserved);
     }
 }
 
@@ -305,6 +364,9 @@ const LATENESS_WINDOW: u16 = 1000;
 
 /// 100 frames, 2 s: fewer have no 99th percentile.
 const LATENESS_SETTLED: u16 = 100;
+
+/// 4 KiB, half a second: what an agent that sends at the pace of speech ever has queued.
+const RESERVE_STEP: usize = 4096;
 
 /// 10 minutes at 8,000 bytes a second; more was never meant to be heard.
 pub const QUEUE_BYTES_MAX: usize = 4_800_000;
@@ -395,8 +457,60 @@ mod tests {
             bench.playout.push(&[7; FRAME_BYTES], at).expect("room");
         }
         assert_eq!(late, 0, "noise inside the spurt");
-        assert!(bench.playout.queued() <= FRAME + bench.playout.cushion());
+        // An early frame waits for the grid, by the whole spread of the jitter at the most; nothing waits behind it.
+        let delay = bench.playout.deadline().saturating_duration_since(bench.now);
+        assert!(bench.playout.queued() <= FRAME, "{:?} are queued", bench.playout.queued());
+        assert!(delay <= bench.playout.cushion().max(Duration::from_millis(16)), "{delay:?} of delay");
         assert!(bench.playout.cushion() <= Duration::from_millis(17));
+    }
+
+    #[test]
+    fn memory_goes_back_to_the_pool_after_a_long_speech_and_with_the_call() {
+        let pool = SpeechPool::new(1 << 20);
+        let mut bench = Bench::with_pool(pool.clone());
+        bench.playout.push(&[7; 100_000], bench.start).expect("room");
+        assert!(pool.left() <= (1 << 20) - 100_000);
+        bench.run(Duration::from_secs(13));
+        assert_eq!(pool.left(), (1 << 20) - RESERVE_STEP);
+        drop(bench);
+        assert_eq!(pool.left(), 1 << 20);
+    }
+
+    #[test]
+    fn an_empty_pool_refuses_the_push_whole_and_harms_nobody_else() {
+        let pool = SpeechPool::new(2 * RESERVE_STEP);
+        let mut small = Bench::with_pool(pool.clone());
+        let mut greedy = Bench::with_pool(pool.clone());
+        small.playout.push(&[7; FRAME_BYTES], small.start).expect("room");
+        assert_eq!(greedy.playout.push(&[7; 100_000], greedy.start), Err(NotQueued::PoolEmpty));
+        assert_eq!(greedy.playout.pushed(), 0);
+        small.playout.push(&[7; FRAME_BYTES], small.start).expect("still room");
+        greedy.playout.push(&[7; FRAME_BYTES], greedy.start).expect("for a frame there is room");
+        assert_eq!(pool.left(), 0);
+    }
+
+    #[test]
+    fn speech_that_waited_out_a_hold_begins_a_spurt_of_its_own() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; 20 * FRAME_BYTES], bench.start).expect("room");
+        let sent = bench.run(Duration::from_millis(50));
+        let before = sent.last().expect("sent").1.timestamp;
+        bench.now += Duration::from_secs(10);
+        bench.playout.resume(bench.now);
+        let sent = bench.run(Duration::from_millis(30));
+        assert_eq!(sent.len(), 2, "no burst of what was due meanwhile");
+        assert!(sent[0].1.marker);
+        assert!(sent[0].1.timestamp.wrapping_sub(before) >= 80_000, "the timestamps have gone on");
+    }
+
+    #[test]
+    fn another_codec_says_what_is_queued_in_its_own_codes() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; FRAME_BYTES + 40], bench.start).expect("room");
+        let recoded: [u8; 256] = std::array::from_fn(|code| (code as u8).wrapping_add(1));
+        bench.playout.recode(0xd5, &recoded);
+        bench.run(Duration::from_millis(60));
+        assert_eq!(bench.last_speech[39..42], [8, 0xd5, 0xd5]);
     }
 
     #[test]
@@ -422,9 +536,9 @@ mod tests {
 
     #[test]
     fn a_queue_beyond_its_bound_refuses_the_push_whole() {
-        let mut playout = Playout::new(0, 0xff, Instant::now());
+        let mut playout = Playout::new(0, 0xff, SpeechPool::default(), Instant::now());
         playout.push(&vec![7; QUEUE_BYTES_MAX], Instant::now()).expect("room");
-        assert_eq!(playout.push(&[7], Instant::now()), Err(QueueFull));
+        assert_eq!(playout.push(&[7], Instant::now()), Err(NotQueued::QueueFull));
         assert_eq!(playout.pushed(), QUEUE_BYTES_MAX as u64);
     }
 
@@ -437,9 +551,13 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
+            Bench::with_pool(SpeechPool::default())
+        }
+
+        fn with_pool(pool: SpeechPool) -> Self {
             let start = Instant::now();
             Bench {
-                playout: Playout::new(u32::MAX - 1000, 0xff, start),
+                playout: Playout::new(u32::MAX - 1000, 0xff, pool, start),
                 start,
                 now: start,
                 last_speech: [0; FRAME_BYTES],

@@ -98,6 +98,33 @@ mod tests {
         }
     }
 
+    /// The vectors hold 8-bit codes in 16-bit words and linear samples left-aligned, both little-endian.
+    #[test]
+    fn the_itu_s_own_vectors_are_met() {
+        let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
+        let corpora = std::env::var_os("TALKSTACK_CORPORA").map_or_else(|| beside.into(), std::path::PathBuf::from);
+        let read = |name: &str| -> Option<Vec<i16>> {
+            let bytes = std::fs::read(corpora.join("itu/g711").join(name)).ok()?;
+            Some(bytes.as_chunks::<2>().0.iter().map(|word| i16::from_le_bytes(*word)).collect())
+        };
+        let Some(source) = read("sweep.src") else {
+            eprintln!("skipped: no test corpora beside the checkout (TALKSTACK_CORPORA)");
+            return;
+        };
+        let vectors = |name: &str| read(name).expect("with the source");
+        let (mulaw, alaw) = (vectors("sweep-r.u"), vectors("sweep-r.a"));
+        let mut off_by_one = 0;
+        for (at, sample) in source.iter().enumerate() {
+            assert_eq!(i16::from(alaw_of(*sample)), alaw[at], "A-law of sample {at}, {sample}");
+            let (code, theirs) = (mulaw_of(*sample), mulaw[at] as u8);
+            // At the edge of a negative segment G.711 leaves the code open by one.
+            let is_near = code.abs_diff(theirs) <= 1;
+            assert!(is_near && (code == theirs || *sample < 0), "mu-law of sample {at}, {sample}: {code} {theirs}");
+            off_by_one += usize::from(code != theirs);
+        }
+        assert!(off_by_one < source.len() / 500, "{off_by_one} of {} differ", source.len());
+    }
+
     #[test]
     fn known_codes_of_the_recommendation() {
         // G.711 table 2a: code 0x80 is the largest positive µ-law value, 0x00 the largest negative.

@@ -50,6 +50,14 @@ impl Codec {
         }
     }
 
+    /// What each of this codec's codes is in another codec.
+    pub fn recoded(self, other: Codec) -> [u8; 256] {
+        let (mut samples, mut codes) = (Vec::with_capacity(256), Vec::with_capacity(256));
+        self.decode(&std::array::from_fn::<u8, 256, _>(|code| code as u8), &mut samples);
+        other.encode(&samples, &mut codes);
+        std::array::from_fn(|code| codes[code])
+    }
+
     /// Appends the samples of `payload`, one each byte.
     pub fn decode(self, payload: &[u8], samples: &mut Vec<i16>) {
         let table = match self {

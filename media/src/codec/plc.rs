@@ -1,4 +1,4 @@
-//! Concealment of lost G.711: the last pitch period again, fading to nothing within 60 ms.
+//! Concealment of lost G.711: the last pitch period again, fading to soft noise within 60 ms.
 
 /// Remembers what was heard and makes up what was lost.
 #[derive(Debug)]
@@ -8,11 +8,32 @@ pub struct Concealer {
     read: usize,
     period: usize,
     concealed: usize,
+    noise: Noise,
+}
+
+/// Soft white noise of ±16 steps, about −69 dBov: a live line, softer than a quiet room.
+#[derive(Debug)]
+pub struct Noise(u32);
+
+impl Default for Noise {
+    fn default() -> Self {
+        Noise(0x2545_f491)
+    }
+}
+
+impl Noise {
+    /// The next sample.
+    pub fn next_sample(&mut self) -> i16 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        (self.0 % 33) as i16 - 16
+    }
 }
 
 impl Default for Concealer {
     fn default() -> Self {
-        Concealer { history: [0; HISTORY], read: 0, period: PERIOD_MAX, concealed: 0 }
+        Concealer { history: [0; HISTORY], read: 0, period: PERIOD_MAX, concealed: 0, noise: Noise::default() }
     }
 }
 
@@ -25,11 +46,17 @@ impl Concealer {
         self.history[HISTORY - keep.len()..].copy_from_slice(keep);
     }
 
-    /// Appends `count` samples in place of lost ones. After [`FADE`] samples in a row only silence comes.
+    /// Appends `count` samples in place of what was not sent (RFC 3389), as soft as a live line.
+    pub fn pause(&mut self, count: usize, samples: &mut Vec<i16>) {
+        samples.extend((0..count).map(|_| self.noise.next_sample()));
+    }
+
+    /// Appends `count` samples in place of lost ones. After [`FADE`] samples in a row only noise comes.
     pub fn conceal(&mut self, count: usize, samples: &mut Vec<i16>) {
         for _ in 0..count {
+            let noise = self.noise.next_sample();
             if self.concealed >= FADE {
-                samples.push(0);
+                samples.push(noise);
                 continue;
             }
             if self.concealed == 0 {
@@ -39,7 +66,8 @@ impl Concealer {
             let sample = self.history[HISTORY - self.period + self.read];
             self.read = (self.read + 1) % self.period;
             let gain = (FADE - self.concealed) as i32;
-            samples.push((i32::from(sample) * gain / FADE as i32) as i16);
+            let noise = i32::from(noise) * self.concealed as i32;
+            samples.push(((i32::from(sample) * gain + noise) / FADE as i32) as i16);
             self.concealed += 1;
         }
     }
@@ -95,14 +123,17 @@ mod tests {
             let expected = i32::from(tone(800 + at)) * (FADE - at) as i32 / FADE as i32;
             assert!((i32::from(*sample) - expected).abs() < 100, "sample {at}: {sample}, not {expected}");
         }
-        assert!(made[FADE..].iter().all(|sample| *sample == 0));
+        assert!(made[FADE..].iter().all(|sample| sample.unsigned_abs() <= 16));
+        assert!(made[FADE..].iter().any(|sample| *sample != 0), "noise, not digital silence");
     }
 
     #[test]
-    fn loss_before_any_sound_is_silence() {
-        let mut made = Vec::new();
-        Concealer::default().conceal(160, &mut made);
-        assert_eq!(made, [0; 160]);
+    fn loss_before_any_sound_and_a_pause_are_no_more_than_noise() {
+        let (mut concealer, mut made) = (Concealer::default(), Vec::new());
+        concealer.conceal(160, &mut made);
+        concealer.pause(160, &mut made);
+        assert_eq!(made.len(), 320);
+        assert!(made.iter().all(|sample| sample.unsigned_abs() <= 16));
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl EventReceiver {
             return None;
         }
         let age = timestamp.wrapping_sub(current.timestamp);
-        if age > 1 << 31 {
+        if age > u32::MAX - STRAGGLER_MAX {
             // A straggler of an earlier event.
             return None;
         }
@@ -68,6 +68,9 @@ impl EventReceiver {
 
 /// RFC 4733 §3.2, events 0 to 15.
 const KEYS: &[u8; 16] = b"0123456789*#ABCD";
+
+/// 10 s at 8 kHz: an event further back is none of this timeline; the sender has begun another.
+const STRAGGLER_MAX: u32 = 80_000;
 
 /// A segment ends when its 16-bit duration is full (RFC 4733 §2.5.1.3); senders stop within a packet or two of it.
 const SEGMENT_MIN: u32 = 0xffff - 8000;

@@ -18,6 +18,8 @@ pub struct Latch {
     described: SocketAddr,
     signalling: IpAddr,
     opened_at: Instant,
+    /// The source before the window opened again: valid until another has proved itself.
+    former: Option<SocketAddr>,
     locked: Option<Locked>,
     candidate: Option<Candidate>,
 }
@@ -49,7 +51,7 @@ pub enum Verdict {
 impl Latch {
     /// Opens the window: our SDP leaves.
     pub fn new(described: SocketAddr, signalling: IpAddr, now: Instant) -> Self {
-        Latch { described, signalling, opened_at: now, locked: None, candidate: None }
+        Latch { described, signalling, opened_at: now, former: None, locked: None, candidate: None }
     }
 
     /// Where to send to.
@@ -62,7 +64,7 @@ impl Latch {
         if described != self.described {
             self.described = described;
             self.opened_at = now;
-            self.locked = None;
+            self.former = self.locked.take().map(|locked| locked.source).or(self.former);
             self.candidate = None;
         }
     }
@@ -82,7 +84,12 @@ impl Latch {
             }
             return Verdict::Refuse;
         }
-        if !self.may_be_candidate(source, now) {
+        let age = now.saturating_duration_since(self.opened_at);
+        if self.former == Some(source) && source != self.described && age < TAKEOVER_SILENCE {
+            // What is still under way from the old address is heard and proves nothing.
+            return Verdict::Accept;
+        }
+        if self.former != Some(source) && !self.may_be_candidate(source, now) {
             return Verdict::Refuse;
         }
         if self.is_proved(source, ssrc, sequence) {
@@ -120,6 +127,7 @@ impl Latch {
 
     fn lock(&mut self, source: SocketAddr, now: Instant) {
         self.locked = Some(Locked { source, last_heard: now });
+        self.former = None;
         self.candidate = None;
     }
 }
@@ -200,6 +208,35 @@ mod tests {
         assert!(bench.latch.is_locked());
         bench.latch.reopen("10.0.0.2:6000".parse().expect("address"), bench.now);
         assert_eq!(bench.latch.destination().port(), 6000);
+    }
+
+    #[test]
+    fn the_old_source_is_heard_until_the_new_one_has_proved_itself_and_cannot_keep_the_media() {
+        let mut bench = Bench::new();
+        for sequence in 0..5 {
+            bench.packet("10.0.0.9:4000", sequence);
+        }
+        bench.latch.reopen("10.0.0.2:6000".parse().expect("address"), bench.now);
+        for sequence in 5..30 {
+            assert_eq!(bench.packet("10.0.0.9:4000", sequence), Verdict::Accept);
+            assert_eq!(bench.latch.destination().port(), 6000, "the described address has the media");
+        }
+        for sequence in 100..105 {
+            bench.packet("10.0.0.2:6000", sequence);
+        }
+        assert!(bench.latch.is_locked());
+        assert_eq!(bench.packet("10.0.0.9:4000", 30), Verdict::Refuse);
+    }
+
+    #[test]
+    fn a_phone_that_describes_another_address_but_stays_where_it_is_keeps_its_sound() {
+        let mut bench = Bench::locked();
+        bench.latch.reopen("192.168.7.7:6000".parse().expect("address"), bench.now);
+        bench.now += TAKEOVER_SILENCE;
+        for sequence in 5..10 {
+            assert_eq!(bench.packet(DESCRIBED, sequence), Verdict::Accept);
+        }
+        assert_eq!(bench.latch.destination(), DESCRIBED.parse().expect("address"));
     }
 
     const DESCRIBED: &str = "10.0.0.1:4000";

@@ -4,11 +4,12 @@
 //!   in order ────────────────────────────────▶ Audio, at once
 //!   hole: waits at most 60 ms ── filled ─────▶ Audio
 //!                             └─ not filled ─▶ Lost (to be concealed)
-//!   timestamp jumps, sequence does not ──────▶ Silence (discontinuous transmission)
+//!   timestamp jumps, sequence does not ──────▶ Pause (discontinuous transmission)
 //!   nothing comes ───────────────────────────▶ Silence every 20 ms; late audio is played, the surplus saved later
 //! ```
 //!
 //! The timeline follows RTP timestamps: what is handed out adds up to them, plus a surplus that is never above 200 ms.
+//! The wall clock bounds it: a timestamp that jumps while no time passes is another timeline and fills in 200 ms at most.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -50,8 +51,6 @@ struct Stream {
     next_timestamp: u32,
     /// Sequence numbers have been given up since the last audio.
     has_hole: bool,
-    /// When the first packet behind the present hole came.
-    hole_since: Option<Instant>,
     /// To when the audio and silence handed out suffice.
     covered_until: Instant,
     /// Silence handed out that the timestamps have not caught up with, in samples.
@@ -64,6 +63,7 @@ struct Slot {
     sequence: u16,
     timestamp: u32,
     marker: bool,
+    arrived: Option<Instant>,
     payload: Vec<u8>,
 }
 
@@ -82,7 +82,9 @@ pub enum Received {
     Audio,
     /// So many samples were lost; conceal them.
     Lost(usize),
-    /// So many samples were not sent.
+    /// So many samples were not sent: the far end had nothing to say (RFC 3389).
+    Pause(usize),
+    /// Nothing has come for so many samples, or a key was heard in their place.
     Silence(usize),
     /// A key was pressed.
     Digit(char),
@@ -146,21 +148,27 @@ impl Receiver {
         slot.sequence = sequence;
         slot.timestamp = reader.timestamp();
         slot.marker = reader.mark();
+        slot.arrived = Some(now);
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
         self.waiting += 1;
         self.reception.handle_packet(sequence, (kind == Kind::Audio).then(|| reader.timestamp()), now);
-        if let Some(stream) = &mut self.stream
-            && sequence != stream.next_sequence
-        {
-            stream.hole_since.get_or_insert(now);
-        }
         Ok(())
+    }
+
+    /// The peers have agreed on other payload types; the stream goes on.
+    pub fn renumber(&mut self, payload_types: PayloadTypes) {
+        if payload_types.audio != self.payload_types.audio {
+            // What waits is coded as it was agreed on before.
+            self.forget_waiting();
+        }
+        self.payload_types = payload_types;
     }
 
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
     pub fn poll_output(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Received> {
         loop {
+            let hole_since = self.hole_since();
             if let Some(digit) = self.digits.pop_front() {
                 return Some(Received::Digit(digit));
             }
@@ -170,8 +178,7 @@ impl Receiver {
                 Some(Kind::Audio) => return self.take_audio(at, payload, now),
                 Some(kind) => self.take_other(at, kind, now),
                 None if self.waiting > 0 => {
-                    let since = *stream.hole_since.get_or_insert(now);
-                    if now < since + HOLE_WAIT {
+                    if hole_since.is_some_and(|since| now < since + HOLE_WAIT) {
                         return None;
                     }
                     stream.has_hole = true;
@@ -190,7 +197,7 @@ impl Receiver {
     /// When [`Receiver::poll_output`] may have something without a packet coming.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stream = self.stream.as_ref()?;
-        match stream.hole_since.filter(|_| self.waiting > 0) {
+        match self.hole_since() {
             Some(since) => Some(since + HOLE_WAIT),
             None => Some(stream.covered_until + SILENCE_WAIT),
         }
@@ -204,6 +211,14 @@ impl Receiver {
     /// The source of the stream, once there is one.
     pub fn ssrc(&self) -> Option<u32> {
         self.stream.map(|stream| stream.ssrc)
+    }
+
+    /// When the first of the packets behind the present hole came.
+    fn hole_since(&self) -> Option<Instant> {
+        if self.waiting == 0 {
+            return None;
+        }
+        self.slots.iter().filter(|slot| slot.kind.is_some()).filter_map(|slot| slot.arrived).min()
     }
 
     /// Decides whether a packet belongs to the stream, and makes room for it.
@@ -236,13 +251,14 @@ impl Receiver {
         self.forget_waiting();
         self.probation = None;
         let former = self.stream;
+        // Another timeline: the timestamp of the last key tells nothing of the next one's.
+        self.events = EventReceiver::default();
         self.reception.begin(sequence);
         self.stream = Some(Stream {
             ssrc,
             next_sequence: sequence,
             next_timestamp: timestamp,
             has_hole: false,
-            hole_since: None,
             covered_until: former.map_or(now, |stream| stream.covered_until.max(now)),
             surplus: 0,
         });
@@ -254,7 +270,6 @@ impl Receiver {
         if let Some(stream) = &mut self.stream {
             stream.next_sequence = sequence;
             stream.has_hole = true;
-            stream.hole_since = None;
         }
     }
 
@@ -273,16 +288,16 @@ impl Receiver {
             // Silence handed out while nothing came stands for part of the gap already.
             let saved = gap.min(stream.surplus);
             stream.surplus -= saved;
-            let samples = gap - saved;
+            let samples = (gap - saved).min(stream.missing(now) + EARLY_MAX_SAMPLES);
             if samples > 0 {
                 stream.cover(samples, now);
                 let samples = samples as usize;
-                return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Silence(samples) });
+                return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Pause(samples) });
             }
         }
         slot.kind = None;
         self.waiting -= 1;
-        stream.advance(now, self.waiting > 0);
+        stream.advance();
         let samples = slot.payload.len() as u32;
         stream.next_timestamp = slot.timestamp.wrapping_add(samples);
         if stream.surplus > LATE_MAX_SAMPLES {
@@ -311,17 +326,21 @@ impl Receiver {
             }
         }
         if let Some(stream) = &mut self.stream {
-            stream.advance(now, self.waiting > 0);
+            stream.advance();
         }
     }
 }
 
 impl Stream {
     /// A sequence number has been dealt with.
-    fn advance(&mut self, now: Instant, more_wait: bool) {
+    fn advance(&mut self) {
         self.next_sequence = self.next_sequence.wrapping_add(1);
-        self.hole_since = more_wait.then(|| self.hole_since.unwrap_or(now));
         self.has_hole = false;
+    }
+
+    /// What the wall clock says has not been handed out, in samples.
+    fn missing(&self, now: Instant) -> u32 {
+        (now.saturating_duration_since(self.covered_until).as_micros() / 125).min(u128::from(GAP_MAX)) as u32
     }
 
     /// Audio or silence has been handed out.
@@ -347,6 +366,9 @@ pub const SILENCE_WAIT: Duration = Duration::from_millis(60);
 
 /// 200 ms: audio later than this is dropped.
 const LATE_MAX_SAMPLES: u32 = 1600;
+
+/// 200 ms: more than a packet that was held up and one that was not are ever apart.
+const EARLY_MAX_SAMPLES: u32 = 1600;
 
 /// 10 s: a timestamp that jumps further, or back, is another timeline and fills nothing in.
 const GAP_MAX: u32 = 80_000;
@@ -422,7 +444,61 @@ mod tests {
         let mut line = Line::new();
         line.arrive(0);
         line.receive(1, 160 + 800, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Silence(800), Received::Audio]);
+        assert_eq!(line.poll(), [Received::Pause(800), Received::Audio]);
+    }
+
+    #[test]
+    fn a_timestamp_jump_while_no_time_passes_adds_no_more_than_200_ms() {
+        let mut line = Line::new();
+        line.arrive(0);
+        line.pass(20);
+        line.receive(1, 160 + 40_000, 0).expect("taken");
+        assert_eq!(line.poll(), [Received::Pause(1600), Received::Audio]);
+        line.pass(20);
+        line.receive(2, 160 + 40_160, 0).expect("taken");
+        assert_eq!(line.poll(), [Received::Audio]);
+    }
+
+    #[test]
+    fn each_hole_waits_its_own_60_ms() {
+        let mut line = Line::new();
+        line.arrive(0);
+        assert_eq!(line.arrive(2), []);
+        line.pass(40);
+        assert_eq!(line.arrive(4), []);
+        line.pass(20);
+        assert_eq!(line.poll(), [Received::Lost(160), Received::Audio]);
+        line.pass(30);
+        assert_eq!(line.arrive(3), [Received::Audio, Received::Audio], "90 ms behind the first, 50 behind its own");
+    }
+
+    #[test]
+    fn keys_are_heard_on_whatever_timeline_a_new_source_or_sequence_brings() {
+        let mut line = Line::new();
+        line.receive(0, 3_000_000_000, 0).expect("taken");
+        line.press(1, 3_000_000_160);
+        assert_eq!(line.poll(), [Received::Audio, Received::Digit('7')]);
+        line.ssrc = 2;
+        // Behind the last key's timestamp in the modulo, but of another source.
+        let _ = line.receive(900, 2_999_990_000, 0);
+        line.receive(901, 2_999_990_160, 0).expect("taken");
+        line.press(902, 2_999_990_320);
+        assert!(line.poll().contains(&Received::Digit('7')));
+        // The same source and sequence, but a timestamp base of its own.
+        line.receive(903, 9_000, 0).expect("taken");
+        line.press(904, 9_160);
+        assert!(line.poll().contains(&Received::Digit('7')));
+    }
+
+    #[test]
+    fn other_payload_types_take_over_in_the_same_stream() {
+        let mut line = Line::new();
+        line.arrive(0);
+        line.receiver.renumber(PayloadTypes { audio: 8, telephone_event: Some(96) });
+        line.receive(1, 160, 8).expect("taken");
+        assert_eq!(line.poll(), [Received::Audio]);
+        line.receive(2, 320, 96).expect("taken");
+        assert_eq!(line.poll(), [Received::Digit('2')], "the payload's first byte is its event");
     }
 
     #[test]
@@ -433,7 +509,7 @@ mod tests {
         assert_eq!(line.poll(), [Received::Silence(160); 5]);
         // Speech goes on 200 ms after it stopped; 100 ms of that are written.
         line.receive(1, 160 + 1600, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Silence(800), Received::Audio]);
+        assert_eq!(line.poll(), [Received::Pause(800), Received::Audio]);
     }
 
     #[test]
@@ -571,6 +647,19 @@ mod tests {
             self.receiver.handle_packet(&packet, self.now).expect("taken");
         }
 
+        /// A whole press of the key 7 in its end packet.
+        fn press(&mut self, sequence: u16, timestamp: u32) {
+            let packet = RtpPacketBuilder::new()
+                .payload_type(101)
+                .ssrc(self.ssrc)
+                .sequence(sequence.into())
+                .timestamp(timestamp)
+                .payload(&[7, 0x8a, 3, 32])
+                .build()
+                .expect("a packet");
+            self.receiver.handle_packet(&packet, self.now).expect("taken");
+        }
+
         fn arrive(&mut self, at: u16) -> Vec<Received> {
             self.receive(at, u32::from(at) * 160, 0).expect("taken");
             self.poll()
@@ -588,7 +677,7 @@ mod tests {
                         *audio += 1;
                         160
                     }
-                    Received::Lost(samples) | Received::Silence(samples) => samples,
+                    Received::Lost(samples) | Received::Pause(samples) | Received::Silence(samples) => samples,
                     Received::Digit(_) => 0,
                 })
                 .sum()

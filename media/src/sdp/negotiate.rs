@@ -286,6 +286,34 @@ mod tests {
         assert_eq!(port("m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\n").to_string(), "10.0.0.1:4000");
     }
 
+    #[test]
+    fn other_people_s_descriptions_are_read_and_answered_or_refused_by_name() {
+        let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
+        let corpora = std::env::var_os("TALKSTACK_CORPORA").map_or_else(|| beside.into(), std::path::PathBuf::from);
+        let Ok(entries) = std::fs::read_dir(corpora.join("sdp/sdp-transform")) else {
+            eprintln!("skipped: no test corpora beside the checkout (TALKSTACK_CORPORA)");
+            return;
+        };
+        let (mut answered, mut unreadable) = (Vec::new(), Vec::new());
+        for entry in entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "sdp")) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Ok(offer) = SessionDescription::parse(&std::fs::read(entry.path()).expect("readable")) else {
+                unreadable.push(name);
+                continue;
+            };
+            if let Ok(answer) = answer(&offer, &Capabilities::default(), &local()) {
+                let sections = answer.sdp.lines().filter(|line| line.starts_with("m=")).count();
+                assert_eq!(sections, offer.media.len(), "{name}");
+                answered.push(name);
+            }
+        }
+        answered.sort();
+        unreadable.sort();
+        // The rest has no audio over plain RTP in G.711; alac.sdp maps a payload type to a name without a clock.
+        assert_eq!(answered, ["invalid.sdp", "simulcast.sdp", "ts-refclk-media.sdp", "ts-refclk-sess.sdp"]);
+        assert_eq!(unreadable, ["alac.sdp"]);
+    }
+
     fn check(sections: &str) -> Result<Answer, NegotiateError> {
         let sdp = format!("v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n{sections}");
         let offer = SessionDescription::parse(sdp.as_bytes()).expect("readable");

@@ -11,6 +11,7 @@ mod rtp;
 
 use std::net::SocketAddr;
 
+pub use crate::audio::playout::NotQueued;
 pub use rtp::RtpSession;
 
 use crate::audio::frame::Frame;
@@ -44,12 +45,4 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// Its length.
     pub bytes: usize,
-}
-
-/// Speech that was not queued.
-#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-pub enum PlayError {
-    /// The agent has queued more than can be meant; close it.
-    #[error("the playout queue is full")]
-    QueueFull,
 }

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use crate::audio::playout::FRAME_BYTES;
 use crate::codec::Codec;
+use crate::codec::plc::Noise;
 
 /// Writes one frame of comfort noise; `at` walks through one second of it.
 pub(super) fn fill(codec: Codec, at: &mut usize, payload: &mut [u8; FRAME_BYTES]) {
@@ -15,17 +16,10 @@ pub(super) fn fill(codec: Codec, at: &mut usize, payload: &mut [u8; FRAME_BYTES]
     *at = (*at + 1) % FRAMES;
 }
 
-/// White noise of ±16 steps, about −69 dBov: audible as a live line, softer than a quiet room.
+/// One second of [`Noise`], coded.
 static NOISE: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
-    let mut random = 0x2545_f491_u32;
-    let samples: Vec<i16> = (0..FRAMES * FRAME_BYTES)
-        .map(|_| {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            (random % 33) as i16 - 16
-        })
-        .collect();
+    let mut noise = Noise::default();
+    let samples: Vec<i16> = (0..FRAMES * FRAME_BYTES).map(|_| noise.next_sample()).collect();
     [Codec::Pcmu, Codec::Pcma].map(|codec| {
         let mut coded = Vec::with_capacity(samples.len());
         codec.encode(&samples, &mut coded);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
-use super::{Channel, Heard, PlayError, Transmit, noise};
+use super::{Channel, Heard, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
-use crate::audio::playout::{FRAME_BYTES, FrameKind, Playout};
+use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
+use crate::audio::pool::SpeechPool;
 use crate::codec::plc::Concealer;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
@@ -45,29 +46,29 @@ struct Output {
     playout: Playout,
     sender: Sender,
     noise_at: usize,
+    samples: Vec<i16>,
     coded: Vec<u8>,
 }
 
 impl RtpSession {
     /// Starts when our SDP leaves: comfort noise is due at once, so that two latching sides do not wait for each other.
-    pub fn new(negotiated: Negotiated, signalling: IpAddr, seed: u64, now: Instant) -> Self {
+    pub fn new(negotiated: Negotiated, signalling: IpAddr, pool: SpeechPool, seed: u64, now: Instant) -> Self {
         // SSRC, first sequence number and first timestamp from disjoint bits of a hash of the seed (RFC 3550 §5.1).
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16, mixed as u32);
-        let payload_types =
-            PayloadTypes { audio: negotiated.payload_type, telephone_event: negotiated.telephone_event };
         RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
-                receiver: Receiver::new(payload_types),
+                receiver: Receiver::new(payload_types(&negotiated)),
                 concealer: Concealer::default(),
                 coded: Vec::with_capacity(FRAME_BYTES),
                 samples: Vec::with_capacity(FRAME_BYTES),
             },
             output: Output {
-                playout: Playout::new(timestamp, negotiated.codec.silence(), now),
+                playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
                 sender: Sender::new(ssrc, sequence),
                 noise_at: 0,
+                samples: Vec::new(),
                 coded: Vec::new(),
             },
             rtcp: Rtcp::new(ssrc, mixed, now),
@@ -82,11 +83,13 @@ impl RtpSession {
 
     /// The peers have agreed anew: hold, resume, another address or payload type.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
-        let payload_types =
-            PayloadTypes { audio: negotiated.payload_type, telephone_event: negotiated.telephone_event };
-        if negotiated.payload_type != self.negotiated.payload_type || negotiated.codec != self.negotiated.codec {
-            self.input.receiver = Receiver::new(payload_types);
-            self.output.playout.clear();
+        self.input.receiver.renumber(payload_types(&negotiated));
+        let (former, codec) = (self.negotiated.codec, negotiated.codec);
+        if codec != former {
+            self.output.playout.recode(codec.silence(), &former.recoded(codec));
+        }
+        if self.negotiated.is_held() && !negotiated.is_held() {
+            self.output.playout.resume(now);
         }
         if !negotiated.remote_rtp.ip().is_unspecified() {
             self.input.latch.reopen(negotiated.remote_rtp, now);
@@ -149,6 +152,10 @@ impl RtpSession {
             match receiver.poll_output(coded, now)? {
                 Received::Audio => break true,
                 Received::Silence(0) => {}
+                Received::Pause(count) => {
+                    concealer.pause(count, samples);
+                    break false;
+                }
                 Received::Silence(count) => {
                     samples.resize(count, 0);
                     break false;
@@ -178,17 +185,17 @@ impl RtpSession {
     /// Queues speech behind what is queued.
     ///
     /// # Errors
-    /// [`PlayError::QueueFull`]; nothing is queued then.
-    pub fn play(&mut self, speech: Speech<'_>, now: Instant) -> Result<(), PlayError> {
+    /// [`NotQueued`]; nothing is queued then.
+    pub fn play(&mut self, speech: Speech<'_>, now: Instant) -> Result<(), NotQueued> {
         let codec = self.negotiated.codec;
-        let Output { playout, coded, .. } = &mut self.output;
+        let Output { playout, samples, coded, .. } = &mut self.output;
         let coded = match speech {
             Speech::Coded(theirs, bytes) if theirs == codec => bytes,
             Speech::Coded(theirs, bytes) => {
-                let mut samples = Vec::with_capacity(bytes.len());
-                theirs.decode(bytes, &mut samples);
+                samples.clear();
+                theirs.decode(bytes, samples);
                 coded.clear();
-                codec.encode(&samples, coded);
+                codec.encode(samples, coded);
                 coded
             }
             Speech::Samples(samples) => {
@@ -197,7 +204,7 @@ impl RtpSession {
                 coded
             }
         };
-        playout.push(coded, now).map_err(|_| PlayError::QueueFull)
+        playout.push(coded, now)
     }
 
     /// Forgets what is queued, for barge-in.
@@ -242,6 +249,11 @@ impl RtpSession {
         if self.negotiated.is_held() { at } else { at.min(self.output.playout.deadline()) }
     }
 
+    /// Tells whether the far end has put us on hold.
+    pub fn is_held(&self) -> bool {
+        self.negotiated.is_held()
+    }
+
     /// Tells whether nothing has come for so long that nobody can be there.
     pub fn is_abandoned(&self, now: Instant) -> bool {
         !self.negotiated.is_held() && self.abandoned_at() <= now
@@ -284,6 +296,10 @@ impl RtpSession {
     }
 }
 
+fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
+    PayloadTypes { audio: negotiated.payload_type, telephone_event: negotiated.telephone_event }
+}
+
 /// RFC 5761 §4: payload types 64 to 95 with the marker bit are RTCP's.
 fn is_rtcp(packet: &[u8]) -> bool {
     packet.get(1).is_some_and(|second| (192..=223).contains(second))
@@ -297,3 +313,112 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::Direction;
+
+    #[test]
+    fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
+        for mux in [false, true] {
+            let mut bench = Bench::new(mux);
+            let sent = bench.run(Duration::from_secs(8));
+            let (channel, port) = if mux { (Channel::Rtp, 4000) } else { (Channel::Rtcp, 4001) };
+            let report = sent.iter().find(|(_, packet)| is_rtcp(packet)).expect("a report");
+            assert_eq!((report.0.channel, report.0.to.port()), (channel, port));
+            assert_eq!(report.1[1], 200, "a sender report");
+            let before = bench.session.refused_packets();
+            let report = report.1.clone();
+            if mux {
+                bench.receive("10.0.0.1:4000", &report)
+            } else {
+                bench.receive_report("10.0.0.1:4001", &report)
+            }
+            assert_eq!(bench.session.refused_packets(), before);
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_to_an_address_that_has_not_proved_itself() {
+        let mut bench = Bench::new(false);
+        for sequence in 0..200u16 {
+            bench.receive("192.0.2.66:4000", &packet(sequence, 0));
+            bench.receive("10.0.0.1:5555", &packet(sequence * 2, 0));
+            let sent = bench.run(Duration::from_millis(20));
+            assert!(sent.iter().all(|(transmit, _)| transmit.to.ip().to_string() == "10.0.0.1"));
+            assert!(sent.iter().all(|(transmit, _)| [4000, 4001].contains(&transmit.to.port())));
+        }
+    }
+
+    #[test]
+    fn a_packet_of_a_payload_type_nobody_agreed_on_proves_nothing_and_is_not_heard() {
+        let mut bench = Bench::new(false);
+        for sequence in 0..20 {
+            bench.receive("10.0.0.1:5555", &packet(sequence, 18));
+        }
+        assert_eq!(bench.session.refused_packets(), 20);
+        assert!(bench.session.poll_heard(bench.now).is_none());
+    }
+
+    #[test]
+    fn a_held_caller_is_sent_nothing_but_reports_and_their_music_is_not_heard() {
+        let mut bench = Bench::new(false);
+        let held = Negotiated { direction: Direction::Recvonly, ..bench.session.negotiated.clone() };
+        bench.session.renegotiate(held, bench.now);
+        bench.receive("10.0.0.1:4000", &packet(0, 0));
+        assert!(matches!(bench.session.poll_heard(bench.now), Some(Heard::Held(frame)) if frame.samples == [0; 160]));
+        assert!(bench.run(Duration::from_secs(10)).iter().all(|(_, packet)| is_rtcp(packet)));
+    }
+
+    fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {
+        let mut packet = vec![0x80, payload_type];
+        packet.extend(sequence.to_be_bytes());
+        packet.extend((u32::from(sequence) * 160).to_be_bytes());
+        packet.extend([0, 0, 0, 9]);
+        packet.resize(172, 0x33);
+        packet
+    }
+
+    struct Bench {
+        session: RtpSession,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(rtcp_mux: bool) -> Self {
+            let remote_rtp: SocketAddr = "10.0.0.1:4000".parse().expect("address");
+            let negotiated = Negotiated {
+                codec: crate::codec::Codec::Pcmu,
+                payload_type: 0,
+                telephone_event: Some(101),
+                remote_rtp,
+                remote_rtcp: if rtcp_mux { remote_rtp } else { "10.0.0.1:4001".parse().expect("address") },
+                rtcp_mux,
+                direction: Direction::Sendrecv,
+            };
+            let now = Instant::now();
+            let session = RtpSession::new(negotiated, remote_rtp.ip(), SpeechPool::default(), 7, now);
+            Bench { session, now }
+        }
+
+        fn receive(&mut self, source: &str, packet: &[u8]) {
+            self.session.handle_rtp(source.parse().expect("address"), packet, self.now);
+        }
+
+        fn receive_report(&mut self, source: &str, packet: &[u8]) {
+            self.session.handle_rtcp(source.parse().expect("address"), packet, self.now);
+        }
+
+        fn run(&mut self, time: Duration) -> Vec<(Transmit, Vec<u8>)> {
+            let (end, mut sent, mut packet) = (self.now + time, Vec::new(), [0; 2048]);
+            while self.now < end {
+                while let Some(transmit) = self.session.poll_transmit(&mut packet, self.now) {
+                    sent.push((transmit, packet[..transmit.bytes].to_vec()));
+                }
+                self.now += Duration::from_millis(1);
+            }
+            sent
+        }
+    }
+}

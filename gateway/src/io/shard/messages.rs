@@ -14,6 +14,8 @@ pub enum ToShard {
     Offered(Box<OfferedCall>),
     /// Something happened to a call.
     Call(CallId, ToCall),
+    /// Drop a call that SIP has given up, without a word.
+    Drop(CallId),
     /// Finish: the thread ends when it has read this.
     Stop,
 }

@@ -1,0 +1,143 @@
+//! A whole call costs no allocation per audio frame in steady state, whoever answers it.
+//!
+//! A process of its own: the counting allocator sees everything that happens in it, so the cases run one after another.
+
+use std::alloc::System;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use base64_simd::STANDARD;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use talkstack_control::port::CallId;
+use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use talkstack_gateway::io::wheel::{SLOT, Wheel};
+use talkstack_gateway::route::Plan;
+use talkstack_media::audio::pool::SpeechPool;
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn ten_seconds_of_a_call_allocate_nothing() {
+    for (payload_type, loss) in [(0, false), (8, false), (0, true)] {
+        check("the echo", payload_type, loss, Plan::Echo);
+        check("the attendant", payload_type, loss, Plan::Attendant { name: None });
+        check("a media stream", payload_type, loss, Plan::MediaStream("ws://agent/".parse().expect("a URL")));
+    }
+    let region = Region::new(COUNTED);
+    std::hint::black_box(vec![0u8; 100]);
+    assert_eq!(region.change().allocations, 1, "the counter counts");
+}
+
+/// Runs a call warm, then counts for ten seconds of its time.
+fn check(who: &str, payload_type: u8, loss: bool, plan: Plan) {
+    let mut line = Line::new(payload_type, loss, plan);
+    line.run(Duration::from_secs(3));
+    let (sent, region) = (line.frames_out, Region::new(COUNTED));
+    line.run(Duration::from_secs(10));
+    let change = region.change();
+    assert!(line.frames_out - sent >= 490, "{who}: {} frames in ten seconds", line.frames_out - sent);
+    let allocations = change.allocations + change.reallocations;
+    assert_eq!(allocations, 0, "{who}, payload type {payload_type}, loss {loss}: {change:?}");
+}
+
+/// A caller's line, the call, and its agent, in virtual time.
+struct Line {
+    call: Call,
+    wheel: Wheel,
+    due: Vec<u32>,
+    scheduled: Option<Instant>,
+    now: Instant,
+    frames_in: u32,
+    frames_out: u32,
+    payload_type: u8,
+    loses: bool,
+    /// A media message of the agent's as it comes from its socket.
+    says: Vec<u8>,
+}
+
+impl Line {
+    fn new(payload_type: u8, loses: bool, plan: Plan) -> Self {
+        let now = Instant::now();
+        let sdp = format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP {payload_type}\r\n");
+        let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
+        let offer = Offer { sdp: Some(sdp.as_bytes()), local, signalling: [10, 0, 0, 1].into() };
+        let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
+        let is_stream = matches!(plan, Plan::MediaStream(_));
+        let mut call = Call::new(CallId(1), plan, offer, limits, 7, now);
+        let mut says = Vec::new();
+        if is_stream {
+            call.handle_connected(&[], now);
+            let payload = STANDARD.encode_to_string([0x5a; 160]);
+            let text = format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#);
+            says.extend([0x81, 126]);
+            says.extend((text.len() as u16).to_be_bytes());
+            says.extend(text.as_bytes());
+        }
+        let wheel = Wheel::new(now);
+        Line {
+            call,
+            wheel,
+            due: Vec::new(),
+            scheduled: None,
+            now,
+            frames_in: 0,
+            frames_out: 0,
+            payload_type,
+            loses,
+            says,
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        for step in 0..time.as_millis() {
+            self.now += Duration::from_millis(1);
+            if step % 20 == 7 {
+                self.hear();
+            }
+            if step % 20 == 11 && !self.says.is_empty() {
+                self.call.handle_agent_bytes(&self.says, self.now);
+            }
+            self.wheel.advance(self.now, &mut self.due);
+            self.due.clear();
+            if self.scheduled.is_some_and(|at| at <= self.now) {
+                self.scheduled = None;
+                self.call.handle_timeout(self.now);
+            }
+            self.settle();
+            // As a shard enters its calls.
+            let deadline = self.call.poll_timeout().expect("the call is up");
+            if self.scheduled.is_none_or(|at| deadline + SLOT <= at) {
+                self.scheduled = Some(self.wheel.schedule(1, deadline));
+            }
+        }
+    }
+
+    /// One packet of the caller's; with loss every tenth is missing.
+    fn hear(&mut self) {
+        let number = self.frames_in;
+        self.frames_in += 1;
+        if self.loses && number % 10 == 9 {
+            return;
+        }
+        let mut packet = [0x33; 172];
+        packet[..2].copy_from_slice(&[0x80, self.payload_type]);
+        packet[2..4].copy_from_slice(&(number as u16).to_be_bytes());
+        packet[4..8].copy_from_slice(&(number * 160).to_be_bytes());
+        packet[8..12].copy_from_slice(&[1, 2, 3, 4]);
+        self.call.handle_rtp(SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
+    }
+
+    fn settle(&mut self) {
+        let mut packet = [0; 2048];
+        while let Some(transmit) = self.call.poll_transmit(&mut packet, self.now) {
+            self.frames_out += u32::from(transmit.bytes == 172);
+        }
+        while let Some(output) = self.call.poll_output() {
+            assert!(!matches!(output, CallOutput::End(_)), "{output:?}");
+        }
+        if let Some(outbound) = self.call.agent_outbound() {
+            outbound.clear();
+        }
+    }
+}
