@@ -143,7 +143,8 @@ async fn serve_control(
         let _ = stop_signal().await;
         tracing::info!("Stopping");
     };
-    Ok(control.serve(http, stop).await?)
+    control.serve(http, stop).await;
+    Ok(())
 }
 
 async fn bind_http(address: SocketAddr) -> Result<TcpListener, ServeError> {
