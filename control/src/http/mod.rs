@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -86,12 +86,18 @@ pub struct Limits {
     pub by_address: Limiter,
     /// Password and code tries by account.
     pub by_account: Limiter,
+    /// Letters by the address they go to, whether it has an account or not.
+    pub letters: Limiter,
 }
 
 impl Default for Limits {
-    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account.
+    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account; 5 letters at once and one a minute.
     fn default() -> Self {
-        Limits { by_address: Limiter::new(60, 60), by_account: Limiter::new(10, 6) }
+        Limits {
+            by_address: Limiter::new(60, 60),
+            by_account: Limiter::new(10, 6),
+            letters: Limiter::new(5, 1),
+        }
     }
 }
 
@@ -167,9 +173,16 @@ fn finish(routes: Router<App>, app: App) -> Service {
 /// Gives each request an id and renders errors with it.
 async fn identify(request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
-    let response = next.run(request).await;
+    // In a task of its own: a client that hangs up leaves nothing half done, and a panic is one answer.
+    let response = tokio::spawn(next.run(request)).await;
+    let response = response.unwrap_or_else(|_| ApiError::internal().into_response());
+    let is_plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind != "application/json");
     let mut response = match response.extensions().get::<ApiError>() {
         Some(error) => error.render(&request_id),
+        // What the router itself refuses, such as a path that is no UTF-8.
+        None if response.status().is_client_error() && is_plain => {
+            ApiError::new(response.status().as_u16(), "bad_request", "The request cannot be read.").render(&request_id)
+        }
         None => response,
     };
     if let Ok(value) = HeaderValue::from_str(&request_id) {
