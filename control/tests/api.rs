@@ -256,6 +256,26 @@ async fn logging_in_tells_nobody_who_has_an_account_and_is_limited() {
 }
 
 #[tokio::test]
+async fn guessing_from_many_places_ends_at_a_hundred_and_locks_nobody_out_where_he_has_logged_in() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    bench.account("a@b.com").await;
+    let (right, wrong) = (
+        json!({ "email": "a@b.com", "password": "correct horse" }),
+        json!({ "email": "a@b.com", "password": "not the one" }),
+    );
+    let mut hashed = 0;
+    for place in 0..50 {
+        for _ in 0..9 {
+            let status = bench.from(&format!("203.0.113.{place}")).post("/auth/login", &wrong).await.status;
+            hashed += usize::from(status == 401);
+        }
+    }
+    assert_eq!(hashed, 99, "one of the hundred was the owner's own first log-in");
+    assert_eq!(bench.from("203.0.113.99").post("/auth/login", &right).await.status, 429, "a stranger waits");
+    bench.post("/auth/login", &right).await.ok();
+}
+
+#[tokio::test]
 async fn refreshing_rotates_with_a_grace_and_reuse_ends_the_family() {
     let bench = Bench::new(SignupPolicy::Open).await;
     bench.account("a@b.com").await;

@@ -154,7 +154,11 @@ pub(super) async fn login(State(app): State<App>, peer: Peer, fields: Fields) ->
     let password = fields.required(&["password"]).map_err(|error| failed(error, 0))?;
     let email = Email::parse(&email)
         .ok_or_else(|| failed(ApiError::new(400, "invalid_email", "The email address is not valid."), 9))?;
-    app.limits.by_account.take(&format!("login {}", email.as_str()), now_ms)?;
+    let place = format!("login {} {}", email.as_str(), address_key(peer).unwrap_or_default());
+    app.limits.by_account.take(&place, now_ms)?;
+    if !app.limits.known.contains(&place) {
+        app.limits.by_strangers.take(email.as_str(), now_ms)?;
+    }
     let user =
         app.store.read(move |connection| users::by_email(connection, email.as_str()).map_err(StoreError::from)).await?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
@@ -166,6 +170,7 @@ pub(super) async fn login(State(app): State<App>, peer: Peer, fields: Fields) ->
         let message = "The email address has not been verified yet.";
         return Err(failed(ApiError::new(401, "account_not_verified", message), 2));
     }
+    app.limits.known.remember(&place);
     let (session_id, refresh) = (uuid::Uuid::new_v4().to_string(), hex(&random::<32>()));
     let (token, end_ms) = app.tokens.sign(&user.id, &session_id, now_ms)?;
     let (user_id, refresh_digest) = (user.id.clone(), digest(&refresh));
@@ -326,13 +331,18 @@ impl Gate {
 }
 
 fn limit_address(app: &App, peer: Peer, now_ms: i64) -> Result<(), ApiError> {
-    let key = match peer.0 {
-        Some(IpAddr::V4(ip)) => ip.to_string(),
-        // A subscriber has a /64 of addresses at least (RFC 6177).
-        Some(IpAddr::V6(ip)) => format!("{:x}::/64", ip.to_bits() >> 64),
-        None => return Ok(()),
-    };
-    Ok(app.limits.by_address.take(&key, now_ms)?)
+    match address_key(peer) {
+        Some(key) => Ok(app.limits.by_address.take(&key, now_ms)?),
+        None => Ok(()),
+    }
+}
+
+/// Whose tries count together. A subscriber has a /64 of IPv6 addresses at least (RFC 6177).
+fn address_key(peer: Peer) -> Option<String> {
+    match peer.0? {
+        IpAddr::V4(ip) => Some(ip.to_string()),
+        IpAddr::V6(ip) => Some(format!("{:x}/64", ip.to_bits() >> 64)),
+    }
 }
 
 /// From the box itself, and for nobody else: behind a proxy or a web page there may be anybody.

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use tower::Layer;
 use tower::util::{MapRequest, MapRequestLayer};
 
-use crate::auth::limiter::Limiter;
+use crate::auth::limiter::{Known, Limiter};
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
@@ -84,18 +84,25 @@ pub enum SignupPolicy {
 pub struct Limits {
     /// Unauthenticated tries by address.
     pub by_address: Limiter,
-    /// Password and code tries by account.
+    /// Code tries by account, and password tries by account and address.
     pub by_account: Limiter,
+    /// Password tries by account, from addresses where nobody has logged in to it.
+    pub by_strangers: Limiter,
+    /// Accounts with the addresses where somebody has logged in to them.
+    pub known: Known,
     /// Letters by the address they go to, whether it has an account or not.
     pub letters: Limiter,
 }
 
 impl Default for Limits {
-    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account; 5 letters at once and one a minute.
+    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account; strangers 100 at once (NIST
+    /// 800-63B-4 §3.2.2) and 6 a minute; 5 letters at once and one a minute.
     fn default() -> Self {
         Limits {
             by_address: Limiter::new(60, 60),
             by_account: Limiter::new(10, 6),
+            by_strangers: Limiter::new(100, 6),
+            known: Known::default(),
             letters: Limiter::new(5, 1),
         }
     }

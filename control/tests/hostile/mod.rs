@@ -119,6 +119,27 @@ async fn a_wrong_type_in_any_field_is_refused() {
 }
 
 #[tokio::test]
+async fn prompts_never_outgrow_what_the_call_plane_can_be_told() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let user = bench.account("a@b.com").await;
+    let (project, _) = user.project_with_agent("Clinic").await;
+    let agent = |bytes: usize| json!({ "name": "x", "systemInstruction": "\u{1}".repeat(bytes), "projectId": project });
+    assert_eq!(user.post("/agent/create-agent", &agent((128 << 10) + 1)).await.code(400), "instruction_too_long");
+    let mut stored = 0;
+    let refused = loop {
+        let reply = user.post("/agent/create-agent", &agent(128 << 10)).await;
+        if reply.status != 200 {
+            break reply;
+        }
+        stored += 1;
+    };
+    assert_eq!((stored, refused.code(400)), (79, "agents_full".into()));
+    let mut message = Vec::new();
+    talkstack_control::port::encode(&user.last_snapshot(), &mut message).expect("it fits");
+    assert_eq!(user.last_snapshot().agents.len(), 80, "what was refused is not there");
+}
+
+#[tokio::test]
 async fn what_is_given_twice_must_agree_in_a_query_too() {
     let bench = Bench::new(SignupPolicy::Open).await;
     let user = bench.account("a@b.com").await;
