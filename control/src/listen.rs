@@ -121,7 +121,11 @@ async fn converse(
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), answer).with_upgrades();
     tokio::pin!(connection);
     let told = async {
@@ -174,7 +178,10 @@ mod tests {
             let mut client = TcpStream::connect(address).await.expect("accepted");
             client.write_all(head.as_bytes()).await.expect("written");
             let mut heard = Vec::new();
-            tokio::time::timeout(2 * HEAD_MAX, client.read_to_end(&mut heard)).await.expect("given up").expect("closed");
+            tokio::time::timeout(2 * HEAD_MAX, client.read_to_end(&mut heard))
+                .await
+                .expect("given up")
+                .expect("closed");
         }
     }
 

@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::ingest;
 use crate::port::{
-    CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError, Position,
-    Snapshot, ToCalls, ToControl, encode,
+    CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError,
+    Position, Snapshot, ToCalls, ToControl, encode,
 };
 use crate::snapshot;
 use crate::store::{Store, StoreError, calls};
@@ -74,13 +74,7 @@ impl PipedPlane {
         plane
     }
 
-    async fn keep_connected(
-        self,
-        source: PipeSource,
-        mut incoming: Incoming,
-        store: Store,
-        clock: Clock,
-    ) {
+    async fn keep_connected(self, source: PipeSource, mut incoming: Incoming, store: Store, clock: Clock) {
         let path = match source {
             PipeSource::Pair(stream) => {
                 let closed = self.converse(stream, &mut incoming, &store, &clock).await;
@@ -102,13 +96,7 @@ impl PipedPlane {
         }
     }
 
-    async fn converse(
-        &self,
-        stream: UnixStream,
-        incoming: &mut Incoming,
-        store: &Store,
-        clock: &Clock,
-    ) -> Closed {
+    async fn converse(&self, stream: UnixStream, incoming: &mut Incoming, store: &Store, clock: &Clock) -> Closed {
         let (reader, mut writer) = stream.into_split();
         // What was queued for an earlier connection is in the snapshot or has timed out.
         while incoming.outgoing.try_recv().is_ok() {}
@@ -267,10 +255,7 @@ async fn store_batch(store: &Store, records: Vec<JournalRecord>, acks: &mpsc::Se
 
 /// Stores, and tries again until it is stored: a full disk or a held file passes, and meanwhile the journal keeps what
 /// comes. Giving up instead would part the halves of `talkstack serve` for good.
-async fn persist(
-    store: &Store,
-    work: impl Fn(&Connection) -> Result<(), StoreError> + Clone + Send + 'static,
-) {
+async fn persist(store: &Store, work: impl Fn(&Connection) -> Result<(), StoreError> + Clone + Send + 'static) {
     while let Err(error) = store.write(work.clone()).await {
         tracing::error!("Records of calls wait: {error}; trying again");
         tokio::time::sleep(STORE_RETRY).await;
@@ -312,3 +297,62 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// 200 ms between two tries.
 const RECONNECT: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{CallEvent, CallId, CallStarted, Direction};
+
+    #[tokio::test]
+    async fn calls_are_stored_once_the_database_is_free_again_and_the_halves_stay_joined() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.db");
+        let store = Store::open(&path).expect("opens");
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let plane = PipedPlane::spawn(PipeSource::Pair(theirs), store.clone(), Clock::of(|| 1));
+        let (mut reader, mut writer) = ours.into_split();
+        send(&mut writer, &ToControl::Hello { version: PROTOCOL_VERSION }).await.expect("sent");
+        let holder = Connection::open(&path).expect("opens");
+        holder.execute_batch("BEGIN IMMEDIATE").expect("held");
+        let started = CallStarted {
+            direction: Direction::Inbound,
+            from: "+1".into(),
+            to: "+2".into(),
+            project_id: None,
+            agent_id: None,
+            sip_call_id: "x".into(),
+        };
+        let position = Position { boot: 1, seq: 1 };
+        let record = JournalRecord { position, at_ms: 1, call_id: CallId(1), event: CallEvent::Started(started) };
+        send(&mut writer, &ToControl::Record(record)).await.expect("sent");
+        let failed = store.write(|_| Ok::<(), StoreError>(())).await;
+        assert!(matches!(failed, Err(StoreError::Busy)), "the record fails with this one");
+        holder.execute_batch("ROLLBACK").expect("free");
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        let acknowledged = loop {
+            match decoder.next_message().expect("readable") {
+                Some(ToCalls::Ack(position)) => break position,
+                Some(_) => {}
+                None => {
+                    let bytes = reader.read(&mut buffer).await.expect("open");
+                    assert_ne!(bytes, 0, "the halves have parted");
+                    decoder.feed(&buffer[..bytes]);
+                }
+            }
+        };
+        assert_eq!(acknowledged, position);
+        assert!(plane.is_connected());
+    }
+
+    #[tokio::test]
+    async fn only_the_latest_configuration_is_kept_for_whoever_reads_late() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let plane = PipedPlane::spawn(PipeSource::Path(dir.path().join("nobody.sock")), store, Clock::of(|| 1));
+        for revision in [5, 7, 6] {
+            plane.apply(Snapshot { revision, ..Snapshot::default() });
+        }
+        assert_eq!(plane.latest.borrow().as_ref().map(|snapshot| snapshot.revision), Some(7));
+    }
+}

@@ -48,7 +48,12 @@ impl Passwords {
     /// # Errors
     /// [`HashFailed`].
     pub fn new(cost: Cost) -> Result<Self, HashFailed> {
-        Ok(Passwords { cost, permits: Semaphore::new(AT_ONCE), queue: Semaphore::new(QUEUE_MAX), dummy: hash("no account has this", cost)? })
+        Ok(Passwords {
+            cost,
+            permits: Semaphore::new(AT_ONCE),
+            queue: Semaphore::new(QUEUE_MAX),
+            dummy: hash("no account has this", cost)?,
+        })
     }
 
     /// Hashes a password that is being set.

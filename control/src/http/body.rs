@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -87,16 +87,28 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 
 /// Reads a body to its end, within bytes and time.
 async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    let read = tokio::time::timeout(BODY_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
-    match read {
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("The body must not be larger than {BODY_BYTES_MAX} bytes.");
-            Err(ApiError::new(413, "body_too_large", message))
+    let too_slow = |_| ApiError::new(408, "body_too_slow", "The body did not arrive in time.");
+    tokio::time::timeout(BODY_MAX, read_bytes(body)).await.map_err(too_slow)?
+}
+
+async fn read_bytes(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let broken = |_| ApiError::new(400, "body_broken_off", "The body did not arrive as it was announced.");
+        let frame = frame.map_err(broken)?;
+        let Some(part) = frame.data_ref() else { continue };
+        length += part.len();
+        if length <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(part);
+        } else if length > DISCARDED_MAX {
+            break;
         }
-        Ok(Err(_)) => Err(ApiError::new(400, "body_broken_off", "The body did not arrive as it was announced.")),
-        Err(_) => Err(ApiError::new(408, "body_too_slow", "The body did not arrive in time.")),
     }
+    if length > BODY_BYTES_MAX {
+        let message = format!("The body must not be larger than {BODY_BYTES_MAX} bytes.");
+        return Err(ApiError::new(413, "body_too_large", message));
+    }
+    Ok(bytes)
 }
 
 /// The parts of a query, in their order.
@@ -186,6 +198,9 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 /// 30 s: 1 MiB at 35 kB/s.
 const BODY_MAX: Duration = Duration::from_secs(30);
 
+/// 2 MiB: a body that is somewhat too large is read to its end, since a client that still writes may miss the answer.
+const DISCARDED_MAX: usize = 2 << 20;
+
 /// 1 MiB: a prompt of 500 pages.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -208,7 +223,9 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for body in ["[]", "1", "{", "{}x", "{\"a\":1,\"a\":2}", "{\"d\":[{\"a\":1,\"a\":1}]}", "nul", "{\"a\":", "\u{feff}{}"] {
+        for body in
+            ["[]", "1", "{", "{}x", "{\"a\":1,\"a\":2}", "{\"d\":[{\"a\":1,\"a\":1}]}", "nul", "{\"a\":", "\u{feff}{}"]
+        {
             assert!(Fields::parse(body.as_bytes()).is_err(), "{body}");
         }
         assert!(Fields::parse(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes()).is_err());

@@ -294,11 +294,9 @@ mod tests {
             let read: Result<(), StoreError> = store.read(|_| panic!("on purpose")).await;
             assert!(matches!(read, Err(StoreError::Panicked)));
         }
-        let write = store.write(|connection| {
+        let write = store.write(|connection| -> Result<(), StoreError> {
             settings::put(connection, "half", "x")?;
-            let broken: Result<(), StoreError> = Err(StoreError::Busy);
-            broken.expect("on purpose");
-            Ok::<(), StoreError>(())
+            panic!("on purpose")
         });
         assert!(matches!(write.await, Err(StoreError::Panicked)));
         let write = store.write(|connection| Ok::<_, StoreError>(settings::put(connection, "whole", "x")?));

@@ -62,7 +62,7 @@ async fn every_printed_answer_about_accounts_is_given() {
 }
 
 #[tokio::test]
-async fn every_printed_answer_about_projects_agents_and_calls_is_given() {
+async fn every_printed_answer_about_projects_and_agents_is_given() {
     let bench = Bench::new(SignupPolicy::First).await;
     let user = bench.account("a@b.com").await;
     let clinic = json!({ "name": "John Smith Clinic", "description": "" });
@@ -105,7 +105,13 @@ async fn every_printed_answer_about_projects_agents_and_calls_is_given() {
             },
         }),
     );
+}
 
+#[tokio::test]
+async fn every_printed_answer_about_calls_is_given() {
+    let bench = Bench::new(SignupPolicy::First).await;
+    let user = bench.account("a@b.com").await;
+    let (id, _) = user.project_with_agent("Clinic").await;
     let sid = user.stored_call(&id, 1).await;
     let call = user.post("/call", &json!({ "sid": sid, "projectId": id })).await.ok();
     covers(
@@ -165,7 +171,8 @@ fn covers(answer: &Value, printed: &Value) {
                 assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{key}: {value}");
             }
             Value::String(text) if text == TIME => {
-                let is_time = |text: &str| text.len() == TIME.len() && text.ends_with('Z') && text.as_bytes()[10] == b'T';
+                let is_time =
+                    |text: &str| text.len() == TIME.len() && text.ends_with('Z') && text.as_bytes()[10] == b'T';
                 assert!(value.as_str().is_some_and(is_time), "{key}: {value}");
             }
             _ => assert_eq!(value, expected, "{key}"),

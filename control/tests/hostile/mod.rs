@@ -49,7 +49,10 @@ async fn naughty_strings_come_back_as_they_were_given_or_are_refused() {
         if reply.status == 200 {
             let id = reply.body["data"]["id"].as_str().expect("an id").to_owned();
             let found = user.get(format!("/project/{id}")).await.ok();
-            assert_eq!((&found["data"]["name"], &found["data"]["description"]), (&given["name"], &given["description"]));
+            assert_eq!(
+                (&found["data"]["name"], &found["data"]["description"]),
+                (&given["name"], &given["description"])
+            );
             kept += 1;
         }
         let given = json!({ "name": "Jack", "systemInstruction": string, "projectId": project });
@@ -297,6 +300,18 @@ const ROUTES: [(Method, &str); 12] = [
 
 /// Every field that they read.
 const FIELDS: [&str; 14] = [
-    "email", "password", "code", "refreshToken", "projectId", "agentId", "active_agent", "e164", "sid", "pageToken", "to",
-    "from", "status", "voice_id",
+    "email",
+    "password",
+    "code",
+    "refreshToken",
+    "projectId",
+    "agentId",
+    "active_agent",
+    "e164",
+    "sid",
+    "pageToken",
+    "to",
+    "from",
+    "status",
+    "voice_id",
 ];

@@ -42,9 +42,7 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new() };
         for &address in addresses {
-            let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
-            let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
-            let tcp = bind_tcp(bound).map_err(|source| BindError { transport: "TCP", address: bound, source })?;
+            let (udp, tcp, bound) = bind_both(address)?;
             let udp = UdpSocket::from_std(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
             let tcp = TcpListener::from_std(tcp).map_err(|source| BindError { transport: "TCP", address, source })?;
             listeners.udp.push((udp, bound));
@@ -107,6 +105,21 @@ pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Re
     }
 }
 
+/// One port for UDP and TCP. The kernel chooses port 0 for UDP alone: where TCP has it already, another is tried.
+fn bind_both(address: SocketAddr) -> Result<(StdUdpSocket, StdTcpListener, SocketAddr), BindError> {
+    let mut tries = if address.port() == 0 { FREE_PORT_TRIES } else { 1 };
+    loop {
+        let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
+        let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
+        tries -= 1;
+        match bind_tcp(bound) {
+            Ok(tcp) => return Ok((udp, tcp, bound)),
+            Err(source) if tries == 0 => return Err(BindError { transport: "TCP", address: bound, source }),
+            Err(_) => {}
+        }
+    }
+}
+
 /// The address the kernel would send to `remote` from.
 pub(super) fn route_source(remote: IpAddr) -> IpAddr {
     let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -151,3 +164,6 @@ const TCP_BACKLOG: i32 = 1024;
 
 /// 100 ms.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// 16: with half of all ports taken by TCP, one start in 65,536 fails.
+const FREE_PORT_TRIES: u32 = 16;
