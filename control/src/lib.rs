@@ -15,6 +15,7 @@ pub mod call_status;
 pub mod clock;
 pub mod http;
 pub mod ingest;
+mod listen;
 pub mod mail;
 pub mod model;
 pub mod plane;

@@ -1,6 +1,7 @@
 //! Values that are valid because they were parsed: addresses, numbers, names, passwords.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 /// Something about a person: printed only where it is meant to be.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,10 +55,9 @@ impl E164 {
     }
 }
 
-/// A name: 1 to 200 characters, none of them a control character.
+/// A name: 1 to 200 characters, not all blank, none of them a control character; kept as it was given.
 pub fn name(text: &str) -> Option<String> {
-    let text = text.trim();
-    let fits = !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control);
+    let fits = !text.trim().is_empty() && text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
 }
 
@@ -94,7 +94,8 @@ pub fn check_password(password: &str) -> Result<(), WeakPassword> {
     }
     let lower = password.to_lowercase();
     let is_one_letter = lower.chars().all(|letter| lower.starts_with(letter));
-    if is_one_letter || COMMON_PASSWORDS.contains(&lower.as_str()) {
+    let is_product = lower.trim_matches(|letter: char| !letter.is_alphabetic()) == "talkstack";
+    if is_one_letter || is_product || COMMON_PASSWORDS.binary_search(&lower.as_str()).is_ok() {
         return Err(WeakPassword::Common);
     }
     Ok(())
@@ -106,49 +107,9 @@ const EMAIL_BYTES_MAX: usize = 254;
 /// 200: longer than any clinic's name.
 const NAME_CHARS_MAX: usize = 200;
 
-/// Those of eight and more characters that every list of guesses begins with.
-const COMMON_PASSWORDS: [&str; 40] = [
-    "password",
-    "password1",
-    "password12",
-    "password123",
-    "passw0rd",
-    "p@ssw0rd",
-    "p@ssword",
-    "12345678",
-    "123456789",
-    "1234567890",
-    "87654321",
-    "qwertyui",
-    "qwerty123",
-    "qwertyuiop",
-    "1q2w3e4r",
-    "1qaz2wsx",
-    "asdfghjkl",
-    "iloveyou",
-    "sunshine",
-    "princess",
-    "football",
-    "baseball",
-    "welcome1",
-    "welcome123",
-    "admin123",
-    "administrator",
-    "letmein1",
-    "letmein123",
-    "changeme",
-    "changeme1",
-    "trustno1",
-    "superman",
-    "starwars",
-    "whatever",
-    "abc12345",
-    "abcd1234",
-    "talkstack",
-    "talkstack1",
-    "talkstack123",
-    "computer",
-];
+/// One a line, sorted, in lower case, of eight and more characters; lines with `#` tell where they are from.
+static COMMON_PASSWORDS: LazyLock<Vec<&str>> =
+    LazyLock::new(|| include_str!("auth/common_passwords.txt").lines().filter(|line| !line.starts_with('#')).collect());
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +145,10 @@ mod tests {
     fn weak_passwords_are_named() {
         assert_eq!(check_password("abc@123"), Err(WeakPassword::TooShort));
         assert_eq!(check_password("Password123"), Err(WeakPassword::Common));
-        assert_eq!(check_password("aaaaaaaaaaaa"), Err(WeakPassword::Common));
+        for word in ["aaaaaaaaaaaa", "Talkstack2026!", "TrustNo1", "1qaz2wsx", "corvette", "12345678"] {
+            assert_eq!(check_password(word), Err(WeakPassword::Common), "{word}");
+        }
+        assert!(COMMON_PASSWORDS.is_sorted() && COMMON_PASSWORDS.len() > 11_000, "the list can be searched");
         assert_eq!(check_password("größer als acht"), Ok(()));
     }
 

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::ingest;
 use crate::port::{
-    CallPlane, Command, CommandId, CommandReply, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError, Position,
-    Snapshot, ToCalls, ToControl, encode,
+    CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError,
+    Position, Snapshot, ToCalls, ToControl, encode,
 };
 use crate::snapshot;
 use crate::store::{Store, StoreError, calls};
@@ -25,11 +26,19 @@ use crate::store::{Store, StoreError, calls};
 #[derive(Clone)]
 pub struct PipedPlane {
     outgoing: mpsc::Sender<ToCalls>,
+    /// Only the latest configuration matters: one that nobody has taken yet is replaced.
+    latest: watch::Sender<Option<Arc<Snapshot>>>,
     is_connected: Arc<AtomicBool>,
     replies: Arc<Mutex<Replies>>,
 }
 
 type Replies = HashMap<CommandId, oneshot::Sender<CommandReply>>;
+
+/// What waits to be sent.
+struct Incoming {
+    outgoing: mpsc::Receiver<ToCalls>,
+    changes: watch::Receiver<Option<Arc<Snapshot>>>,
+}
 
 /// Where the pipe comes from.
 pub enum PipeSource {
@@ -58,21 +67,17 @@ impl PipedPlane {
     /// Connects and keeps connected, on the current runtime.
     pub fn spawn(source: PipeSource, store: Store, clock: Clock) -> Self {
         let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
-        let plane = PipedPlane { outgoing, is_connected: Arc::default(), replies: Arc::default() };
-        tokio::spawn(plane.clone().keep_connected(source, receiver, store, clock));
+        let (latest, changes) = watch::channel(None);
+        let plane = PipedPlane { outgoing, latest, is_connected: Arc::default(), replies: Arc::default() };
+        let incoming = Incoming { outgoing: receiver, changes };
+        tokio::spawn(plane.clone().keep_connected(source, incoming, store, clock));
         plane
     }
 
-    async fn keep_connected(
-        self,
-        source: PipeSource,
-        mut outgoing: mpsc::Receiver<ToCalls>,
-        store: Store,
-        clock: Clock,
-    ) {
+    async fn keep_connected(self, source: PipeSource, mut incoming: Incoming, store: Store, clock: Clock) {
         let path = match source {
             PipeSource::Pair(stream) => {
-                let closed = self.converse(stream, &mut outgoing, &store, &clock).await;
+                let closed = self.converse(stream, &mut incoming, &store, &clock).await;
                 tracing::error!("{closed}");
                 return self.is_connected.store(false, Ordering::Relaxed);
             }
@@ -81,7 +86,7 @@ impl PipedPlane {
         loop {
             match UnixStream::connect(&path).await {
                 Ok(stream) => {
-                    let closed = self.converse(stream, &mut outgoing, &store, &clock).await;
+                    let closed = self.converse(stream, &mut incoming, &store, &clock).await;
                     self.is_connected.store(false, Ordering::Relaxed);
                     tracing::warn!("{closed}; connecting again");
                 }
@@ -91,35 +96,47 @@ impl PipedPlane {
         }
     }
 
-    async fn converse(
-        &self,
-        stream: UnixStream,
-        outgoing: &mut mpsc::Receiver<ToCalls>,
-        store: &Store,
-        clock: &Clock,
-    ) -> Closed {
+    async fn converse(&self, stream: UnixStream, incoming: &mut Incoming, store: &Store, clock: &Clock) -> Closed {
         let (reader, mut writer) = stream.into_split();
         // What was queued for an earlier connection is in the snapshot or has timed out.
-        while outgoing.try_recv().is_ok() {}
+        while incoming.outgoing.try_recv().is_ok() {}
+        incoming.changes.mark_unchanged();
         let greeted = async {
             let stored = store.read(|connection| Ok::<_, StoreError>(calls::cursor(connection)?)).await?;
             send(&mut writer, &ToCalls::Hello { version: PROTOCOL_VERSION, stored }).await?;
             let snapshot = store.read(snapshot::build).await?;
-            send(&mut writer, &ToCalls::Snapshot(snapshot)).await
+            send_snapshot(&mut writer, Some(&snapshot)).await
         };
         if let Err(closed) = greeted.await {
             return closed;
         }
         let (acks, mut acked) = mpsc::channel(16);
         let read = self.read(reader, acks, store, clock);
+        let Incoming { outgoing, changes } = incoming;
         let write = async {
             loop {
                 let message = tokio::select! {
+                    biased;
+                    // The sender is in `self` and outlives this.
+                    _ = changes.changed() => {
+                        changes.mark_changed();
+                        None
+                    }
                     message = outgoing.recv() => message,
                     position = acked.recv() => position.map(ToCalls::Ack),
                 };
-                let Some(message) = message else { return Closed::Gone };
-                if let Err(closed) = send(&mut writer, &message).await {
+                let sent = async {
+                    // Before a command the configuration that it relies on.
+                    if changes.has_changed().unwrap_or(false) {
+                        let latest = changes.borrow_and_update().clone();
+                        send_snapshot(&mut writer, latest.as_deref()).await?;
+                    }
+                    match message {
+                        Some(message) => send(&mut writer, &message).await,
+                        None => Ok(()),
+                    }
+                };
+                if let Err(closed) = sent.await {
                     return closed;
                 }
             }
@@ -169,7 +186,8 @@ impl PipedPlane {
             ToControl::Hello { version } => return Err(Closed::Version(version)),
             ToControl::Live { calls, .. } => {
                 let now_ms = clock.now_ms();
-                store.write(move |connection| ingest::close_others(connection, &calls, now_ms)).await?;
+                let calls: Arc<[_]> = calls.into();
+                persist(store, move |connection| ingest::close_others(connection, &calls, now_ms)).await;
             }
             ToControl::Reply { command_id, reply } => {
                 if let Some(waiting) = self.replies.lock().ok().and_then(|mut replies| replies.remove(&command_id)) {
@@ -185,9 +203,14 @@ impl PipedPlane {
 
 impl CallPlane for PipedPlane {
     fn apply(&self, snapshot: Snapshot) {
-        if self.outgoing.try_send(ToCalls::Snapshot(snapshot)).is_err() {
-            tracing::error!("The pipe to the call plane is full; the configuration goes out with the next change");
-        }
+        self.latest.send_if_modified(|latest| {
+            // Two requests may arrive here in the other order than they were stored.
+            let is_newer = latest.as_ref().is_none_or(|latest| latest.revision <= snapshot.revision);
+            if is_newer {
+                *latest = Some(Arc::new(snapshot));
+            }
+            is_newer
+        });
     }
 
     fn command(
@@ -225,8 +248,30 @@ impl CallPlane for PipedPlane {
 
 async fn store_batch(store: &Store, records: Vec<JournalRecord>, acks: &mpsc::Sender<Position>) -> Result<(), Closed> {
     let Some(last) = records.last().map(|record| record.position) else { return Ok(()) };
-    store.write(move |connection| ingest::ingest(connection, &records)).await?;
+    let records: Arc<[JournalRecord]> = records.into();
+    persist(store, move |connection| ingest::ingest(connection, &records)).await;
     acks.send(last).await.map_err(|_| Closed::Gone)
+}
+
+/// Stores, and tries again until it is stored: a full disk or a held file passes, and meanwhile the journal keeps what
+/// comes. Giving up instead would part the halves of `talkstack serve` for good.
+async fn persist(store: &Store, work: impl Fn(&Connection) -> Result<(), StoreError> + Clone + Send + 'static) {
+    while let Err(error) = store.write(work.clone()).await {
+        tracing::error!("Records of calls wait: {error}; trying again");
+        tokio::time::sleep(STORE_RETRY).await;
+    }
+}
+
+/// A configuration that does not fit into a message is not sent; the one before goes on.
+async fn send_snapshot(writer: &mut OwnedWriteHalf, snapshot: Option<&Snapshot>) -> Result<(), Closed> {
+    let Some(snapshot) = snapshot else { return Ok(()) };
+    match send(writer, &ToCalls::Snapshot(snapshot.clone())).await {
+        Err(Closed::Decode(DecodeError::TooLong(bytes))) => {
+            tracing::error!("The configuration has {bytes} bytes and does not fit; calls go by the one before");
+            Ok(())
+        }
+        sent => sent,
+    }
 }
 
 async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, message: &T) -> Result<(), Closed> {
@@ -235,7 +280,7 @@ async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, message: &T) -> Result<
     Ok(writer.write_all(&bytes).await?)
 }
 
-/// 256 messages: changes and commands of a busy minute.
+/// 256 messages: commands and confirmations of a busy minute.
 const OUTGOING_MAX: usize = 256;
 
 /// 64 KiB a read.
@@ -247,5 +292,68 @@ const BATCH_MAX: usize = 1024;
 /// 5 s: twice the call plane's own limit.
 const COMMAND_MAX: Duration = Duration::from_secs(5);
 
+/// 1 s before records are stored again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
 /// 200 ms between two tries.
 const RECONNECT: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{CallEvent, CallId, CallStarted, Direction};
+
+    #[tokio::test]
+    async fn calls_are_stored_once_the_database_is_free_again_and_the_halves_stay_joined() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.db");
+        let store = Store::open(&path).expect("opens");
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let plane = PipedPlane::spawn(PipeSource::Pair(theirs), store.clone(), Clock::of(|| 1));
+        let (mut reader, mut writer) = ours.into_split();
+        send(&mut writer, &ToControl::Hello { version: PROTOCOL_VERSION }).await.expect("sent");
+        let holder = Connection::open(&path).expect("opens");
+        holder.execute_batch("BEGIN IMMEDIATE").expect("held");
+        let started = CallStarted {
+            direction: Direction::Inbound,
+            from: "+1".into(),
+            to: "+2".into(),
+            project_id: None,
+            agent_id: None,
+            sip_call_id: "x".into(),
+            trunk_id: None,
+        };
+        let position = Position { boot: 1, seq: 1 };
+        let record = JournalRecord { position, at_ms: 1, call_id: CallId(1), event: CallEvent::Started(started) };
+        send(&mut writer, &ToControl::Record(record)).await.expect("sent");
+        let failed = store.write(|_| Ok::<(), StoreError>(())).await;
+        assert!(matches!(failed, Err(StoreError::Busy)), "the record fails with this one");
+        holder.execute_batch("ROLLBACK").expect("free");
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        let acknowledged = loop {
+            match decoder.next_message().expect("readable") {
+                Some(ToCalls::Ack(position)) => break position,
+                Some(_) => {}
+                None => {
+                    let bytes = reader.read(&mut buffer).await.expect("open");
+                    assert_ne!(bytes, 0, "the halves have parted");
+                    decoder.feed(&buffer[..bytes]);
+                }
+            }
+        };
+        assert_eq!(acknowledged, position);
+        assert!(plane.is_connected());
+    }
+
+    #[tokio::test]
+    async fn only_the_latest_configuration_is_kept_for_whoever_reads_late() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let plane = PipedPlane::spawn(PipeSource::Path(dir.path().join("nobody.sock")), store, Clock::of(|| 1));
+        for revision in [5, 7, 6] {
+            plane.apply(Snapshot { revision, ..Snapshot::default() });
+        }
+        assert_eq!(plane.latest.borrow().as_ref().map(|snapshot| snapshot.revision), Some(7));
+    }
+}

@@ -1,6 +1,5 @@
 //! The control plane as a whole: opened, composed, and served.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use crate::auth::password::{Cost, HashFailed, Passwords};
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::http::{self, App, Limits, Settings};
+use crate::listen::{self, ACCEPT_PAUSE, Room};
 use crate::mail::{Mailer, SmtpUrlError};
 use crate::plane::{PipeSource, PipedPlane};
 use crate::port::CallPlane;
@@ -63,7 +63,7 @@ pub enum OpenError {
 pub struct Control {
     app: App,
     admin: UnixListener,
-    admin_path: PathBuf,
+    dir: PathBuf,
     /// For the banner, while the box has no owner.
     pub setup_token: Option<String>,
 }
@@ -106,31 +106,27 @@ impl Control {
             plane,
         };
         let mailer = Mailer::new(outbox, config.smtp.as_deref())?;
+        // Before anybody is told that the box runs: a command must not find it missing.
+        let path = config.dir.join(ADMIN_SOCKET);
+        let admin = bind_owner_only(&path).map_err(|source| OpenError::Directory { path, source })?;
         tokio::spawn(mailer.run(app.store.clone(), Arc::clone(&app.mail_waits)));
-        // Bound before anybody is told that the box is up: a command that comes next must find it.
-        let admin_path = config.dir.join("admin.sock");
-        let admin =
-            bind_owner_only(&admin_path).map_err(|source| OpenError::Directory { path: admin_path.clone(), source })?;
-        Ok(Control { app, admin, admin_path, setup_token })
+        Ok(Control { app, admin, dir: config.dir, setup_token })
     }
 
-    /// Serves the API over TCP and the admin socket until `stop` completes, then lets requests finish.
-    ///
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
+    /// Serves the API over TCP and the admin socket until `stop` completes, then lets requests finish for five seconds.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let service = self.service();
         let admin_router = http::with_admin(self.app.clone());
-        tokio::spawn(async move {
+        let admin = tokio::spawn(async move {
             let service = ServiceExt::<Request>::into_make_service_with_connect_info::<AdminPeer>(admin_router);
             if let Err(error) = axum::serve(OwnersOnly(self.admin), service).await {
                 tracing::error!("The admin socket has failed ({error})");
             }
         });
-        let router = http::public(self.app);
-        let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(router);
-        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
-            tracing::error!("The API has failed ({error})");
-        }
+        listen::serve(listener, service, Room::default(), stop).await;
+        admin.abort();
         // The file of a socket that nobody serves would only puzzle.
-        let _ = std::fs::remove_file(self.admin_path);
+        let _ = std::fs::remove_file(self.dir.join(ADMIN_SOCKET));
     }
 
     /// The public routes.
@@ -159,7 +155,14 @@ impl axum::serve::Listener for OwnersOnly {
     async fn accept(&mut self) -> (UnixStream, ConnectInfo<()>) {
         let own = rustix::process::geteuid().as_raw();
         loop {
-            let Ok((stream, _)) = self.0.accept().await else { continue };
+            let stream = match self.0.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("Cannot accept a command ({error})");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             if stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own) {
                 return (stream, ConnectInfo(()));
             }
@@ -184,3 +187,6 @@ fn bind_owner_only(path: &Path) -> std::io::Result<UnixListener> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
+
+/// Beside the database.
+const ADMIN_SOCKET: &str = "admin.sock";

@@ -155,7 +155,7 @@ impl Sources {
 /// Below the help of `talkstack` itself.
 const EXAMPLES: &str = "Examples:\n  talkstack                                  run the box on embedded defaults\n  \
     talkstack --config talkstack.toml\n  talkstack call list\n\n\
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 6 the daemon does not run,\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 5 not allowed, 6 the daemon does not run,\n\
     75 an address or directory cannot be used, 78 bad configuration";
 
 #[cfg(test)]

@@ -11,6 +11,11 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Some(CliCommand::Version)) {
+        // Needs no configuration, least of all a good one.
+        println!("talkstack {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let config = match cli.sources.load() {
         Ok(config) => config,
         Err(error) => return fail(&error, EX_CONFIG),
@@ -21,10 +26,6 @@ fn main() -> ExitCode {
         CliCommand::Control => run(&config, Halves::Control),
         CliCommand::CheckConfig => {
             println!("The configuration is good.");
-            ExitCode::SUCCESS
-        }
-        CliCommand::Version => {
-            println!("talkstack {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         command => match run_admin(&command, &config.store.dir) {

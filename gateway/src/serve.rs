@@ -10,7 +10,7 @@ mod calls;
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use talkstack_control::auth::password::Cost;
@@ -76,6 +76,8 @@ pub enum Halves {
 /// [`ServeError`].
 pub fn run(config: &Config, halves: Halves) -> Result<(), ServeError> {
     let dir = &config.store.dir;
+    // Whatever this process makes is for its own user.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     make_dir(dir)?;
     let _lock = lock(dir, halves)?;
     raise_open_files();
@@ -170,8 +172,14 @@ fn banner(config: &Config, sip: &[SocketAddr], http: SocketAddr, setup_token: Op
     text.push_str(&format!("  API   {}\n", config.public_url(http)));
     text.push_str(&format!("  Data  {}\n", config.store.dir.display()));
     if let Some(token) = setup_token {
-        text.push_str(&format!("\nNobody owns this box yet. Setup token, valid for 24 hours: {token}\n"));
-        text.push_str("From this machine no token is needed: POST /auth/signup, then `talkstack mail list`.\n");
+        text.push_str("\nNobody owns this box yet. ");
+        if config.auth.signup == Signup::Closed {
+            text.push_str("Signing up is closed; ");
+        } else {
+            text.push_str(&format!("Setup token, valid for 24 hours: {token}\n"));
+            text.push_str("From this machine no token is needed: POST /auth/signup, then `talkstack mail list`; or\n");
+        }
+        text.push_str("`talkstack setup --admin-email EMAIL --password-file FILE` makes the owner at once.\n");
     }
     if let Some(port) = sip.first().map(SocketAddr::port) {
         text.push_str(&format!(
@@ -205,6 +213,15 @@ async fn stop_signal() -> std::io::Result<()> {
 fn make_dir(dir: &Path) -> Result<(), ServeError> {
     let failed = |source| ServeError::Directory { path: dir.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let mode = std::fs::metadata(dir).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        // An empty one was made for us. Of another we cannot know who else uses it.
+        if std::fs::read_dir(dir).map_err(failed)?.next().is_none() {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        } else {
+            tracing::warn!("Other users can look into {}; chmod 700 would keep them out", dir.display());
+        }
+    }
     // Existing is not enough: it must take files.
     let probe = dir.join(".probe");
     File::create(&probe).map_err(failed)?;
@@ -231,7 +248,6 @@ fn lock(dir: &Path, halves: Halves) -> Result<Vec<File>, ServeError> {
 }
 
 fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
     // The lock is ours: a socket that is there was left by a crash.
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound

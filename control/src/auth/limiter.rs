@@ -1,6 +1,6 @@
 //! How often one may try: a token bucket a key, in a table that cannot grow without end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 /// Buckets of one kind.
@@ -59,6 +59,30 @@ impl Limiter {
     }
 }
 
+/// The last keys that were right: where somebody has logged in, a stranger's tries elsewhere lock nobody out.
+#[derive(Default)]
+pub struct Known(Mutex<VecDeque<String>>);
+
+impl Known {
+    /// Remembers a key; the oldest is forgotten for it where there is no room.
+    pub fn remember(&self, key: &str) {
+        let Ok(mut keys) = self.0.lock() else { return };
+        keys.retain(|known| known != key);
+        if keys.len() >= KNOWN_MAX {
+            keys.pop_front();
+        }
+        keys.push_back(key.to_owned());
+    }
+
+    /// Tells whether the key is remembered.
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.lock().is_ok_and(|keys| keys.iter().any(|known| known == key))
+    }
+}
+
+/// 1,000 keys of 100 bytes: 100 kB. Forgotten, one shares the bucket of strangers.
+const KNOWN_MAX: usize = 1000;
+
 /// 10,000 keys of 100 bytes: 1 MB. With more at once, newcomers wait a minute.
 const BUCKETS_MAX: usize = 10_000;
 
@@ -76,6 +100,17 @@ mod tests {
         assert_eq!(limiter.take("b", 0), Ok(()), "keys do not share");
         assert_eq!(limiter.take("a", 10_000), Ok(()));
         assert!(limiter.take("a", 10_000).is_err());
+    }
+
+    #[test]
+    fn the_latest_keys_are_known() {
+        let known = Known::default();
+        for key in 0..=KNOWN_MAX {
+            known.remember(&key.to_string());
+            known.remember("always");
+        }
+        assert!(known.contains("always") && known.contains("1000") && !known.contains("0"));
+        assert_eq!(known.0.lock().expect("lock").len(), KNOWN_MAX);
     }
 
     #[test]

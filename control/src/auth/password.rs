@@ -25,14 +25,22 @@ impl Default for Cost {
 pub struct Passwords {
     cost: Cost,
     permits: Semaphore,
+    /// Those that are hashed and those that wait.
+    queue: Semaphore,
     /// What an unknown account is verified against, so that it takes as long as a known one.
     dummy: String,
 }
 
-/// Hashing failed: no memory, or the program is stopping. Answer 500.
-#[derive(Debug, thiserror::Error)]
-#[error("the password could not be hashed")]
-pub struct HashFailed;
+/// A password was neither hashed nor verified.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum HashFailed {
+    /// No memory, or the program is stopping. Answer 500.
+    #[error("the password could not be hashed")]
+    Failed,
+    /// Too many wait. Answer 503.
+    #[error("too many passwords wait to be hashed")]
+    Busy,
+}
 
 impl Passwords {
     /// Prepares; hashes one password to compare unknown accounts against.
@@ -40,7 +48,12 @@ impl Passwords {
     /// # Errors
     /// [`HashFailed`].
     pub fn new(cost: Cost) -> Result<Self, HashFailed> {
-        Ok(Passwords { cost, permits: Semaphore::new(AT_ONCE), dummy: hash("no account has this", cost)? })
+        Ok(Passwords {
+            cost,
+            permits: Semaphore::new(AT_ONCE),
+            queue: Semaphore::new(QUEUE_MAX),
+            dummy: hash("no account has this", cost)?,
+        })
     }
 
     /// Hashes a password that is being set.
@@ -48,9 +61,10 @@ impl Passwords {
     /// # Errors
     /// [`HashFailed`].
     pub async fn hash(&self, password: String) -> Result<String, HashFailed> {
-        let _permit = self.permits.acquire().await.map_err(|_| HashFailed)?;
+        let _place = self.queue.try_acquire().map_err(|_| HashFailed::Busy)?;
+        let _permit = self.permits.acquire().await.map_err(|_| HashFailed::Failed)?;
         let cost = self.cost;
-        tokio::task::spawn_blocking(move || hash(&password, cost)).await.map_err(|_| HashFailed)?
+        tokio::task::spawn_blocking(move || hash(&password, cost)).await.map_err(|_| HashFailed::Failed)?
     }
 
     /// Verifies a password; `None` stands for an account that does not exist, takes as long and is always wrong.
@@ -58,18 +72,19 @@ impl Passwords {
     /// # Errors
     /// [`HashFailed`].
     pub async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, HashFailed> {
-        let _permit = self.permits.acquire().await.map_err(|_| HashFailed)?;
+        let _place = self.queue.try_acquire().map_err(|_| HashFailed::Busy)?;
+        let _permit = self.permits.acquire().await.map_err(|_| HashFailed::Failed)?;
         let exists = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.dummy.clone());
         let task = tokio::task::spawn_blocking(move || verify(&password, &stored));
-        Ok(task.await.map_err(|_| HashFailed)? && exists)
+        Ok(task.await.map_err(|_| HashFailed::Failed)? && exists)
     }
 }
 
 /// `argon2id$<KiB>$<passes>$<salt>$<hash>`, the last two in hex.
 fn hash(password: &str, cost: Cost) -> Result<String, HashFailed> {
     let salt: [u8; 16] = random();
-    let bytes = derive(password, &salt, cost).ok_or(HashFailed)?;
+    let bytes = derive(password, &salt, cost).ok_or(HashFailed::Failed)?;
     let Cost { memory_kib, passes } = cost;
     Ok(format!("argon2id${memory_kib}${passes}${}${}", crate::secret::hex(&salt), crate::secret::hex(&bytes)))
 }
@@ -103,9 +118,22 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// Two hashes of 64 MiB at once.
 const AT_ONCE: usize = 2;
 
+/// 34: at 0.25 s each the last of them waits 4 s. Full: 503.
+const QUEUE_MAX: usize = AT_ONCE + 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_is_told_to_come_back() {
+        let passwords = Passwords::new(Cost { memory_kib: 64, passes: 1 }).expect("hashes");
+        let places = passwords.queue.acquire_many(QUEUE_MAX as u32).await.expect("open");
+        assert_eq!(passwords.hash("correct horse".into()).await, Err(HashFailed::Busy));
+        assert_eq!(passwords.verify("correct horse".into(), None).await, Err(HashFailed::Busy));
+        drop(places);
+        assert_eq!(passwords.verify("correct horse".into(), None).await, Ok(false));
+    }
 
     #[tokio::test]
     async fn the_right_password_verifies_and_no_other_and_no_unknown_account() {

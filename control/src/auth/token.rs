@@ -55,8 +55,7 @@ impl Tokens {
             exp: now + LIFETIME_S,
             jti: hex(&random::<16>()),
         };
-        let header = Header { typ: Some(TYPE.into()), ..Header::new(Algorithm::HS256) };
-        let token = encode(&header, &claims, &self.encoding).map_err(|_| InvalidToken)?;
+        let token = encode(&header(), &claims, &self.encoding).map_err(|_| InvalidToken)?;
         Ok((token, now_ms + LIFETIME_S * 1000))
     }
 
@@ -68,8 +67,8 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(InvalidToken);
         }
-        let header = decode_header(token).map_err(|_| InvalidToken)?;
-        if header.typ.as_deref() != Some(TYPE) {
+        // Ours has an algorithm and a type and nothing else: no key it names, no `crit` that would have to be understood.
+        if decode_header(token).map_err(|_| InvalidToken)? != header() {
             return Err(InvalidToken);
         }
         let mut validation = Validation::new(Algorithm::HS256);
@@ -82,6 +81,11 @@ impl Tokens {
         let now = now_ms / 1000;
         if claims.exp <= now || claims.nbf > now + LEEWAY_S { Err(InvalidToken) } else { Ok(claims) }
     }
+}
+
+/// The only header we write or read.
+fn header() -> Header {
+    Header { typ: Some(TYPE.into()), ..Header::new(Algorithm::HS256) }
 }
 
 /// Who issues the tokens, and for whom.
@@ -142,6 +146,16 @@ mod tests {
         for (typ, aud) in [("JWT", ISSUER), ("at+jwt", "another")] {
             let claims = Claims { aud: aud.into(), ..ours.check(&token, 1_000_000).expect("valid") };
             let header = Header { typ: Some(typ.into()), ..Header::new(Algorithm::HS256) };
+            forged.push(encode(&header, &claims, &ours.encoding).expect("signs"));
+        }
+        let claims = ours.check(&token, 1_000_000).expect("valid");
+        let plain = || Header { typ: Some(TYPE.into()), ..Header::new(Algorithm::HS256) };
+        for header in [
+            Header { kid: Some("../../etc/passwd".into()), ..plain() },
+            Header { jku: Some("http://127.0.0.1/".into()), ..plain() },
+            Header { x5u: Some("http://127.0.0.1/".into()), ..plain() },
+            Header { cty: Some("JWT".into()), ..plain() },
+        ] {
             forged.push(encode(&header, &claims, &ours.encoding).expect("signs"));
         }
         for token in forged {

@@ -24,9 +24,11 @@ pub(super) async fn mails(State(app): State<App>, Query(query): Query<BTreeMap<S
 }
 
 /// `GET /admin/mails/:id`.
-pub(super) async fn mail(State(app): State<App>, Path(id): Path<i64>) -> Answer {
+pub(super) async fn mail(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let no_such_mail = || ApiError::new(404, "no_such_mail", "No such mail.");
+    let id = id.parse().map_err(|_| no_such_mail())?;
     let found = app.store.read(move |connection| mails::find(connection, id).map_err(StoreError::from)).await?;
-    let mail = found.ok_or_else(|| ApiError::new(404, "no_such_mail", "No such mail."))?;
+    let mail = found.ok_or_else(no_such_mail)?;
     Ok(Json(mail_json(&mail)))
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         id: uuid::Uuid::new_v4().to_string(),
         project_id: fields.required(&["projectId"])?,
         name: name(&fields.required(&["name"])?).ok_or_else(|| ApiError::missing("name"))?,
-        system_instruction: fields.required(&["systemInstruction"])?,
+        system_instruction: instruction(fields.required(&["systemInstruction"])?)?,
         voice_id,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
@@ -36,6 +36,9 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         .write(move |connection| {
             projects::find(connection, &user.id, &agent.project_id)?.ok_or_else(ApiError::no_such_project)?;
             agents::insert(connection, &agent, now_ms)?;
+            if agents::text_bytes(connection)? > TEXT_BYTES_MAX {
+                return Err(ApiError::new(400, "agents_full", "The box has no room for another agent's instruction."));
+            }
             if let Some(number) = phone_number {
                 let id = uuid::Uuid::new_v4().to_string();
                 let Agent { project_id, id: agent_id, .. } = &agent;
@@ -81,6 +84,15 @@ pub(super) async fn list(State(app): State<App>, Principal(user): Principal, Pat
     Ok(Json(all.iter().map(agent_json).collect()))
 }
 
+/// Reads a prompt, or says that it is too long.
+fn instruction(text: String) -> Result<String, ApiError> {
+    if text.len() > INSTRUCTION_BYTES_MAX {
+        let message = format!("systemInstruction must not be longer than {INSTRUCTION_BYTES_MAX} bytes.");
+        return Err(ApiError::new(400, "instruction_too_long", message));
+    }
+    Ok(text)
+}
+
 /// An agent as every endpoint shows it.
 fn agent_json(agent: &Agent) -> Value {
     json!({
@@ -93,3 +105,10 @@ fn agent_json(agent: &Agent) -> Value {
         "voice_id": agent.voice_id,
     })
 }
+
+/// 128 KiB: a prompt of 60 pages.
+const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
+
+/// 10 MiB in all: 5,000 agents with prompts of 1,500 bytes. JSON may make six of a byte, and 60 MiB still fit into one
+/// message to the call plane ([`crate::port::MESSAGE_BYTES_MAX`]).
+const TEXT_BYTES_MAX: i64 = 10 << 20;

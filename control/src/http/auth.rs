@@ -1,5 +1,7 @@
 //! Signing up, proving the address, logging in, and staying logged in.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -29,16 +31,22 @@ pub(super) async fn signup(State(app): State<App>, peer: Peer, headers: HeaderMa
     check_password(&password).map_err(|weak| failed(ApiError::new(400, "weak_password", weak.to_string()), 4))?;
     let gate = Gate {
         policy: app.settings.signup,
-        is_near: peer.0.is_none_or(|ip| ip.is_loopback()),
+        is_near: is_near(peer, &headers),
         setup_token: headers.get("x-setup-token").and_then(|token| token.to_str().ok()).map(digest),
         now_ms,
     };
+    // Asked before the costly hash, and again in the transaction.
+    app.store.read(move |connection| gate.check(connection).map(drop)).await?;
+    app.limits.letters.take(email.as_str(), now_ms)?;
     let password_hash = app.passwords.hash(password).await?;
     let secret = app.secret.clone();
     let user = app
         .store
         .write(move |connection| {
-            gate.check(connection)?;
+            if gate.check(connection)? == Passed::ByToken {
+                // Used once; the next start prints another.
+                settings::remove(connection, SETUP_TOKEN)?;
+            }
             let user = match users::by_email(connection, email.as_str())? {
                 Some(user) if user.verified => return Err(already_exists()),
                 Some(user) => {
@@ -74,11 +82,13 @@ pub(super) async fn verify_email(State(app): State<App>, peer: Peer, fields: Fie
     let code = fields.required(&["code"]).map_err(|error| failed(error, 0))?;
     let email = Email::parse(&email)
         .ok_or_else(|| failed(ApiError::new(400, "invalid_email", "The email address is not valid."), 0))?;
+    app.limits.by_account.take(&format!("code {}", email.as_str()), now_ms)?;
     let secret = app.secret.clone();
     // The verdict is stored either way: a wrong attempt counts.
     let verdict = app
         .store
         .write(move |connection| {
+            same_work(connection, now_ms)?;
             let Some(user) = users::by_email(connection, email.as_str())?.filter(|user| !user.verified) else {
                 return Ok::<_, ApiError>(Err(invalid_code()));
             };
@@ -117,9 +127,11 @@ pub(super) async fn resend_code(State(app): State<App>, peer: Peer, fields: Fiel
     let email = fields.required(&["email"])?;
     let email =
         Email::parse(&email).ok_or_else(|| ApiError::new(400, "invalid_email", "The email address is not valid."))?;
+    app.limits.letters.take(email.as_str(), now_ms)?;
     let secret = app.secret.clone();
     app.store
         .write(move |connection| {
+            same_work(connection, now_ms)?;
             if let Some(user) = users::by_email(connection, email.as_str())?.filter(|user| !user.verified) {
                 let last = codes::find(connection, &user.id)?.map(|code| code.sent_ms);
                 if last.is_none_or(|sent_ms| now_ms - sent_ms >= CODE_COOL_DOWN_MS) {
@@ -142,7 +154,11 @@ pub(super) async fn login(State(app): State<App>, peer: Peer, fields: Fields) ->
     let password = fields.required(&["password"]).map_err(|error| failed(error, 0))?;
     let email = Email::parse(&email)
         .ok_or_else(|| failed(ApiError::new(400, "invalid_email", "The email address is not valid."), 9))?;
-    app.limits.by_account.take(&format!("login {}", email.as_str()), now_ms)?;
+    let place = format!("login {} {}", email.as_str(), address_key(peer).unwrap_or_default());
+    app.limits.by_account.take(&place, now_ms)?;
+    if !app.limits.known.contains(&place) {
+        app.limits.by_strangers.take(email.as_str(), now_ms)?;
+    }
     let user =
         app.store.read(move |connection| users::by_email(connection, email.as_str()).map_err(StoreError::from)).await?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
@@ -154,6 +170,7 @@ pub(super) async fn login(State(app): State<App>, peer: Peer, fields: Fields) ->
         let message = "The email address has not been verified yet.";
         return Err(failed(ApiError::new(401, "account_not_verified", message), 2));
     }
+    app.limits.known.remember(&place);
     let (session_id, refresh) = (uuid::Uuid::new_v4().to_string(), hex(&random::<32>()));
     let (token, end_ms) = app.tokens.sign(&user.id, &session_id, now_ms)?;
     let (user_id, refresh_digest) = (user.id.clone(), digest(&refresh));
@@ -267,6 +284,7 @@ pub(crate) async fn new_setup_token(store: &crate::store::Store, now_ms: i64) ->
 }
 
 /// Who may sign up now.
+#[derive(Clone, Copy)]
 struct Gate {
     policy: SignupPolicy,
     is_near: bool,
@@ -274,8 +292,15 @@ struct Gate {
     now_ms: i64,
 }
 
+/// By what right somebody may sign up.
+#[derive(PartialEq, Eq)]
+enum Passed {
+    Freely,
+    ByToken,
+}
+
 impl Gate {
-    fn check(&self, connection: &rusqlite::Connection) -> Result<(), ApiError> {
+    fn check(&self, connection: &rusqlite::Connection) -> Result<Passed, ApiError> {
         let closed = ApiError::new(400, "signup_closed", "This box takes no further accounts.");
         let closed = closed.with_number("signupStatus", 4);
         let has_owner = users::owner(connection)?.is_some();
@@ -285,7 +310,7 @@ impl Gate {
             SignupPolicy::First | SignupPolicy::Open => {}
         }
         if has_owner || self.is_near {
-            return Ok(());
+            return Ok(Passed::Freely);
         }
         let kept = settings::find(connection, SETUP_TOKEN)?;
         let kept = kept.as_deref().and_then(|kept| kept.split_once(' '));
@@ -301,17 +326,35 @@ impl Gate {
                 "The first account needs the setup token that the box printed at its start, as x-setup-token.";
             return Err(ApiError::new(400, "setup_token_required", message).with_number("signupStatus", 4));
         }
-        // Used once; the next start prints another.
-        settings::remove(connection, SETUP_TOKEN)?;
-        Ok(())
+        Ok(Passed::ByToken)
     }
 }
 
 fn limit_address(app: &App, peer: Peer, now_ms: i64) -> Result<(), ApiError> {
-    match peer.0 {
-        Some(ip) => Ok(app.limits.by_address.take(&ip.to_string(), now_ms)?),
+    match address_key(peer) {
+        Some(key) => Ok(app.limits.by_address.take(&key, now_ms)?),
         None => Ok(()),
     }
+}
+
+/// Whose tries count together. A subscriber has a /64 of IPv6 addresses at least (RFC 6177).
+fn address_key(peer: Peer) -> Option<String> {
+    match peer.0? {
+        IpAddr::V4(ip) => Some(ip.to_string()),
+        IpAddr::V6(ip) => Some(format!("{:x}/64", ip.to_bits() >> 64)),
+    }
+}
+
+/// From the box itself, and for nobody else: behind a proxy or a web page there may be anybody.
+fn is_near(peer: Peer, headers: &HeaderMap) -> bool {
+    let speaks_for_another =
+        ["forwarded", "x-forwarded-for", "x-real-ip", "via", "origin"].iter().any(|name| headers.contains_key(*name));
+    peer.0.is_none_or(|ip| ip.is_loopback()) && !speaks_for_another
+}
+
+/// Something is written whether the address is known or not: the fsync must not tell.
+fn same_work(connection: &rusqlite::Connection, now_ms: i64) -> rusqlite::Result<()> {
+    settings::put(connection, "last_code_request", &now_ms.to_string())
 }
 
 fn new_user(email: &str, name: String, password_hash: String, now_ms: i64) -> User {

@@ -1,11 +1,13 @@
-//! Request bodies: JSON objects, read by field. A field of the wrong type counts as missing; two spellings of one field
-//! must agree; a key may stand once.
+//! Requests by field: JSON objects and queries. A field of the wrong type is refused as a missing one is; two spellings
+//! of one field must agree; a key may stand once, at any depth.
 
 use std::fmt;
+use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use serde::de::{Deserializer, MapAccess, Visitor};
+use http_body_util::BodyExt;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
@@ -24,18 +26,22 @@ impl Fields {
             return Ok(Fields::default());
         }
         let malformed = |_| ApiError::new(400, "malformed_json", "The body must be a JSON object with each key once.");
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let fields = reader.deserialize_map(UniqueKeys).map_err(malformed)?;
-        reader.end().map_err(malformed)?;
-        Ok(Fields(fields))
+        match serde_json::from_slice(bytes).map_err(malformed)? {
+            Unique(Value::Object(fields)) => Ok(Fields(fields)),
+            Unique(_) => Err(malformed(serde::de::Error::custom("no object"))),
+        }
     }
 
     /// A text by one of its names.
     ///
     /// # Errors
-    /// 400 when two names are given with different values.
+    /// 400 when it is something else, or two names are given with different values.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>, ApiError> {
-        Ok(self.value(names)?.and_then(Value::as_str).map(str::to_owned))
+        match self.value(names)? {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(ApiError::missing(names[0])),
+        }
     }
 
     /// A text that must be there.
@@ -75,33 +81,125 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
-            ApiError::new(413, "body_too_large", format!("The body must not be larger than {BODY_BYTES_MAX} bytes."))
-        })?;
-        Fields::parse(&bytes)
+        Fields::parse(&read(request.into_body()).await?)
     }
 }
 
-/// Reads an object whose keys differ.
-struct UniqueKeys;
+/// Reads a body to its end, within bytes and time.
+async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+    let too_slow = |_| ApiError::new(408, "body_too_slow", "The body did not arrive in time.");
+    tokio::time::timeout(BODY_MAX, read_bytes(body)).await.map_err(too_slow)?
+}
 
-impl<'de> Visitor<'de> for UniqueKeys {
-    type Value = Map<String, Value>;
+async fn read_bytes(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let broken = |_| ApiError::new(400, "body_broken_off", "The body did not arrive as it was announced.");
+        let frame = frame.map_err(broken)?;
+        let Some(part) = frame.data_ref() else { continue };
+        length += part.len();
+        if length <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(part);
+        } else if length > DISCARDED_MAX {
+            break;
+        }
+    }
+    if length > BODY_BYTES_MAX {
+        let message = format!("The body must not be larger than {BODY_BYTES_MAX} bytes.");
+        return Err(ApiError::new(413, "body_too_large", message));
+    }
+    Ok(bytes)
+}
+
+/// The parts of a query, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryFields(pub Vec<(String, String)>);
+
+impl QueryFields {
+    /// A part by one of its names.
+    ///
+    /// # Errors
+    /// 400 when it stands there with different values.
+    pub fn text(&self, names: &[&str]) -> Result<Option<&str>, ApiError> {
+        let mut found = self.0.iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| value);
+        let Some(first) = found.next() else { return Ok(None) };
+        if found.any(|other| other != first) {
+            return Err(ApiError::new(400, "conflicting_fields", format!("{} is given twice and differs.", names[0])));
+        }
+        Ok(Some(first))
+    }
+}
+
+/// A JSON value whose objects have each key once.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Unique)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object with each key once")
+        f.write_str("JSON with each key once")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Unique(value)) = access.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
-        while let Some((key, value)) = access.next_entry::<String, Value>()? {
+        while let Some((key, Unique(value))) = access.next_entry::<String, Unique>()? {
             if fields.insert(key, value).is_some() {
                 return Err(serde::de::Error::custom("a key twice"));
             }
         }
-        Ok(fields)
+        Ok(fields.into())
     }
 }
+
+/// 30 s: 1 MiB at 35 kB/s.
+const BODY_MAX: Duration = Duration::from_secs(30);
+
+/// 2 MiB: a body that is somewhat too large is read to its end, since a client that still writes may miss the answer.
+const DISCARDED_MAX: usize = 2 << 20;
 
 /// 1 MiB: a prompt of 500 pages.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -115,7 +213,7 @@ mod tests {
         let fields =
             Fields::parse(br#"{"sid":"CA1","callSid":"CA1","n":3,"m":"4","null":null,"deep":{"a":1}}"#).expect("JSON");
         assert_eq!(fields.text(&["sid", "callSid", "call_id"]).expect("agrees").as_deref(), Some("CA1"));
-        assert_eq!(fields.text(&["n"]).expect("alone"), None, "the wrong type is missing");
+        assert!(fields.text(&["n"]).is_err(), "the wrong type");
         assert_eq!(fields.integer("n").expect("number"), Some(3));
         assert_eq!(fields.integer("m").expect("number"), Some(4));
         assert_eq!(fields.text(&["null"]).expect("alone"), None);
@@ -125,7 +223,9 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for body in ["[]", "1", "{", "{}x", "{\"a\":1,\"a\":2}", "nul", "{\"a\":", "\u{feff}{}"] {
+        for body in
+            ["[]", "1", "{", "{}x", "{\"a\":1,\"a\":2}", "{\"d\":[{\"a\":1,\"a\":1}]}", "nul", "{\"a\":", "\u{feff}{}"]
+        {
             assert!(Fields::parse(body.as_bytes()).is_err(), "{body}");
         }
         assert!(Fields::parse(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes()).is_err());

@@ -1,12 +1,10 @@
 //! Calls: one by its id, and the history of a project.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::{Query, State};
 use serde_json::{Value, json};
 
-use super::body::Fields;
+use super::body::{Fields, QueryFields};
 use super::error::ApiError;
 use super::principal::Principal;
 use super::{Answer, App};
@@ -47,16 +45,17 @@ pub(super) async fn find(State(app): State<App>, Principal(user): Principal, fie
 pub(super) async fn history(
     State(app): State<App>,
     Principal(user): Principal,
-    Query(query): Query<BTreeMap<String, String>>,
+    Query(query): Query<Vec<(String, String)>>,
     fields: Fields,
 ) -> Answer {
+    let query = QueryFields(query);
     let project_id = match fields.text(&["projectId"])? {
         Some(project_id) => project_id,
-        None => query.get("projectId").cloned().ok_or_else(|| ApiError::missing("projectId"))?,
+        None => query.text(&["projectId"])?.ok_or_else(|| ApiError::missing("projectId"))?.to_owned(),
     };
     let page_size = match fields.integer("pageSize")? {
         Some(size) => size,
-        None => match query.get("pageSize") {
+        None => match query.text(&["pageSize"])? {
             Some(text) => text.parse().map_err(|_| bad_filter("pageSize"))?,
             None => PAGE_SIZE,
         },
@@ -101,12 +100,12 @@ pub(super) fn history_json(call: &Call) -> Value {
     })
 }
 
-fn filter(query: &BTreeMap<String, String>, fields: &Fields) -> Result<Filter, ApiError> {
+fn filter(query: &QueryFields, fields: &Fields) -> Result<Filter, ApiError> {
     let text = |name: &str| -> Result<Option<String>, ApiError> {
         // Two names are printed with a dot in front (settlement A31).
         let dotted = format!(".{name}");
-        match query.get(name).or_else(|| query.get(&dotted)) {
-            Some(text) => Ok(Some(text.clone())),
+        match query.text(&[name, &dotted])? {
+            Some(text) => Ok(Some(text.to_owned())),
             None => fields.text(&[name, &dotted]),
         }
     };

@@ -39,6 +39,11 @@ impl ApiError {
         ApiError::new(400, "missing_field", format!("{fields} is missing or has the wrong type."))
     }
 
+    /// 500: a mistake of ours; the log has it.
+    pub fn internal() -> Self {
+        ApiError::new(500, "internal", "Something went wrong inside the box.")
+    }
+
     /// 401: no valid credential.
     pub fn unauthorized() -> Self {
         let message = "A valid Authorization bearer token or x-api-key header is needed.";
@@ -105,9 +110,13 @@ impl From<StoreError> for ApiError {
                 retry_after_s: Some(1),
                 ..ApiError::new(503, "busy", "The box is busy; try again in a moment.")
             },
+            StoreError::Disk => {
+                let message = "The box cannot store anything at the moment; its disk may be full.";
+                ApiError { retry_after_s: Some(5), ..ApiError::new(503, "storage_unavailable", message) }
+            }
             error => {
                 tracing::error!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
-                ApiError::new(500, "internal", "Something went wrong inside the box.")
+                ApiError::internal()
             }
         }
     }
@@ -121,8 +130,13 @@ impl From<rusqlite::Error> for ApiError {
 
 impl From<HashFailed> for ApiError {
     fn from(error: HashFailed) -> Self {
-        tracing::error!("{error}");
-        ApiError::new(500, "internal", "Something went wrong inside the box.")
+        match error {
+            HashFailed::Busy => StoreError::Busy.into(),
+            HashFailed::Failed => {
+                tracing::error!("{error}");
+                ApiError::internal()
+            }
+        }
     }
 }
 

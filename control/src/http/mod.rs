@@ -19,14 +19,14 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tower::Layer;
 use tower::util::{MapRequest, MapRequestLayer};
 
-use crate::auth::limiter::Limiter;
+use crate::auth::limiter::{Known, Limiter};
 use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
@@ -84,14 +84,27 @@ pub enum SignupPolicy {
 pub struct Limits {
     /// Unauthenticated tries by address.
     pub by_address: Limiter,
-    /// Password and code tries by account.
+    /// Code tries by account, and password tries by account and address.
     pub by_account: Limiter,
+    /// Password tries by account, from addresses where nobody has logged in to it.
+    pub by_strangers: Limiter,
+    /// Accounts with the addresses where somebody has logged in to them.
+    pub known: Known,
+    /// Letters by the address they go to, whether it has an account or not.
+    pub letters: Limiter,
 }
 
 impl Default for Limits {
-    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account.
+    /// 60 at once and 60 a minute by address; 10 at once and 6 a minute by account; strangers 100 at once (NIST
+    /// 800-63B-4 §3.2.2) and 6 a minute; 5 letters at once and one a minute.
     fn default() -> Self {
-        Limits { by_address: Limiter::new(60, 60), by_account: Limiter::new(10, 6) }
+        Limits {
+            by_address: Limiter::new(60, 60),
+            by_account: Limiter::new(10, 6),
+            by_strangers: Limiter::new(100, 6),
+            known: Known::default(),
+            letters: Limiter::new(5, 1),
+        }
     }
 }
 
@@ -167,9 +180,16 @@ fn finish(routes: Router<App>, app: App) -> Service {
 /// Gives each request an id and renders errors with it.
 async fn identify(request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
-    let response = next.run(request).await;
+    // In a task of its own: a client that hangs up leaves nothing half done, and a panic is one answer.
+    let response = tokio::spawn(next.run(request)).await;
+    let response = response.unwrap_or_else(|_| ApiError::internal().into_response());
+    let is_plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind != "application/json");
     let mut response = match response.extensions().get::<ApiError>() {
         Some(error) => error.render(&request_id),
+        // What the router itself refuses, such as a path that is no UTF-8.
+        None if response.status().is_client_error() && is_plain => {
+            ApiError::new(response.status().as_u16(), "bad_request", "The request cannot be read.").render(&request_id)
+        }
         None => response,
     };
     if let Ok(value) = HeaderValue::from_str(&request_id) {

@@ -20,9 +20,10 @@ pub(super) async fn generate_api_key(
     method: Method,
     headers: HeaderMap,
 ) -> Answer {
-    let is_prefetch = ["sec-purpose", "purpose"]
-        .iter()
-        .any(|name| headers.get(*name).is_some_and(|value| value.as_bytes().starts_with(b"prefetch")));
+    let is_prefetch = ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
+        let value = headers.get(*name).map(|value| value.as_bytes().to_ascii_lowercase()).unwrap_or_default();
+        [&b"prefetch"[..], b"preview"].iter().any(|word| value.windows(word.len()).any(|part| part == *word))
+    });
     if is_prefetch || method == Method::HEAD {
         return Err(ApiError::new(400, "not_on_prefetch", "A key is only made on a request that means it."));
     }

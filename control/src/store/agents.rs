@@ -68,6 +68,16 @@ pub fn all(connection: &Connection, user_id: &str, project_id: &str) -> rusqlite
     connection.prepare_cached(sql)?.query_map([project_id, user_id], read)?.collect()
 }
 
+/// What names and prompts of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
+///
+/// # Errors
+/// What SQLite says.
+pub fn text_bytes(connection: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction) + 512), 0)
+        FROM agents a JOIN projects p ON p.id = a.project_id WHERE p.is_deleted = 0";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
 /// Every agent of the box, for routing.
 ///
 /// # Errors

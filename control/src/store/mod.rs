@@ -14,11 +14,12 @@ pub mod sessions;
 pub mod settings;
 pub mod users;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Semaphore, oneshot};
 
 /// The store of one box.
@@ -54,26 +55,47 @@ pub enum OpenError {
     Thread(#[source] std::io::Error),
 }
 
-/// A request that the store could not carry out. Answer 500, or 503 when it is [`StoreError::Busy`].
+/// A request that the store could not carry out. Answer 503 where it may go better later, else 500.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite failed.
+    /// SQLite failed: a mistake of ours, or a broken file. Answer 500.
     #[error("the database failed")]
-    Sql(#[from] rusqlite::Error),
-    /// The commit failed: nothing of it is stored.
-    #[error("the database could not commit")]
-    Commit,
-    /// Too many writes wait.
+    Sql(#[source] rusqlite::Error),
+    /// What was asked of it panicked; nothing of it is stored. Answer 500.
+    #[error("the database's task panicked")]
+    Panicked,
+    /// The disk is full or fails; nothing is stored. Answer 503.
+    #[error("the disk does not take the data")]
+    Disk,
+    /// Too many writes wait, or another process holds the file. Answer 503.
     #[error("the database is busy")]
     Busy,
 }
 
-/// Runs inside the transaction; what it returns is called with whether the commit succeeded.
-type Job = Box<dyn FnOnce(&Connection) -> Box<dyn FnOnce(bool) + Send> + Send>;
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => StoreError::Disk,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+            _ => StoreError::Sql(error),
+        }
+    }
+}
+
+/// Runs inside the transaction, or is refused where there is none; what it returns is told how the transaction ended.
+type Job = Box<dyn FnOnce(Option<&Connection>) -> Box<dyn FnOnce(Ended) + Send> + Send>;
+
+/// How a transaction ended.
+#[derive(Clone, Copy)]
+enum Ended {
+    Committed,
+    Busy,
+    Lost,
+}
 
 struct Readers {
     idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Store {
@@ -104,7 +126,7 @@ impl Store {
             .name("store".into())
             .spawn(move || write_jobs(&connection, &jobs))
             .map_err(OpenError::Thread)?;
-        let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Semaphore::new(READERS) });
+        let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) });
         Ok(Store { writer, readers })
     }
 
@@ -120,15 +142,20 @@ impl Store {
     {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = in_savepoint(connection, work);
-            Box::new(move |committed| {
-                let result = if committed { result } else { Err(StoreError::Commit.into()) };
+            let result = connection.map(|connection| in_savepoint(connection, work));
+            Box::new(move |ended| {
+                let result = match (result, ended) {
+                    (Some(Err(error)), _) => Err(error),
+                    (Some(done), Ended::Committed) => done,
+                    (_, Ended::Busy) => Err(StoreError::Busy.into()),
+                    (_, Ended::Committed | Ended::Lost) => Err(StoreError::Disk.into()),
+                };
                 // Whoever asked may have gone; what was committed stays.
                 let _ = sender.send(result);
             })
         });
         self.writer.try_send(job).map_err(|_| StoreError::Busy)?;
-        receiver.await.unwrap_or_else(|_| Err(StoreError::Commit.into()))
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
     }
 
     /// Runs `work` on a reader.
@@ -141,16 +168,18 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let readers = Arc::clone(&self.readers);
-        let _permit = self.readers.permits.acquire().await.map_err(|_| StoreError::Busy)?;
+        // The permit goes with the reader, also when whoever asked has gone meanwhile.
+        let permit = Arc::clone(&readers.permits).acquire_owned().await.map_err(|_| StoreError::Busy)?;
         let task = tokio::task::spawn_blocking(move || {
             let reader = readers.idle.lock().ok().and_then(|mut idle| idle.pop()).ok_or(StoreError::Busy)?;
-            let result = work(&reader);
+            let result = contained(&reader, work);
             if let Ok(mut idle) = readers.idle.lock() {
                 idle.push(reader);
             }
+            drop(permit);
             result
         });
-        task.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
+        task.await.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
     }
 }
 
@@ -172,24 +201,25 @@ fn restrict(path: &Path) {
 /// The writer's thread: whatever waits goes into one transaction.
 fn write_jobs(connection: &Connection, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
-        if connection.execute_batch("BEGIN IMMEDIATE").is_err() {
-            tracing::error!("The database does not begin a transaction");
-            first(connection)(false);
-            continue;
-        }
-        let mut done = vec![first(connection)];
+        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        let mut done = vec![first(begun.is_ok().then_some(connection))];
         while done.len() < BATCH_MAX {
             let Ok(job) = jobs.try_recv() else { break };
-            done.push(job(connection));
+            // A full disk ends the transaction under the jobs that are in it.
+            let is_open = !connection.is_autocommit();
+            done.push(job(is_open.then_some(connection)));
         }
-        let committed = connection.execute_batch("COMMIT");
-        if let Err(error) = &committed {
-            tracing::error!("The database did not commit ({error})");
-            // A transaction that is over already cannot be rolled back.
-            let _ = connection.execute_batch("ROLLBACK");
-        }
+        let ended = match begun.and_then(|()| connection.execute_batch("COMMIT")).map_err(StoreError::from) {
+            Ok(()) => Ended::Committed,
+            Err(error) => {
+                tracing::error!("A transaction was not stored: {error}");
+                // A transaction that is over already cannot be rolled back.
+                let _ = connection.execute_batch("ROLLBACK");
+                if matches!(error, StoreError::Busy) { Ended::Busy } else { Ended::Lost }
+            }
+        };
         for finish in done {
-            finish(committed.is_ok());
+            finish(ended);
         }
     }
 }
@@ -199,10 +229,21 @@ fn in_savepoint<T, E: From<StoreError>>(
     work: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
     connection.execute_batch("SAVEPOINT job").map_err(StoreError::from)?;
-    let result = work(connection);
+    let result = contained(connection, work);
     let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
-    connection.execute_batch(end).map_err(StoreError::from)?;
-    result
+    match connection.execute_batch(end) {
+        // The first error says more.
+        Err(error) if result.is_ok() => Err(StoreError::from(error).into()),
+        _ => result,
+    }
+}
+
+/// A panic ends what was asked and neither the writer nor a reader.
+fn contained<T, E: From<StoreError>>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(|| work(connection))).unwrap_or_else(|_| Err(StoreError::Panicked.into()))
 }
 
 /// Four readers: two cores, and two that wait for the disk.
@@ -214,8 +255,9 @@ const JOBS_MAX: usize = 1024;
 /// 256 writes a transaction: enough to share the fsync, few enough to answer soon.
 const BATCH_MAX: usize = 256;
 
-/// 5 s: another process that holds the file longer is an operator with a tool.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+/// 2 s: another process that holds the file longer is an operator with a tool. With the wait for a batch that waits, too,
+/// a client hears 503 within 5 s.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -242,6 +284,47 @@ mod tests {
             let value: Result<_, StoreError> = store.read(move |connection| Ok(settings::find(connection, key)?)).await;
             assert_eq!(value.expect("read").as_deref(), expected, "{key}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request_and_the_store_goes_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        for _ in 0..2 * READERS {
+            let read: Result<(), StoreError> = store.read(|_| panic!("on purpose")).await;
+            assert!(matches!(read, Err(StoreError::Panicked)));
+        }
+        let write = store.write(|connection| -> Result<(), StoreError> {
+            settings::put(connection, "half", "x")?;
+            panic!("on purpose")
+        });
+        assert!(matches!(write.await, Err(StoreError::Panicked)));
+        let write = store.write(|connection| Ok::<_, StoreError>(settings::put(connection, "whole", "x")?));
+        write.await.expect("the writer lives");
+        let read = store.read(|connection| {
+            Ok::<_, StoreError>((settings::find(connection, "half")?, settings::find(connection, "whole")?))
+        });
+        assert_eq!(read.await.expect("a reader lives"), (None, Some("x".into())));
+    }
+
+    #[tokio::test]
+    async fn while_another_process_holds_the_file_nothing_is_written_and_then_all_goes_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.db");
+        let store = Store::open(&path).expect("opens");
+        let other = Connection::open(&path).expect("opens");
+        other.execute_batch("BEGIN IMMEDIATE").expect("held");
+        let put = |key: &'static str| {
+            store.write(move |connection| Ok::<_, StoreError>(settings::put(connection, key, "x")?))
+        };
+        let (first, second) = tokio::join!(put("first"), put("second"));
+        assert!(matches!((first, second), (Err(StoreError::Busy), Err(StoreError::Busy))));
+        other.execute_batch("ROLLBACK").expect("free");
+        put("third").await.expect("stored");
+        let read = store.read(|connection| {
+            Ok::<_, StoreError>((settings::find(connection, "first")?, settings::find(connection, "third")?))
+        });
+        assert_eq!(read.await.expect("read"), (None, Some("x".into())));
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl Reply {
 impl Bench {
     /// An empty box.
     pub(crate) async fn new(signup: SignupPolicy) -> Self {
+        Bench::with_settings(Settings { signup, literal_typos: false }).await
+    }
+
+    /// An empty box that is set otherwise.
+    pub(crate) async fn with_settings(settings: Settings) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("talkstack.db")).expect("opens");
         let now_ms = Arc::new(AtomicI64::new(START_MS));
@@ -77,7 +82,7 @@ impl Bench {
         let plane = Arc::new(Listening::default());
         let config = ControlConfig {
             dir: dir.path().to_owned(),
-            settings: Settings { signup, literal_typos: false },
+            settings,
             smtp: None,
             password_cost: Cost { memory_kib: 64, passes: 1 },
         };
@@ -106,6 +111,11 @@ impl Bench {
         let mut headers = self.headers.clone();
         headers.extend(header.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Bench { headers, ..self.clone() }
+    }
+
+    /// The same box, asked by nobody in particular.
+    pub(crate) fn without_headers(&self) -> Self {
+        Bench { headers: Vec::new(), ..self.clone() }
     }
 
     /// The same box, asked with a bearer token.

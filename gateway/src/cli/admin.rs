@@ -15,6 +15,9 @@ pub enum AdminError {
     /// Nobody listens. Exit code 6.
     #[error("no daemon answers on {0} ({1}); start `talkstack serve`, or name its directory with --store-dir")]
     Unreachable(String, #[source] std::io::Error),
+    /// Somebody else's socket. Exit code 5.
+    #[error("the daemon on {0} takes commands from root and its own user only; use sudo")]
+    Forbidden(String),
     /// The daemon refused, and says why. Exit code 1, or 3 for what does not exist.
     #[error("{1}")]
     Refused(u16, String),
@@ -34,6 +37,7 @@ impl AdminError {
     pub fn exit_code(&self) -> u8 {
         match self {
             AdminError::Unreachable(..) => 6,
+            AdminError::Forbidden(_) => 5,
             AdminError::Refused(404, _) => 3,
             _ => 1,
         }
@@ -84,7 +88,10 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
 
 /// One request over the socket; a connection each.
 fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
-    let unreachable = |error| AdminError::Unreachable(socket.display().to_string(), error);
+    let unreachable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => AdminError::Forbidden(socket.display().to_string()),
+        _ => AdminError::Unreachable(socket.display().to_string(), error),
+    };
     let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
     stream.set_read_timeout(Some(ANSWER_MAX)).map_err(unreachable)?;
     let body = body.map(ToString::to_string).unwrap_or_default();

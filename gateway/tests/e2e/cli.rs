@@ -59,6 +59,35 @@ fn a_command_without_a_daemon_exits_6_and_setup_makes_the_owner() {
     assert_eq!(missing.status.code(), Some(3));
 }
 
+#[test]
+fn what_the_box_keeps_is_for_its_own_user() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let output = talkstack(&data).args(["--sip-listen", "192.0.2.1:5060"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(75), "stops before it has made much");
+    let daemon = Daemon::serve(&[]);
+    for dir in [&data, &daemon.dir, &daemon.dir.join("outbox"), &daemon.dir.join("calls")] {
+        for entry in std::fs::read_dir(dir).expect("readable").flatten() {
+            // The log is the test's own.
+            if entry.path().extension().is_none_or(|extension| extension != "log") {
+                let mode = entry.metadata().expect("readable").permissions().mode();
+                assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
+            }
+        }
+        assert_eq!(std::fs::metadata(dir).expect("readable").permissions().mode() & 0o077, 0, "{}", dir.display());
+    }
+}
+
+#[test]
+fn the_version_needs_no_configuration() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = talkstack(dir.path()).arg("version").env("TALKSTACK_CONFIG", "/nowhere").output().expect("starts");
+    assert_eq!(output.status.code(), Some(0));
+}
+
 /// The last line of stderr; what is above it is the log.
 fn one_sentence(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);

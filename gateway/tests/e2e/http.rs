@@ -59,6 +59,78 @@ fn letters_go_to_the_mail_server_that_is_set() {
     assert_eq!(std::fs::read_dir(daemon.dir.join("outbox")).expect("readable").count(), 0);
 }
 
+#[test]
+fn stopping_waits_for_no_client_that_says_nothing() {
+    let mut daemon = Daemon::serve(&[]);
+    let address = daemon.http.expect("serves HTTP");
+    let _open: Vec<TcpStream> = [
+        "",
+        "GET / HT",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /call HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
+    ]
+    .into_iter()
+    .map(|head| {
+        let mut stream = TcpStream::connect(address).expect("accepted");
+        stream.write_all(head.as_bytes()).expect("written");
+        stream
+    })
+    .collect();
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_to_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut key = None;
+    let mut ledger: Vec<String> = Vec::new();
+    for round in 0..4 {
+        let daemon = Daemon::start("serve", dir.path(), &[]);
+        let client = Client::new(&daemon);
+        let key = key.get_or_insert_with(|| api_key(&daemon));
+        let client = client.with("x-api-key", key);
+        let projects = client.get("/project");
+        let stored: Vec<&str> = projects["data"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|project| project["name"].as_str())
+            .collect();
+        for name in &ledger {
+            assert!(stored.contains(&name.as_str()), "{name} was acknowledged");
+        }
+        let writer = std::thread::spawn(move || {
+            let mut written = Vec::new();
+            for at in 0.. {
+                let name = format!("{round}-{at}");
+                let body = json!({ "name": name, "description": "" }).to_string();
+                match client.try_send("POST", "/project/create-project", &body) {
+                    Some((200, _)) => written.push(name),
+                    _ => break,
+                }
+            }
+            written
+        });
+        let count = || Client::new(&daemon).with("x-api-key", key).get("/project")["data"].as_array().map(Vec::len);
+        wait_until("some are stored", || (count() > Some(stored.len() + 10)).then_some(()));
+        daemon.kill();
+        ledger.extend(writer.join().expect("the client ends"));
+    }
+    assert!(ledger.len() >= 40, "{}", ledger.len());
+}
+
+/// The key of a new owner.
+fn api_key(daemon: &Daemon) -> String {
+    let password = daemon.dir.join("password");
+    std::fs::write(&password, "correct horse\n").expect("written");
+    let path = password.to_str().expect("text");
+    daemon.command(&["setup", "--admin-email", "me@example.com", "--password-file", path]);
+    let client = Client::new(daemon);
+    let login = client.post("/auth/login", &json!({ "email": "me@example.com", "password": "correct horse" }));
+    let client = client.with("Authorization", &format!("Bearer {}", login["token"].as_str().expect("a token")));
+    client.get("/user/generate-apikey")["apiKey"].as_str().expect("a key").to_owned()
+}
+
 /// The server's side of RFC 5321, for one letter.
 fn take_letter(server: &std::net::TcpListener) -> String {
     use std::io::{BufRead, BufReader};
@@ -124,15 +196,19 @@ impl Client {
     }
 
     fn send(&self, method: &str, path: &str, body: &str) -> Value {
+        let (status, body) = self.try_send(method, path, body).expect("an answer");
+        assert_eq!(status, 200, "{method} {path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    fn try_send(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n{}\r\n{body}",
             body.len(),
             self.header
         );
-        let (status, body) = exchange(self.address, &request).expect("an answer");
-        assert_eq!(status, 200, "{method} {path}: {body}");
-        serde_json::from_str(&body).expect("JSON")
+        exchange(self.address, &request)
     }
 }
 
