@@ -60,11 +60,10 @@ impl Endpoint {
     fn handle_refused(&mut self, flow: &Flow, id: DialogId, response: &Response, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(calling) = self.outgoing.calls.get_mut(&id) else { return };
-        let sent_over = session.flow;
         session.follow_stream(flow);
         if calling.leaving.is_none()
             && let Some(account) = &mut session.account
-            && account.learn(&sent_over, &mut calling.tried, response)
+            && account.learn(&session.flow, &mut calling.tried, response)
         {
             return self.send_invite(id, now);
         }
@@ -156,11 +155,13 @@ fn invite_flow(endpoint: &Endpoint, key: &TransactionKey, flow: &Flow) -> Flow {
 }
 
 impl Invite {
-    /// Tells whether this response is to this INVITE, and not merely to its branch.
+    /// Tells whether this response is to this INVITE, not merely to its branch, and has come all the way back
+    /// (RFC 3261 §8.1.3.3).
     fn is_asked(&self, response: &Response) -> bool {
         let (core, dialog) = (&response.core, &self.sent.dialog);
         let is_from_us = core.from.tag() == Some(dialog.local_tag.as_str());
-        is_from_us && core.call_id == dialog.call_id && core.cseq == self.sent.cseq
+        let is_ours = is_from_us && response.headers.elements("Via").len() == 1;
+        is_ours && core.call_id == dialog.call_id && core.cseq == self.sent.cseq
     }
 }
 
@@ -186,7 +187,7 @@ impl Calling {
 
 impl Session {
     /// What requests of the far end are found by.
-    fn tags(&self) -> (String, String, String) {
+    pub(super) fn tags(&self) -> (String, String, String) {
         (self.dialog.call_id.clone(), self.dialog.local_tag.clone(), self.dialog.remote_tag.clone())
     }
 
@@ -202,12 +203,13 @@ impl Session {
     fn is_target_usable(&self, headers: &Headers) -> bool {
         let remote = self.flow.remote.ip();
         match self.dialog.next_hop() {
+            _ if ["Contact", "Record-Route"].iter().all(|name| headers.raw(name).next().is_none()) => false,
             Some((ip, _)) if ip == remote => true,
             Some((ip, _)) => {
                 let is_unicast = !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast(ip);
                 is_unicast && ip.is_ipv4() == remote.is_ipv4() && reach(ip) >= reach(remote)
             }
-            None => headers.raw("Contact").next().is_some(),
+            None => true,
         }
     }
 }

@@ -186,6 +186,10 @@ impl Endpoint {
         let Some(calling) = self.outgoing.calls.get_mut(&id) else { return };
         let flow = session.flow;
         let cseq = calling.start.next_cseq();
+        // Early dialogs of an INVITE that was challenged are over.
+        self.by_tags.remove(&session.tags());
+        session.dialog = calling.start.clone();
+        calling.earlies.clear();
         let credentials = match &mut session.account {
             Some(account) => account.fields(&Method::Invite, &calling.start.request_uri(), &cnonce),
             None => Vec::new(),
