@@ -3,6 +3,8 @@
 mod races;
 mod torture;
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
