@@ -148,8 +148,9 @@ async fn serve_control(
     let control = Control::open(control_config, pipe, Clock::system()).await?;
     let address = http.local_addr()?;
     banner(config, &sip, address, control.setup_token.as_deref());
-    announce(&sip, Some(address));
-    let stop = async {
+    let stop = async move {
+        // Asked for first when all sockets listen, the command line's too.
+        announce(&sip, Some(address));
         // Without the signal the daemon could only be killed; it then stops at once.
         let _ = stop_signal().await;
         tracing::info!("Stopping");

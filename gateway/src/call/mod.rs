@@ -44,8 +44,6 @@ pub struct Call {
     outputs: VecDeque<CallOutput>,
     ends_at: Instant,
     speech: SpeechPool,
-    /// The far end has been asked once, in the dialog, whether it is there.
-    has_probed: bool,
     seed: u64,
 }
 
@@ -111,7 +109,6 @@ impl Call {
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
             speech: limits.speech,
-            has_probed: false,
             seed,
         };
         match call.negotiation.handle_offer(offer.sdp) {
@@ -234,8 +231,7 @@ impl Call {
             return;
         }
         if let Some(session) = &mut self.session {
-            if session.is_abandoned(now) && !self.has_probed {
-                self.has_probed = true;
+            if session.is_abandoned(now) && !session.is_excused() {
                 session.excuse(now);
                 self.outputs.push_back(CallOutput::Probe);
             } else if session.is_abandoned(now) {

@@ -33,6 +33,17 @@ fn media_that_stops_is_missed_after_60_s_but_not_while_the_caller_holds() {
 }
 
 #[test]
+fn a_caller_who_was_heard_again_is_asked_again() {
+    let mut bench = Bench::new(Plan::Echo, Some(&offer("0", "sendrecv")));
+    for round in 1..=2 {
+        bench.talk(50);
+        bench.pass(61);
+        let probes = bench.outputs.iter().filter(|output| **output == CallOutput::Probe).count();
+        assert_eq!((probes, bench.outcome()), (round, None));
+    }
+}
+
+#[test]
 fn an_ack_without_the_answer_that_was_due_ends_the_call() {
     let mut bench = Bench::new(Plan::Echo, None);
     bench.call.handle_acknowledged(None, bench.now);

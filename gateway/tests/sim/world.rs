@@ -37,10 +37,7 @@ pub(crate) struct Report {
 pub(crate) struct World {
     script: Script,
     sabotage: Sabotage,
-    random: u64,
-    loss_percent: u64,
-    /// Packets take 1 ms to so much; above 20 ms neighbours change places.
-    delay_ms_max: u64,
+    weather: Weather,
     start: Instant,
     now: Instant,
     network: BTreeMap<(Instant, u64), Packet>,
@@ -56,6 +53,14 @@ pub(crate) struct World {
     ended_at: Option<Instant>,
 }
 
+/// How bad the network is.
+struct Weather {
+    random: u64,
+    loss_percent: u64,
+    /// Packets take 1 ms to so much; above 20 ms neighbours change places.
+    delay_ms_max: u64,
+}
+
 enum Packet {
     SipToBox(Vec<u8>),
     SipToPhone(Vec<u8>),
@@ -69,9 +74,11 @@ impl World {
         World {
             script,
             sabotage,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            loss_percent: seed % 6,
-            delay_ms_max: [16, 16, 30, 50][(seed / 6 % 4) as usize],
+            weather: Weather {
+                random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+                loss_percent: seed % 6,
+                delay_ms_max: [16, 16, 30, 50][(seed / 6 % 4) as usize],
+            },
             start: now,
             now,
             network: BTreeMap::new(),
@@ -286,12 +293,12 @@ impl World {
 
     /// Puts a packet on the network: lost, doubled, late, and out of order where the seed says so.
     fn send_later(&mut self, packet: Packet, delay: Duration) {
-        if self.next_random() % 100 < self.loss_percent {
+        if self.next_random() % 100 < self.weather.loss_percent {
             return;
         }
         let copies = if self.next_random().is_multiple_of(200) { 2 } else { 1 };
         for _ in 0..copies {
-            let late = Duration::from_micros(1000 + self.next_random() % (self.delay_ms_max * 1000 - 1000));
+            let late = Duration::from_micros(1000 + self.next_random() % (self.weather.delay_ms_max * 1000 - 1000));
             self.sent += 1;
             let copy = match &packet {
                 Packet::SipToBox(bytes) => Packet::SipToBox(bytes.clone()),
@@ -304,10 +311,10 @@ impl World {
     }
 
     fn next_random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random >> 11
+        self.weather.random ^= self.weather.random << 13;
+        self.weather.random ^= self.weather.random >> 7;
+        self.weather.random ^= self.weather.random << 17;
+        self.weather.random >> 11
     }
 
     /// The model: what must have been recorded and heard.
@@ -358,7 +365,7 @@ impl World {
             return Err(format!("{late} frames came back late"));
         }
         // Both directions lose; a held third of the call brings nothing back; a hole may end a talk spurt's frame.
-        let kept = (100 - self.loss_percent) * (100 - self.loss_percent);
+        let kept = (100 - self.weather.loss_percent) * (100 - self.weather.loss_percent);
         let share = if self.script.hold { kept / 2 } else { kept };
         // A phone that has lost the box's BYE talks on to nobody.
         let in_time = phone.sent_at.values().filter(|at| self.ended_at.is_none_or(|ended| **at < ended)).count() as u64;

@@ -27,6 +27,8 @@ pub struct RtpSession {
     control_packets: u16,
     started: Instant,
     last_packet: Option<Instant>,
+    /// No packet has come since the far end was excused.
+    is_excused: bool,
     refused_packets: u64,
 }
 
@@ -76,6 +78,7 @@ impl RtpSession {
             control_packets: 0,
             started: now,
             last_packet: None,
+            is_excused: false,
             refused_packets: 0,
             negotiated,
         }
@@ -96,7 +99,7 @@ impl RtpSession {
             self.control_latch.reopen(negotiated.remote_rtcp, now);
         }
         // Held time does not count towards the media time-out.
-        self.last_packet = Some(now);
+        self.hear_of(now);
         self.negotiated = negotiated;
     }
 
@@ -122,7 +125,7 @@ impl RtpSession {
         };
         match verdict {
             Verdict::Accept => {
-                self.last_packet = Some(now);
+                self.hear_of(now);
                 if self.input.receiver.handle_packet(packet, now).is_err() {
                     self.refused_packets += 1;
                 }
@@ -141,7 +144,7 @@ impl RtpSession {
             self.refused_packets += 1;
             return;
         }
-        self.last_packet = Some(now);
+        self.hear_of(now);
     }
 
     /// Returns what the caller said next; drain to `None`.
@@ -262,11 +265,22 @@ impl RtpSession {
     /// Gives the far end another time-out: it has shown by other means, or is being asked, whether it is there.
     pub fn excuse(&mut self, now: Instant) {
         self.last_packet = Some(now);
+        self.is_excused = true;
+    }
+
+    /// Tells whether the far end has been excused and nothing has come since.
+    pub fn is_excused(&self) -> bool {
+        self.is_excused
     }
 
     /// Packets that were dropped: from strangers, malformed, late or doubled.
     pub fn refused_packets(&self) -> u64 {
         self.refused_packets
+    }
+
+    fn hear_of(&mut self, now: Instant) {
+        self.last_packet = Some(now);
+        self.is_excused = false;
     }
 
     fn abandoned_at(&self) -> Instant {

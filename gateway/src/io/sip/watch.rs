@@ -101,7 +101,64 @@ const SILENT_LOOKS: u32 = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use talkstack_control::port::Snapshot;
+
     use super::*;
+    use crate::accept::Accept;
+    use crate::io::inbox::inbox;
+    use crate::io::sip::{Listeners, Record, SipConfig};
+    use crate::random::Random;
+
+    /// In real time: what is tried is that the SIP thread looks by itself.
+    #[tokio::test]
+    async fn a_call_on_a_media_thread_that_hangs_gets_its_answer_and_its_record() {
+        let listeners = Listeners::bind(&[([127, 0, 0, 1], 0).into()]).expect("a port");
+        let target = listeners.addresses()[0].0;
+        // Nobody reads the inbox, and nothing beats.
+        let (_hung, shard) = inbox().expect("a descriptor");
+        let config = SipConfig {
+            accept: Accept::Any,
+            setup_required: false,
+            calls_max: 10,
+            advertised: None,
+            advertised_ip: None,
+        };
+        let (recorder, records) = std::sync::mpsc::channel();
+        let record: Record = Box::new(move |_, event| recorder.send(event).is_ok());
+        let random = Random::new().expect("random numbers");
+        let snapshot = Arc::new(Snapshot::default());
+        let sip = SipThread::new(config, listeners, vec![shard], snapshot, record, Box::new(|| true), random);
+        let (_wishes, inbox) = tokio::sync::mpsc::channel(16);
+        let status = tokio::select! {
+            () = sip.run(inbox) => None,
+            status = tokio::time::timeout(Duration::from_secs(8), final_status(target)) => status.ok(),
+        };
+        assert_eq!(status.as_deref(), Some("500"));
+        let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
+        assert_eq!(records.try_iter().last(), Some(CallEvent::Ended { outcome }));
+    }
+
+    /// Calls the echo and waits for a final response.
+    async fn final_status(target: std::net::SocketAddr) -> String {
+        let phone = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let local = phone.local_addr().expect("bound");
+        let invite = format!(
+            "INVITE sip:echo@{target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK1;rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:phone@{local}>;tag=p\r\nTo: <sip:echo@{target}>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:phone@{local}>\r\nContent-Length: 0\r\n\r\n"
+        );
+        phone.send_to(invite.as_bytes(), target).await.expect("sent");
+        let mut buffer = [0; 4096];
+        loop {
+            let bytes = phone.recv(&mut buffer).await.expect("received");
+            let status = String::from_utf8_lossy(&buffer[8..bytes.min(11)]).into_owned();
+            if !status.starts_with('1') {
+                return status;
+            }
+        }
+    }
 
     #[test]
     fn a_thread_that_is_silent_for_two_seconds_is_found_once_and_may_come_back() {
