@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use rand_chacha::rand_core::RngCore;
+
 use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
@@ -192,8 +194,9 @@ impl Endpoint {
             return self.reply(flow, &request, Reply::new(481), now);
         }
         if session.pending.is_some() {
-            // RFC 3261 §14.2: another INVITE before the last was answered.
-            return self.reply(flow, &request, Reply::new(500).with("Retry-After", "1"), now);
+            // RFC 3261 §14.2: another INVITE before the last was answered; 0 to 10 s by chance.
+            let seconds = self.random.next_u32() % 11;
+            return self.reply(flow, &request, Reply::new(500).with("Retry-After", seconds.to_string()), now);
         }
         if session.unacknowledged.is_some() {
             return self.reply(flow, &request, Reply::new(491), now);

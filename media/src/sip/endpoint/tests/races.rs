@@ -66,6 +66,21 @@ fn an_invite_that_comes_again_gets_the_last_answer_again_and_no_second_call() {
 }
 
 #[test]
+fn a_second_offer_before_the_first_is_answered_is_put_off_by_chance() {
+    let mut phone = Phone::confirmed();
+    phone.send("INVITE", 2, "z9hG4bKfirst", "v=0");
+    phone.messages();
+    let mut seen = std::collections::BTreeSet::new();
+    for cseq in 3..103 {
+        phone.send("INVITE", cseq, &format!("z9hG4bKsecond{cseq}"), "v=0");
+        let answer = phone.messages().remove(0);
+        let seconds = answer.split_once("Retry-After: ").and_then(|(_, rest)| rest.lines().next()?.parse::<u32>().ok());
+        seen.insert(seconds.expect("RFC 3261 §14.2"));
+    }
+    assert_eq!((seen.first(), seen.last(), seen.len()), (Some(&0), Some(&10), 11), "{seen:?}");
+}
+
+#[test]
 fn a_re_invite_moves_the_far_end_for_our_requests() {
     let mut phone = Phone::confirmed();
     phone.flow.remote = "10.0.0.77:5099".parse().expect("address");
