@@ -150,7 +150,7 @@ impl Endpoint {
         if self.is_merged(&request) {
             return self.reply(flow, &request, Reply::new(482), now);
         }
-        if self.sessions.len() >= self.config.dialogs_max || self.is_flooded() {
+        if self.sessions.len() >= self.config.dialogs_max || self.is_full() {
             self.counters.overloaded += 1;
             return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10"), now);
         }
@@ -359,6 +359,9 @@ impl Endpoint {
             self.timers.insert((now + t1, Timer::Dialog(id)));
         }
         self.send(flow, bytes);
+        if reply.status >= 300 && self.is_flooded() {
+            self.forget_server(&key);
+        }
         self.schedule_server(key);
         Ok(())
     }

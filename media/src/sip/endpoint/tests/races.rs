@@ -212,26 +212,51 @@ fn a_body_longer_than_any_message_gets_413() {
 }
 
 #[test]
-fn a_flood_of_calls_to_nobody_is_remembered_up_to_a_bound() {
+fn a_flood_of_refused_calls_is_remembered_up_to_a_bound_and_keeps_no_call_out() {
     let mut phone = Phone::new(Transport::Udp);
-    let filler = format!("Subject: {}\r\nContent-Length", "x".repeat(30_000));
+    for call in 0..5_000 {
+        let dialog = flood(&mut phone, call).expect("offered");
+        phone
+            .endpoint
+            .refuse(dialog, Refusal { status: 404, reason: None, retry_after: None }, phone.now)
+            .expect("early");
+        assert!(phone.endpoint.servers_bytes < TRANSACTIONS_BYTES_MAX / 2 + 2 * 65_536);
+    }
+    flood(&mut phone, 5_000).expect("another call is offered still");
+    phone.pass(64_000);
+    assert_eq!(phone.endpoint.servers.len(), 1, "all but that one is forgotten in time");
+}
+
+#[test]
+fn a_flood_of_answered_calls_ends_in_503() {
+    let mut phone = Phone::new(Transport::Udp);
     let mut refused = 0;
     for call in 0..5_000 {
-        phone.call_id = format!("flood{call}");
-        let text = phone.text("INVITE", 1, &format!("z9hG4bKflood{call}"), "v=0 offer");
-        phone.raw(&text.replace("Content-Length", &filler));
-        phone.drain();
-        match phone.seen.pop() {
-            Some(Event::Offered(offered)) => {
-                let refusal = Refusal { status: 404, reason: None, retry_after: None };
-                phone.endpoint.refuse(offered.dialog, refusal, phone.now).expect("early");
+        match flood(&mut phone, call) {
+            Some(dialog) => {
+                phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
+                phone.endpoint.forget_session(dialog);
             }
-            _ => refused += 1,
+            None => refused += 1,
         }
         assert!(phone.endpoint.servers_bytes < TRANSACTIONS_BYTES_MAX + 2 * 65_536);
-        phone.sent.clear();
     }
-    assert!(refused > 2_000, "{refused} were refused with 503");
+    assert!(refused > 2_000, "{refused}");
+    assert_eq!(phone.endpoint.counters().overloaded, refused);
     phone.pass(64_000);
-    assert_eq!((phone.endpoint.servers.len(), phone.endpoint.servers_bytes), (0, 0), "all is forgotten in time");
+    assert_eq!((phone.endpoint.servers.len(), phone.endpoint.servers_bytes), (0, 0));
+}
+
+/// An INVITE of 30 KB; its dialog, unless it was refused at once.
+fn flood(phone: &mut Phone, call: usize) -> Option<DialogId> {
+    phone.call_id = format!("flood{call}");
+    let text = phone.text("INVITE", 1, &format!("z9hG4bKflood{call}"), "v=0 offer");
+    let filler = format!("Subject: {}\r\nContent-Length", "x".repeat(30_000));
+    phone.raw(&text.replace("Content-Length", &filler));
+    phone.drain();
+    phone.sent.clear();
+    match phone.seen.pop() {
+        Some(Event::Offered(offered)) => Some(offered.dialog),
+        _ => None,
+    }
 }
