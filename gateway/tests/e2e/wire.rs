@@ -64,6 +64,22 @@ fn a_phone_whose_connection_has_gone_gets_its_bye_on_another() {
 }
 
 #[test]
+fn who_is_not_admitted_gets_silence_or_a_closed_connection_and_is_counted() {
+    let daemon = Daemon::serve(&[("TALKSTACK__SIP__ACCEPT", "trunks")]);
+    let mut phone = Phone::new(TcpStream::connect(daemon.sip()).expect("accepted by the kernel"), "echo");
+    let request = phone.request("OPTIONS", 1, "");
+    // It may be closed before all is written.
+    let _ = phone.stream.write_all(request.as_bytes());
+    assert!(!matches!(phone.stream.read(&mut [0; 64]), Ok(1..)));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("set");
+    socket.send_to(request.as_bytes(), daemon.sip()).expect("sent");
+    assert!(socket.recv(&mut [0; 2048]).is_err(), "silence");
+    let log = std::fs::read_to_string(daemon.dir.join("serve.log")).expect("a log");
+    assert_eq!(log.matches("sip.accept does not admit them").count(), 1, "once a minute: {log}");
+}
+
+#[test]
 fn what_is_too_long_is_answered_before_its_connection_is_closed() {
     let daemon = Daemon::serve(&[]);
     for (length, status) in [("70000", "413"), ("99999999999999999999", "400"), ("-1", "400")] {

@@ -346,8 +346,14 @@ impl Endpoint {
         }
     }
 
-    /// Tells whether no further request can be remembered: it is answered, and a retransmission judged anew.
+    /// Tells whether what was refused or answered at once is no longer remembered: a retransmission is judged anew.
+    /// The other half is kept for calls, so that a flood of refused ones keeps nobody out.
     fn is_flooded(&self) -> bool {
+        self.servers.len() >= TRANSACTIONS_MAX / 2 || self.servers_bytes >= TRANSACTIONS_BYTES_MAX / 2
+    }
+
+    /// Tells whether no further call can be taken in.
+    fn is_full(&self) -> bool {
         self.servers.len() >= TRANSACTIONS_MAX || self.servers_bytes >= TRANSACTIONS_BYTES_MAX
     }
 

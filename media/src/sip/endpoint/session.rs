@@ -14,6 +14,8 @@ mod saved;
 
 use std::time::{Duration, Instant};
 
+use rand_chacha::rand_core::RngCore;
+
 use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
@@ -170,7 +172,7 @@ impl Endpoint {
         if self.is_merged(&request) {
             return self.reply(flow, &request, Reply::new(482), now);
         }
-        if self.sessions.len() >= self.config.dialogs_max || self.is_flooded() {
+        if self.sessions.len() >= self.config.dialogs_max || self.is_full() {
             self.counters.overloaded += 1;
             return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10"), now);
         }
@@ -215,8 +217,9 @@ impl Endpoint {
             return self.reply(flow, &request, Reply::new(481), now);
         }
         if session.pending.is_some() {
-            // RFC 3261 §14.2: another INVITE before the last was answered.
-            return self.reply(flow, &request, Reply::new(500).with("Retry-After", "1"), now);
+            // RFC 3261 §14.2: another INVITE before the last was answered; 0 to 10 s by chance.
+            let seconds = self.random.next_u32() % 11;
+            return self.reply(flow, &request, Reply::new(500).with("Retry-After", seconds.to_string()), now);
         }
         if session.unacknowledged.is_some() {
             return self.reply(flow, &request, Reply::new(491), now);
@@ -385,6 +388,9 @@ impl Endpoint {
             self.timers.insert((now + t1, Timer::Dialog(id)));
         }
         self.send(flow, bytes);
+        if reply.status >= 300 && self.is_flooded() {
+            self.forget_server(&key);
+        }
         self.schedule_server(key);
         Ok(())
     }

@@ -66,6 +66,21 @@ fn an_invite_that_comes_again_gets_the_last_answer_again_and_no_second_call() {
 }
 
 #[test]
+fn a_second_offer_before_the_first_is_answered_is_put_off_by_chance() {
+    let mut phone = Phone::confirmed();
+    phone.send("INVITE", 2, "z9hG4bKfirst", "v=0");
+    phone.messages();
+    let mut seen = std::collections::BTreeSet::new();
+    for cseq in 3..103 {
+        phone.send("INVITE", cseq, &format!("z9hG4bKsecond{cseq}"), "v=0");
+        let answer = phone.messages().remove(0);
+        let seconds = answer.split_once("Retry-After: ").and_then(|(_, rest)| rest.lines().next()?.parse::<u32>().ok());
+        seen.insert(seconds.expect("RFC 3261 §14.2"));
+    }
+    assert_eq!((seen.first(), seen.last(), seen.len()), (Some(&0), Some(&10), 11), "{seen:?}");
+}
+
+#[test]
 fn a_re_invite_moves_the_far_end_for_our_requests() {
     let mut phone = Phone::confirmed();
     phone.flow.remote = "10.0.0.77:5099".parse().expect("address");
@@ -197,26 +212,51 @@ fn a_body_longer_than_any_message_gets_413() {
 }
 
 #[test]
-fn a_flood_of_calls_to_nobody_is_remembered_up_to_a_bound() {
+fn a_flood_of_refused_calls_is_remembered_up_to_a_bound_and_keeps_no_call_out() {
     let mut phone = Phone::new(Transport::Udp);
-    let filler = format!("Subject: {}\r\nContent-Length", "x".repeat(30_000));
+    for call in 0..5_000 {
+        let dialog = flood(&mut phone, call).expect("offered");
+        phone
+            .endpoint
+            .refuse(dialog, Refusal { status: 404, reason: None, retry_after: None }, phone.now)
+            .expect("early");
+        assert!(phone.endpoint.servers_bytes < TRANSACTIONS_BYTES_MAX / 2 + 2 * 65_536);
+    }
+    flood(&mut phone, 5_000).expect("another call is offered still");
+    phone.pass(64_000);
+    assert_eq!(phone.endpoint.servers.len(), 1, "all but that one is forgotten in time");
+}
+
+#[test]
+fn a_flood_of_answered_calls_ends_in_503() {
+    let mut phone = Phone::new(Transport::Udp);
     let mut refused = 0;
     for call in 0..5_000 {
-        phone.call_id = format!("flood{call}");
-        let text = phone.text("INVITE", 1, &format!("z9hG4bKflood{call}"), "v=0 offer");
-        phone.raw(&text.replace("Content-Length", &filler));
-        phone.drain();
-        match phone.seen.pop() {
-            Some(Event::Offered(offered)) => {
-                let refusal = Refusal { status: 404, reason: None, retry_after: None };
-                phone.endpoint.refuse(offered.dialog, refusal, phone.now).expect("early");
+        match flood(&mut phone, call) {
+            Some(dialog) => {
+                phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
+                phone.endpoint.forget_session(dialog);
             }
-            _ => refused += 1,
+            None => refused += 1,
         }
         assert!(phone.endpoint.servers_bytes < TRANSACTIONS_BYTES_MAX + 2 * 65_536);
-        phone.sent.clear();
     }
-    assert!(refused > 2_000, "{refused} were refused with 503");
+    assert!(refused > 2_000, "{refused}");
+    assert_eq!(phone.endpoint.counters().overloaded, refused);
     phone.pass(64_000);
-    assert_eq!((phone.endpoint.servers.len(), phone.endpoint.servers_bytes), (0, 0), "all is forgotten in time");
+    assert_eq!((phone.endpoint.servers.len(), phone.endpoint.servers_bytes), (0, 0));
+}
+
+/// An INVITE of 30 KB; its dialog, unless it was refused at once.
+fn flood(phone: &mut Phone, call: usize) -> Option<DialogId> {
+    phone.call_id = format!("flood{call}");
+    let text = phone.text("INVITE", 1, &format!("z9hG4bKflood{call}"), "v=0 offer");
+    let filler = format!("Subject: {}\r\nContent-Length", "x".repeat(30_000));
+    phone.raw(&text.replace("Content-Length", &filler));
+    phone.drain();
+    phone.sent.clear();
+    match phone.seen.pop() {
+        Some(Event::Offered(offered)) => Some(offered.dialog),
+        _ => None,
+    }
 }
