@@ -145,9 +145,19 @@ impl FromStr for SmtpUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let host = text.strip_prefix("smtps://").or_else(|| text.strip_prefix("smtp://")).unwrap_or_default();
-        let is_clean = !host.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_clean { Ok(SmtpUrl(text.to_owned())) } else { Err("must be an address such as \"smtp://host:25\"") }
+        // As the mailer itself reads it, so that nothing is found out at the first letter.
+        match talkstack_control::mail::Mailer::new(std::path::PathBuf::new(), Some(text)) {
+            Ok(_) => Ok(SmtpUrl(text.to_owned())),
+            Err(_) => Err("must be an address such as \"smtp://user:password@host:587?tls=required\""),
+        }
+    }
+}
+
+/// Without the text, which may hold a password.
+impl<'de> Deserialize<'de> for SmtpUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|wrong| D::Error::custom(format!("the mail server {wrong}")))
     }
 }
 
@@ -161,7 +171,7 @@ macro_rules! from_text {
         }
     )+};
 }
-from_text!(Advertise, PortRange, PublicUrl, SmtpUrl, Timezone);
+from_text!(Advertise, PortRange, PublicUrl, Timezone);
 
 macro_rules! bounded {
     ($($(#[$meta:meta])* $name:ident($kind:ty) in $low:literal..=$high:literal;)+) => {$(

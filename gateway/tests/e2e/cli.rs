@@ -68,16 +68,16 @@ fn what_the_box_keeps_is_for_its_own_user() {
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).expect("set");
     let output = talkstack(&data).args(["--sip-listen", "192.0.2.1:5060"]).output().expect("starts");
     assert_eq!(output.status.code(), Some(75), "stops before it has made much");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("readable").permissions().mode() & 0o077;
+    assert_eq!(mode(&data), 0, "an empty directory was made for the box");
     let daemon = Daemon::serve(&[]);
     for dir in [&data, &daemon.dir, &daemon.dir.join("outbox"), &daemon.dir.join("calls")] {
         for entry in std::fs::read_dir(dir).expect("readable").flatten() {
             // The log is the test's own.
             if entry.path().extension().is_none_or(|extension| extension != "log") {
-                let mode = entry.metadata().expect("readable").permissions().mode();
-                assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
+                assert_eq!(mode(&entry.path()), 0, "{}", entry.path().display());
             }
         }
-        assert_eq!(std::fs::metadata(dir).expect("readable").permissions().mode() & 0o077, 0, "{}", dir.display());
     }
 }
 
