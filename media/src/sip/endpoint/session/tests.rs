@@ -617,6 +617,9 @@ fn check_answer(challenge: &str, answer: &str, method: &str, uri: &str, count: u
     assert_eq!(Challenge::parse(challenge).expect("served").answer(&credentials(), &answered), answer);
 }
 
+/// What happened, and how many ms in.
+type Timed<T> = Vec<(u64, T)>;
+
 /// A trunk, and the endpoint that calls through it.
 struct Trunk {
     endpoint: Endpoint,
@@ -764,7 +767,7 @@ impl Trunk {
     }
 
     /// Lets time pass; returns what was sent and told, and how many ms in.
-    fn timetable(&mut self, ms: u64) -> (Vec<(u64, String)>, Vec<(u64, Event)>) {
+    fn timetable(&mut self, ms: u64) -> (Timed<String>, Timed<Event>) {
         let (start, end) = (self.now, self.now + Duration::from_millis(ms));
         self.drain();
         let (sent_before, seen_before) = (self.sent.len(), self.seen.len());
