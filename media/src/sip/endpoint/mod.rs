@@ -133,11 +133,11 @@ pub struct Endpoint {
     /// Call-ID, our tag, their tag.
     by_tags: HashMap<(String, String, String), DialogId>,
     by_invite: HashMap<InviteName, DialogId>,
+    outgoing: Outgoing,
     next_dialog: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
     counters: Counters,
-    outgoing: Outgoing,
 }
 
 #[derive(Debug)]
@@ -180,11 +180,11 @@ impl Endpoint {
             sessions: HashMap::new(),
             by_tags: HashMap::new(),
             by_invite: HashMap::new(),
+            outgoing: Outgoing::default(),
             next_dialog: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
-            outgoing: Outgoing::default(),
         }
     }
 
