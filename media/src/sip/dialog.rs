@@ -71,7 +71,7 @@ impl Dialog {
             local_tag,
             remote: to.to_owned(),
             routes,
-            has_contact: true,
+            has_contact: false,
             target,
             local_cseq: 0,
             remote_cseq: None,

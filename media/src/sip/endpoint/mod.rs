@@ -133,13 +133,13 @@ pub struct Endpoint {
     /// Call-ID, our tag, their tag.
     by_tags: HashMap<(String, String, String), DialogId>,
     by_invite: HashMap<InviteName, DialogId>,
+    outgoing: Outgoing,
     next_dialog: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
     counters: Counters,
     /// Octets of messages that `servers` keep.
     servers_bytes: usize,
-    outgoing: Outgoing,
 }
 
 #[derive(Debug)]
@@ -192,12 +192,12 @@ impl Endpoint {
             sessions: HashMap::new(),
             by_tags: HashMap::new(),
             by_invite: HashMap::new(),
+            outgoing: Outgoing::default(),
             next_dialog: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             servers_bytes: 0,
-            outgoing: Outgoing::default(),
         }
     }
 

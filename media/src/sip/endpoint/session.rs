@@ -10,6 +10,7 @@
 mod account;
 mod answers;
 mod outgoing;
+mod request;
 mod saved;
 
 use std::time::{Duration, Instant};
@@ -19,15 +20,15 @@ use rand_chacha::rand_core::RngCore;
 use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
-    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server,
-    StreamId, Timer, TransactionKey, Transport,
+    CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, StreamId,
+    Timer, TransactionKey, Transport,
 };
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{COOKIE, Method, Request};
-use crate::sip::transaction::client_non_invite::ClientNonInvite;
+use crate::sip::message::{Method, Request};
 use crate::sip::transaction::server_invite::ServerInvite;
 
 use account::Account;
+use request::{contact, reason_value, via};
 
 pub(super) use account::Tried;
 pub(super) use outgoing::Outgoing;
@@ -395,36 +396,6 @@ impl Endpoint {
         Ok(())
     }
 
-    fn bye(&mut self, id: DialogId, reason: Option<String>, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.state = State::Gone;
-        let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(200, &reason))).into_iter().collect();
-        self.request(id, &Method::Bye, &fields, Purpose::Bye, now);
-    }
-
-    /// Sends a request within a dialog, as a transaction of its own.
-    fn request(
-        &mut self,
-        id: DialogId,
-        method: &Method,
-        fields: &[(&'static str, String)],
-        purpose: Purpose,
-        now: Instant,
-    ) -> Option<TransactionKey> {
-        let (contact, branch) = (self.contact(id).ok()?, format!("{COOKIE}{}", self.tag()));
-        let session = self.sessions.get_mut(&id)?;
-        let flow = session.next_flow();
-        let via = via(&self.config.advertised, &flow, &branch);
-        let bytes = session.dialog.request(method, &via, &contact, fields);
-        let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
-        let key = TransactionKey(format!("{branch}|{method}").into());
-        let fields = fields.to_vec();
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, purpose, fields, tried: Vec::new() });
-        self.send(flow, bytes);
-        self.schedule_client(key.clone());
-        Some(key)
-    }
-
     /// The same request by two paths (RFC 3261 §8.2.2.2).
     fn is_merged(&self, request: &Request) -> bool {
         self.by_invite.contains_key(&invite_name(request))
@@ -434,11 +405,6 @@ impl Endpoint {
         let core = &request.core;
         let from = core.from.tag().unwrap_or_default().to_owned();
         self.by_tags.get(&(core.call_id.clone(), core.to.tag()?.to_owned(), from)).copied()
-    }
-
-    fn contact(&self, id: DialogId) -> Result<String, CommandError> {
-        let session = self.sessions.get(&id).ok_or(CommandError::NoDialog)?;
-        Ok(contact(&self.config.advertised, &session.flow))
     }
 }
 
@@ -470,35 +436,6 @@ fn is_behind_nat(flow: &Flow, request: &Request) -> bool {
 
 fn invite_name(invite: &Request) -> InviteName {
     (invite.core.call_id.clone(), invite.core.from.tag().unwrap_or_default().to_owned(), invite.core.cseq)
-}
-
-/// Our Contact.
-fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
-    let parameter = if flow.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-    format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
-}
-
-/// Our Via.
-fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
-    let transport = match flow.transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-    };
-    format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
-}
-
-fn host(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
-    match advertised {
-        Some((host, port)) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
-        None => flow.local.to_string(),
-    }
-}
-
-/// RFC 3326; the text is ours, but what it quotes may be the caller's.
-fn reason_value(status: u16, text: &str) -> String {
-    let text: String =
-        text.chars().filter(|letter| !letter.is_control() && *letter != '"' && *letter != '\\').collect();
-    format!("SIP;cause={status};text=\"{text}\"")
 }
 
 fn cseq_of(headers: &crate::sip::message::Headers) -> u32 {

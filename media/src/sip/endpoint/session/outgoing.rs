@@ -228,16 +228,17 @@ impl Endpoint {
     /// Sends the CANCEL of a call that is to end, once (RFC 3261 §9.1).
     pub(super) fn send_cancel(&mut self, id: DialogId, now: Instant) {
         let give_up = now + self.config.timers.timeout();
+        // Over TCP the stream that its responses come by is the one that is surely open.
+        let Some(flow) = self.sessions.get(&id).map(|session| session.flow) else { return };
         let Some(calling) = self.outgoing.calls.get_mut(&id) else { return };
-        let Some(Invite { flow, sent, .. }) = self.outgoing.invites.get(&calling.key) else { return };
+        let Some(Invite { sent, .. }) = self.outgoing.invites.get(&calling.key) else { return };
         let Some(leaving) = calling.leaving.as_mut().filter(|leaving| leaving.give_up.is_none()) else { return };
         leaving.give_up = Some(give_up);
-        let reason = leaving.reason.iter().map(|reason| ("Reason", reason_value(487, reason)));
-        let fields: Vec<_> = sent.credentials.iter().cloned().chain(reason).collect();
+        let reason = leaving.reason.iter();
+        let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(487, reason))).collect();
         let bytes = sent.dialog.write(&Method::Cancel, sent.cseq, &sent.via, &fields, b"");
         let branch = calling.key.0.split('|').next().unwrap_or_default();
         let key = TransactionKey(format!("{branch}|{}", Method::Cancel).into());
-        let flow = *flow;
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let (purpose, fields) = (Purpose::Cancel, Vec::new());
         self.clients.insert(key.clone(), Client { machine, flow, dialog: id, purpose, fields, tried: Vec::new() });

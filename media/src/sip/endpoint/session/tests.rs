@@ -397,7 +397,17 @@ fn a_dialog_over_tcp_follows_the_stream_of_its_responses() {
     let again = trunk.messages().pop().expect("INVITE");
     assert_eq!(trunk.last_flow.expect("sent").stream, Some(StreamId(2)));
     trunk.flow.stream = Some(StreamId(3));
-    trunk.answer(&again, 200, "a", CONTACT, "");
+    trunk.answer(&again, 180, "a", "", "");
+    trunk.endpoint.hang_up(trunk.dialog, None, trunk.now).expect("up");
+    let cancel = trunk.take();
+    assert!(cancel.starts_with("CANCEL ") && !cancel.contains("Authorization"), "{cancel}");
+    assert_eq!(trunk.last_flow.expect("sent").stream, Some(StreamId(3)));
+
+    let mut trunk = Trunk::new(Transport::Tcp);
+    trunk.call(None);
+    let invite = trunk.take();
+    trunk.flow.stream = Some(StreamId(3));
+    trunk.answer(&invite, 200, "a", CONTACT, "");
     assert!(trunk.take().starts_with("ACK "));
     assert_eq!(trunk.last_flow.expect("sent").stream, Some(StreamId(3)));
     trunk.endpoint.hang_up(trunk.dialog, None, trunk.now).expect("up");
@@ -497,6 +507,27 @@ fn a_saved_dialog_is_ended_by_a_later_process() {
     trunk.answer(&later, 481, "a", "", "");
     assert_eq!((trunk.events(), trunk.endpoint.dialogs()), (vec![], 0));
     trunk.assert_nothing_is_left();
+}
+
+#[test]
+fn a_saved_dialog_is_ended_where_its_requests_went() {
+    for (transport, remote) in [(Transport::Udp, "203.0.113.5:5062"), (Transport::Tcp, "10.0.0.1:5062")] {
+        let mut trunk = Trunk::new(transport);
+        trunk.flow.remote = remote.parse().expect("address");
+        trunk.call(None);
+        let invite = trunk.take();
+        trunk.answer(&invite, 200, "a", "Contact: <sip:x@192.168.1.10:5070>\r\n", "");
+        let saved = trunk.endpoint.saved(trunk.dialog).expect("answered");
+        trunk.messages();
+        trunk.endpoint = Endpoint::new(EndpointConfig::default(), [9; 32]);
+        trunk.endpoint.end_saved(&saved, trunk.now).expect("readable");
+        assert!(trunk.take().starts_with("BYE sip:x@192.168.1.10:5070 SIP/2.0\r\n"));
+        assert_eq!(
+            trunk.last_flow,
+            Some(Flow { stream: None, ..trunk.flow }),
+            "a stream is the next process's to open"
+        );
+    }
 }
 
 #[test]
@@ -616,6 +647,9 @@ fn check_answer(challenge: &str, answer: &str, method: &str, uri: &str, count: u
     let answered = Answered { method, uri, cnonce, count };
     assert_eq!(Challenge::parse(challenge).expect("served").answer(&credentials(), &answered), answer);
 }
+
+/// What happened, and how many ms in.
+type Timed<T> = Vec<(u64, T)>;
 
 /// A trunk, and the endpoint that calls through it.
 struct Trunk {
@@ -764,7 +798,7 @@ impl Trunk {
     }
 
     /// Lets time pass; returns what was sent and told, and how many ms in.
-    fn timetable(&mut self, ms: u64) -> (Vec<(u64, String)>, Vec<(u64, Event)>) {
+    fn timetable(&mut self, ms: u64) -> (Timed<String>, Timed<Event>) {
         let (start, end) = (self.now, self.now + Duration::from_millis(ms));
         self.drain();
         let (sent_before, seen_before) = (self.sent.len(), self.seen.len());
