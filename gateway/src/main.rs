@@ -10,6 +10,8 @@ use talkstack_gateway::serve::{self, Halves};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Only a second call fails.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     if matches!(cli.command, Some(CliCommand::Version)) {
         // Needs no configuration, least of all a good one.

@@ -5,9 +5,13 @@
 //!                                  └▶ a number ─▶ its agent, else its project's active agent, else the attendant
 //! ```
 
+use std::collections::BTreeMap;
+
 use talkstack_control::port::{AgentRoute, ProviderRoute, Snapshot};
 
-use crate::io::connect::AgentUrl;
+use crate::agent::openai_realtime::{Greets, Opening};
+use crate::agent::template::fill;
+use crate::io::connect::{AgentTarget, AgentUrl};
 
 /// What answers, and to whom the call belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,17 @@ pub enum Plan {
     Echo,
     /// A media-stream service; the attendant if it cannot be reached.
     MediaStream(AgentUrl),
+    /// An agent behind OpenAI's Realtime protocol; the attendant if it cannot be reached.
+    OpenAiRealtime(Box<RealtimePlan>),
+}
+
+/// Where a Realtime agent is, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RealtimePlan {
+    /// How to reach it.
+    pub target: AgentTarget,
+    /// What its session begins with.
+    pub opening: Opening,
 }
 
 /// Nothing answers the called user. Answer 404 with this as the Reason.
@@ -71,18 +86,33 @@ fn route_user(snapshot: &Snapshot, user: &str) -> Option<Route> {
     let agent_id = number.agent_id.as_ref().or_else(active);
     let agent = agent_id.and_then(|id| snapshot.agents.get(id));
     Some(Route {
-        plan: plan(agent),
+        plan: plan(agent, &BTreeMap::new()),
         project_id: Some(number.project_id.clone()),
         agent_id: agent.and(agent_id).cloned(),
         called: format!("+{digits}"),
     })
 }
 
-fn plan(agent: Option<&AgentRoute>) -> Plan {
-    let attendant = Plan::Attendant { name: agent.map(|agent| agent.name.clone()) };
-    match agent.and_then(|agent| agent.provider.as_ref()) {
-        Some(ProviderRoute::MediaStream { url }) => url.parse().map_or(attendant, Plan::MediaStream),
-        Some(ProviderRoute::OpenAiRealtime { .. }) | None => attendant,
+/// Who talks in a call of this agent, whose prompt's placeholders stand for `variables`.
+pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) -> Plan {
+    let attendant = || Plan::Attendant { name: agent.map(|agent| agent.name.clone()) };
+    let Some((agent, provider)) = agent.and_then(|agent| Some((agent, agent.provider.as_ref()?))) else {
+        return attendant();
+    };
+    match provider {
+        ProviderRoute::MediaStream { url } => url.parse().map_or_else(|_| attendant(), Plan::MediaStream),
+        ProviderRoute::OpenAiRealtime { base_url, model, api_key } => {
+            let Ok(url) = AgentUrl::realtime(base_url, model) else { return attendant() };
+            let opening = Opening {
+                instructions: fill(&agent.system_instruction, variables),
+                voice: agent.voice_id.clone(),
+                greeting: agent.greeting.as_ref().map(|greeting| fill(greeting, variables)),
+                first_speaker: agent.first_speaker,
+                greets: Greets::WhenReady,
+            };
+            let target = AgentTarget { url, api_key: api_key.clone() };
+            Plan::OpenAiRealtime(Box::new(RealtimePlan { target, opening }))
+        }
     }
 }
 
@@ -113,8 +143,6 @@ pub const SHOWN_USER_BYTES: usize = 40;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use talkstack_control::port::{FirstSpeaker, NumberRoute, ProjectRoute};
 
     use super::*;

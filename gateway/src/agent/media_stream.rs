@@ -11,13 +11,13 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use base64_simd::{Out, STANDARD};
 use serde::Deserialize;
 use talkstack_control::port::CallId;
 use talkstack_media::audio::frame::{Frame, Speech};
 use talkstack_media::codec::Codec;
 
 use super::websocket::{Message, WebSocket};
+use super::wire::{decode_base64, write_base64, write_number};
 use super::{AgentLoss, AgentOutput, Progress};
 
 /// One media stream of one call.
@@ -256,43 +256,6 @@ impl MediaStream {
 
     fn send(&mut self, text: &str) {
         self.socket.send_text(|out| out.extend_from_slice(text.as_bytes()));
-    }
-}
-
-fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + STANDARD.encoded_length(bytes.len()), 0);
-    let _ = STANDARD.encode(bytes, Out::from_slice(&mut out[start..]));
-}
-
-/// Decodes into a reused buffer; `false` when it is not base64 or empty.
-fn decode_base64(text: &str, out: &mut Vec<u8>) -> bool {
-    out.clear();
-    out.resize(STANDARD.estimated_decoded_length(text.len()), 0);
-    match STANDARD.decode(text.as_bytes(), Out::from_slice(out)) {
-        Ok(decoded) => {
-            let bytes = decoded.len();
-            out.truncate(bytes);
-            bytes > 0
-        }
-        Err(_) => {
-            out.clear();
-            false
-        }
     }
 }
 

@@ -6,15 +6,21 @@
 pub mod attendant;
 pub mod echo;
 pub mod media_stream;
+pub mod openai_realtime;
+pub mod template;
 pub mod websocket;
+mod wire;
 
+use std::fmt;
 use std::time::Instant;
 
+use talkstack_control::port::Speaker;
 use talkstack_media::audio::frame::{Frame, Speech};
 
 use attendant::Attendant;
 use echo::Echo;
 use media_stream::MediaStream;
+use openai_realtime::OpenAiRealtime;
 
 /// Whoever talks to the caller.
 #[derive(Debug)]
@@ -25,19 +31,42 @@ pub enum AgentSession {
     Echo(Echo),
     /// A media-stream service behind a WebSocket.
     MediaStream(Box<MediaStream>),
+    /// An agent that speaks OpenAI's Realtime protocol.
+    OpenAiRealtime(Box<OpenAiRealtime>),
 }
 
 /// What an agent wants.
 #[derive(Debug)]
 pub enum AgentOutput<'a> {
+    /// The agent can talk: let the caller in. Only from agents that are not ready from the start.
+    Ready,
     /// Play this after what is queued.
     Play(Speech<'a>),
+    /// One side has said something; in the order of speaking.
+    Said(Said),
     /// Forget what is queued: the caller has interrupted.
     Clear,
     /// End the call: the agent is done.
     HangUp,
     /// The agent is gone and will say nothing more.
     Lost(AgentLoss),
+}
+
+/// What one side said in one turn.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Who.
+    pub speaker: Speaker,
+    /// In words; of an interrupted agent only what was heard.
+    pub text: String,
+    /// When it began.
+    pub began: Instant,
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Said({:?}, {} bytes)", self.speaker, self.text.len())
+    }
 }
 
 /// Why an agent is gone.
@@ -64,16 +93,28 @@ pub enum AgentLoss {
     /// It does not read what it is sent.
     #[error("the agent does not read its connection")]
     Stalled,
+    /// Its session was not set up in time.
+    #[error("the agent was not ready in time")]
+    Late,
+    /// It insists on an audio format that was not asked for.
+    #[error("the agent does not take the line's audio format (G.711)")]
+    Format,
+    /// Its provider has ended the session.
+    #[error("the agent's session has reached its longest duration")]
+    Expired,
+    /// It fails to answer, again and again.
+    #[error("the agent's responses fail")]
+    Failing,
 }
 
 impl AgentLoss {
     /// The close code that tells the agent (RFC 6455 §7.4.1).
     pub fn code(self) -> u16 {
         match self {
-            AgentLoss::Unreachable | AgentLoss::Disconnected => 1000,
+            AgentLoss::Unreachable | AgentLoss::Disconnected | AgentLoss::Expired | AgentLoss::Failing => 1000,
             AgentLoss::Protocol(error) => error.code(),
             AgentLoss::NotJson => 1007,
-            AgentLoss::Flood | AgentLoss::NoRoom | AgentLoss::Stalled => 1008,
+            AgentLoss::Flood | AgentLoss::NoRoom | AgentLoss::Stalled | AgentLoss::Late | AgentLoss::Format => 1008,
         }
     }
 }
@@ -101,6 +142,7 @@ impl AgentSession {
             AgentSession::Attendant(attendant) => attendant.handle_audio(frame),
             AgentSession::Echo(echo) => echo.handle_audio(frame),
             AgentSession::MediaStream(stream) => stream.handle_audio(frame),
+            AgentSession::OpenAiRealtime(agent) => agent.handle_audio(frame),
         }
     }
 
@@ -110,6 +152,7 @@ impl AgentSession {
             // An echo of silence would only be heard late.
             AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_audio(silence),
+            AgentSession::OpenAiRealtime(agent) => agent.handle_audio(silence),
         }
     }
 
@@ -119,6 +162,7 @@ impl AgentSession {
             AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
             AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_digit(digit),
+            AgentSession::OpenAiRealtime(agent) => agent.handle_digit(digit),
         }
     }
 
@@ -134,6 +178,7 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_bytes(bytes),
+            AgentSession::OpenAiRealtime(agent) => agent.handle_bytes(bytes),
         }
     }
 
@@ -142,6 +187,7 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_disconnect(),
+            AgentSession::OpenAiRealtime(agent) => agent.handle_disconnect(),
         }
     }
 
@@ -149,6 +195,7 @@ impl AgentSession {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_timeout(now),
+            AgentSession::OpenAiRealtime(agent) => agent.handle_timeout(now),
             AgentSession::Echo(_) | AgentSession::MediaStream(_) => {}
         }
     }
@@ -159,6 +206,7 @@ impl AgentSession {
             AgentSession::Attendant(attendant) => attendant.poll_output(progress, now),
             AgentSession::Echo(echo) => echo.poll_output(progress),
             AgentSession::MediaStream(stream) => stream.poll_output(progress),
+            AgentSession::OpenAiRealtime(agent) => agent.poll_output(progress, now),
         }
     }
 
@@ -166,6 +214,7 @@ impl AgentSession {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self {
             AgentSession::Attendant(attendant) => attendant.poll_timeout(),
+            AgentSession::OpenAiRealtime(agent) => agent.poll_timeout(),
             AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
         }
     }
@@ -175,6 +224,30 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(_) | AgentSession::Echo(_) => None,
             AgentSession::MediaStream(stream) => Some(stream.outbound()),
+            AgentSession::OpenAiRealtime(agent) => Some(agent.outbound()),
+        }
+    }
+
+    /// Tells whether the agent can talk. One that cannot yet says [`AgentOutput::Ready`] once it can.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::MediaStream(_) => true,
+            AgentSession::OpenAiRealtime(agent) => agent.is_ready(),
+        }
+    }
+
+    /// Has an agent that was told to wait open the conversation, unless the caller has spoken or is to speak first.
+    pub fn greet(&mut self) {
+        if let AgentSession::OpenAiRealtime(agent) = self {
+            agent.greet();
+        }
+    }
+
+    /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
+    pub fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
+        match self {
+            AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
+            AgentSession::OpenAiRealtime(agent) => agent.poll_last_words(progress),
         }
     }
 
@@ -186,6 +259,10 @@ impl AgentSession {
             AgentSession::MediaStream(stream) => {
                 stream.stop(code);
                 std::mem::take(stream.outbound())
+            }
+            AgentSession::OpenAiRealtime(agent) => {
+                agent.stop(code);
+                std::mem::take(agent.outbound())
             }
         }
     }

@@ -10,6 +10,7 @@
 //! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is [`RtpSession`]'s, talk is
 //! [`AgentSession`]'s. It owns no socket, so whole calls run in virtual time.
 
+mod agents;
 mod offer;
 #[cfg(test)]
 mod tests;
@@ -20,16 +21,15 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::{Heard, NotQueued, RtpSession, Transmit};
+use talkstack_media::session::{Heard, RtpSession, Transmit};
 
 use offer::Negotiation;
 pub use offer::{LegAddress, Offer};
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
-use crate::agent::media_stream::MediaStream;
-use crate::agent::{AgentLoss, AgentOutput, AgentSession, Progress};
-use crate::io::connect::AgentUrl;
+use crate::agent::{AgentLoss, AgentSession};
+use crate::io::connect::AgentTarget;
 use crate::route::Plan;
 
 /// One call of ours, from the offer to its outcome.
@@ -44,6 +44,7 @@ pub struct Call {
     outputs: VecDeque<CallOutput>,
     ends_at: Instant,
     speech: SpeechPool,
+    answered_at: Option<Instant>,
     seed: u64,
 }
 
@@ -73,7 +74,7 @@ pub enum CallOutput {
     /// Ask within the dialog whether the far end is there.
     Probe,
     /// Connect to the agent.
-    Connect(AgentUrl),
+    Connect(AgentTarget),
     /// Have this text spoken.
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.
@@ -97,7 +98,9 @@ impl Call {
         let agent = match &plan {
             Plan::Echo => AgentSession::Echo(Echo::default()),
             Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
-            Plan::Attendant { name: None } | Plan::MediaStream(_) => AgentSession::Attendant(Attendant::greeting()),
+            Plan::Attendant { name: None } | Plan::MediaStream(_) | Plan::OpenAiRealtime(_) => {
+                AgentSession::Attendant(Attendant::greeting())
+            }
         };
         let mut call = Call {
             id,
@@ -109,6 +112,7 @@ impl Call {
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
             speech: limits.speech,
+            answered_at: None,
             seed,
         };
         match call.negotiation.handle_offer(offer.sdp) {
@@ -177,25 +181,6 @@ impl Call {
         }
     }
 
-    /// The agent's connection is up; `leftover` came with its handshake.
-    pub fn handle_connected(&mut self, leftover: &[u8], now: Instant) {
-        let waits = matches!(self.phase, Phase::Ringing { .. } | Phase::Answered { agent_due: Some(_) });
-        if !waits {
-            self.outputs.push_back(CallOutput::Disconnect(Vec::new()));
-            return;
-        }
-        self.agent = AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)));
-        self.agent.handle_bytes(leftover);
-        self.begin_talk(now);
-    }
-
-    /// The agent could not be reached.
-    pub fn handle_unreachable(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Ringing { .. } | Phase::Answered { agent_due: Some(_) }) {
-            self.take_over(now);
-        }
-    }
-
     /// A text that was asked for has been spoken, or cannot be.
     pub fn handle_spoken(&mut self, spoken: Option<Vec<i16>>, now: Instant) {
         self.agent.handle_spoken(spoken);
@@ -223,7 +208,7 @@ impl Call {
                 self.answer(now);
                 self.phase = Phase::Answered { agent_due: Some(now + AGENT_WAIT) };
             }
-            Phase::Answered { agent_due: Some(due) } if due <= now => self.take_over(now),
+            Phase::Answered { agent_due: Some(due) } if due <= now => self.lose_agent(AgentLoss::Late, now),
             Phase::Ringing { .. } | Phase::Answered { .. } => {}
         }
         if self.ends_at <= now {
@@ -285,7 +270,10 @@ impl Call {
         self.outputs.push_back(CallOutput::Ring);
         self.outputs.push_back(CallOutput::Record(CallEvent::Ringing));
         match self.plan.clone() {
-            Plan::MediaStream(url) => self.outputs.push_back(CallOutput::Connect(url)),
+            Plan::MediaStream(url) => {
+                self.outputs.push_back(CallOutput::Connect(AgentTarget { url, api_key: None }));
+            }
+            Plan::OpenAiRealtime(plan) => self.outputs.push_back(CallOutput::Connect(plan.target)),
             Plan::Attendant { name } => {
                 let text = name.map(|name| format!("You have reached {name}. Your call is answered by the attendant."));
                 self.outputs.extend(text.map(CallOutput::Speak));
@@ -305,6 +293,7 @@ impl Call {
     }
 
     fn answer(&mut self, now: Instant) {
+        self.answered_at = Some(now);
         self.outputs.push_back(CallOutput::Answer(self.negotiation.local_sdp()));
         let codec = self.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
@@ -343,42 +332,6 @@ impl Call {
         self.talk(now);
     }
 
-    fn talk(&mut self, now: Instant) {
-        let Some(session) = &mut self.session else { return };
-        loop {
-            let progress = Progress { pushed: session.pushed(), played: session.played() };
-            match self.agent.poll_output(progress, now) {
-                None => return,
-                Some(AgentOutput::Clear) => session.clear(),
-                Some(AgentOutput::Play(speech)) => {
-                    let loss = match session.play(speech, now) {
-                        Ok(()) => continue,
-                        Err(NotQueued::QueueFull) => AgentLoss::Flood,
-                        Err(NotQueued::PoolEmpty) => AgentLoss::NoRoom,
-                    };
-                    return self.lose_agent(loss, now);
-                }
-                Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
-                Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
-            }
-        }
-    }
-
-    /// The attendant takes the call; the dialog and the audio clock stay as they are.
-    fn lose_agent(&mut self, loss: AgentLoss, now: Instant) {
-        tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
-        self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
-        if let Some(session) = &mut self.session {
-            session.clear();
-        }
-        self.take_over(now);
-    }
-
-    fn take_over(&mut self, now: Instant) {
-        self.agent = AgentSession::Attendant(Attendant::apologising());
-        self.begin_talk(now);
-    }
-
     fn end(&mut self, outcome: Outcome) {
         if self.phase != Phase::Over {
             self.outputs.push_back(CallOutput::End(outcome));
@@ -389,6 +342,7 @@ impl Call {
     fn finish(&mut self, outcome: Outcome) {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
+        self.record_last_words();
         self.session = None;
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));
         self.outputs.push_back(CallOutput::Record(CallEvent::Ended { outcome }));

@@ -1,49 +1,39 @@
-//! Connects to a media-stream agent: names, TCP and the HTTP upgrade (RFC 6455 §4), off the media threads.
+//! Connects to an agent: names, TCP, TLS and the HTTP upgrade (RFC 6455 §4), off the media threads.
 
-use std::fmt;
+mod tls;
+mod url;
+
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64_simd::STANDARD;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use sha1::{Digest, Sha1};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use talkstack_control::port::Sealed;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
 
-/// Where an agent listens: `ws://host:port/path`.
+pub use tls::client_config;
+pub use url::{AgentUrl, AgentUrlError};
+
+/// Where an agent is, and the key it wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentUrl {
-    host: String,
-    port: u16,
-    path: String,
+pub struct AgentTarget {
+    /// The address.
+    pub url: AgentUrl,
+    /// The key, still sealed; it is opened where the connection is made.
+    pub api_key: Option<Sealed>,
 }
 
-/// The text is no `ws://` address. Whoever configured it must mend it.
-#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-#[error("an agent's address looks like ws://host:port/path")]
-pub struct AgentUrlError;
-
-impl FromStr for AgentUrl {
-    type Err = AgentUrlError;
-
-    fn from_str(text: &str) -> Result<Self, AgentUrlError> {
-        let rest = text.strip_prefix("ws://").ok_or(AgentUrlError)?;
-        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| AgentUrlError)?),
-            _ => (authority, 80),
-        };
-        if host.is_empty() || !is_clean(host) || !is_clean(path) || host.contains('@') {
-            return Err(AgentUrlError);
-        }
-        Ok(AgentUrl { host: host.to_owned(), port, path: path.to_owned() })
-    }
-}
-
-impl fmt::Display for AgentUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ws://{}:{}{}", self.host, self.port, self.path)
-    }
+/// How to be let in by an agent's server.
+pub struct Credentials {
+    /// What is sent as the bearer token (RFC 6750).
+    pub bearer: Option<String>,
+    /// Whom to trust.
+    pub tls: Arc<ClientConfig>,
 }
 
 /// A connection behind its handshake, ready to move to a media thread.
@@ -51,6 +41,8 @@ impl fmt::Display for AgentUrl {
 pub struct Connected {
     /// The socket, non-blocking.
     pub stream: TcpStream,
+    /// The state of TLS on it, behind its handshake.
+    pub tls: Option<Box<ClientConnection>>,
     /// What came after the handshake's blank line: the first message may ride with the 101.
     pub leftover: Vec<u8>,
 }
@@ -61,6 +53,12 @@ pub enum ConnectError {
     /// No name, no route, refused or reset.
     #[error("no connection")]
     Io(#[from] std::io::Error),
+    /// The host is no name that a certificate can carry.
+    #[error("the agent's host is no name for TLS")]
+    BadName,
+    /// The key has a character that no header takes; set it again.
+    #[error("the agent's key cannot be sent in a header")]
+    BadKey,
     /// Not within [`CONNECT_TIMEOUT`].
     #[error("no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
@@ -79,21 +77,47 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// [`ConnectError`].
-pub async fn connect(url: &AgentUrl, nonce: u128) -> Result<Connected, ConnectError> {
-    tokio::time::timeout(CONNECT_TIMEOUT, upgrade(url, nonce)).await.map_err(|_| ConnectError::TimedOut)?
+pub async fn connect(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Result<Connected, ConnectError> {
+    tokio::time::timeout(CONNECT_TIMEOUT, establish(url, credentials, nonce))
+        .await
+        .map_err(|_| ConnectError::TimedOut)?
 }
 
-async fn upgrade(url: &AgentUrl, nonce: u128) -> Result<Connected, ConnectError> {
-    let host = url.host.trim_start_matches('[').trim_end_matches(']');
-    let mut stream = tokio::net::TcpStream::connect((host, url.port)).await?;
+async fn establish(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Result<Connected, ConnectError> {
+    let mut stream = tokio::net::TcpStream::connect((url.host(), url.port())).await?;
     stream.set_nodelay(true)?;
+    let bearer = credentials.bearer.as_deref();
+    if !url.is_tls() {
+        let leftover = upgrade(&mut stream, url, bearer, nonce).await?;
+        return Ok(Connected { stream: stream.into_std()?, tls: None, leftover });
+    }
+    let name = ServerName::try_from(url.host().to_owned()).map_err(|_| ConnectError::BadName)?;
+    let mut stream = TlsConnector::from(credentials.tls).connect(name, stream).await?;
+    let mut leftover = upgrade(&mut stream, url, bearer, nonce).await?;
+    let (stream, mut tls) = stream.into_inner();
+    read_rest(&mut tls, &mut leftover)?;
+    Ok(Connected { stream: stream.into_std()?, tls: Some(Box::new(tls)), leftover })
+}
+
+/// What TLS has decrypted and nobody has read: the socket will not become readable for it again.
+fn read_rest(tls: &mut ClientConnection, leftover: &mut Vec<u8>) -> std::io::Result<()> {
+    match tls.reader().read_to_end(leftover) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The HTTP upgrade; returns what came behind its response.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    url: &AgentUrl,
+    bearer: Option<&str>,
+    nonce: u128,
+) -> Result<Vec<u8>, ConnectError> {
     let key = STANDARD.encode_to_string(nonce.to_be_bytes());
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        url.path, url.host, url.port
-    );
+    let request = request(url, bearer, &key)?;
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut response = Vec::with_capacity(1024);
     let head_bytes = loop {
         if let Some(head_bytes) = check_response(&response, &key)? {
@@ -103,8 +127,23 @@ async fn upgrade(url: &AgentUrl, nonce: u128) -> Result<Connected, ConnectError>
             return Err(ConnectError::NotHttp);
         }
     };
-    let stream = stream.into_std()?;
-    Ok(Connected { stream, leftover: response.split_off(head_bytes) })
+    Ok(response.split_off(head_bytes))
+}
+
+fn request(url: &AgentUrl, bearer: Option<&str>, key: &str) -> Result<String, ConnectError> {
+    let authorization = match bearer {
+        None => String::new(),
+        Some(bearer) if bearer.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            format!("Authorization: Bearer {bearer}\r\n")
+        }
+        Some(_) => return Err(ConnectError::BadKey),
+    };
+    Ok(format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n",
+        url.path(),
+        url.authority(),
+    ))
 }
 
 /// Returns the head's length when it is complete and right.
@@ -142,20 +181,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_url_is_host_port_and_path() {
-        for (text, shown) in [
-            ("ws://127.0.0.1:9000/twilio", Some("ws://127.0.0.1:9000/twilio")),
-            ("ws://agent", Some("ws://agent:80/")),
-            ("ws://[::1]:90/a?b=c", Some("ws://[::1]:90/a?b=c")),
-            ("http://agent/", None),
-            ("ws:///x", None),
-            ("ws://agent:port/", None),
-            ("ws://agent/a b", None),
-            ("ws://user@agent/", None),
-            ("ws://agent/\r\nX: y", None),
-        ] {
-            assert_eq!(text.parse::<AgentUrl>().ok().map(|url| url.to_string()).as_deref(), shown, "{text}");
-        }
+    fn a_key_goes_out_as_a_bearer_and_never_breaks_the_header() {
+        let url = "wss://agent/v1".parse().expect("an address");
+        let sent = request(&url, Some("sk-1"), "AAAA").expect("a key");
+        assert!(sent.contains("\r\nHost: agent\r\n") && sent.contains("\r\nAuthorization: Bearer sk-1\r\n"), "{sent}");
+        assert!(!request(&url, None, "AAAA").expect("no key").contains("Authorization"));
+        assert!(matches!(request(&url, Some("sk\r\nX: y"), "AAAA"), Err(ConnectError::BadKey)));
     }
 
     #[test]

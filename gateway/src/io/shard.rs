@@ -10,8 +10,7 @@
 //! The loop calls machines and decides nothing. A panic in one call's turn drops that call alone.
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -26,9 +25,11 @@ use super::ports::{NoPort, Ports, Taken};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
 
+mod agent_socket;
 mod messages;
 mod sockets;
 
+use agent_socket::AgentSocket;
 pub use messages::{OfferedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 
@@ -53,8 +54,7 @@ pub struct Shard<S> {
 struct Slot {
     call: Call,
     pair: u32,
-    agent: Option<TcpStream>,
-    agent_wants_write: bool,
+    agent: Option<AgentSocket>,
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
     is_touched: bool,
@@ -181,8 +181,7 @@ impl<S: Surroundings> Shard<S> {
             return self.report_panic(id);
         };
         self.pairs.assign(pair, Some(key));
-        self.slots[key as usize] =
-            Some(Slot { call, pair, agent: None, agent_wants_write: false, scheduled: None, is_touched: false });
+        self.slots[key as usize] = Some(Slot { call, pair, agent: None, scheduled: None, is_touched: false });
         self.by_id.insert(id, key);
         self.touch(key);
     }
@@ -213,11 +212,15 @@ impl<S: Surroundings> Shard<S> {
     /// Takes over an agent's connected socket.
     fn adopt(&mut self, key: u32, connected: super::connect::Connected, now: Instant) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let is_watched = connected.stream.set_nonblocking(true).is_ok()
-            && sockets::watch(&self.epoll, connected.stream.as_fd(), Token::new(SocketKind::Agent, key), false).is_ok();
-        slot.agent = is_watched.then_some(connected.stream);
+        let token = Token::new(SocketKind::Agent, key);
+        let adopted = AgentSocket::new(connected.stream, connected.tls).and_then(|agent| {
+            sockets::watch(&self.epoll, agent.as_fd(), token, false)?;
+            Ok(agent)
+        });
+        slot.agent = adopted.ok();
+        let is_adopted = slot.agent.is_some();
         self.turn(key, |call| {
-            if is_watched { call.handle_connected(&connected.leftover, now) } else { call.handle_unreachable(now) }
+            if is_adopted { call.handle_connected(&connected.leftover, now) } else { call.handle_unreachable(now) }
         });
     }
 
@@ -256,14 +259,20 @@ impl<S: Surroundings> Shard<S> {
     fn read_agent(&mut self, key: u32, buffer: &mut [u8], now: Instant) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let Some(agent) = &mut slot.agent else { return };
-        match agent.read(buffer) {
-            Ok(0) => self.drop_agent(key, now),
-            Ok(bytes) => self.turn(key, |call| call.handle_agent_bytes(&buffer[..bytes], now)),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                // Woken because it can be written to again.
-                self.touch(key);
+        let mut read = agent.read(buffer);
+        loop {
+            match read {
+                Ok(0) => return self.drop_agent(key, now),
+                Ok(bytes) => self.turn(key, |call| call.handle_agent_bytes(&buffer[..bytes], now)),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    // Woken because it can be written to again, or half a TLS record has come.
+                    return self.touch(key);
+                }
+                Err(_) => return self.drop_agent(key, now),
             }
-            Err(_) => self.drop_agent(key, now),
+            let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+            let Some(bytes) = slot.agent.as_mut().and_then(|agent| agent.read_more(buffer)) else { return };
+            read = Ok(bytes);
         }
     }
 
@@ -324,18 +333,12 @@ impl<S: Surroundings> Shard<S> {
     fn write_agent(&mut self, key: u32, now: Instant) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let (Some(agent), Some(outbound)) = (&mut slot.agent, slot.call.agent_outbound()) else { return };
-        if outbound.is_empty() {
-            return;
+        if agent.write(outbound).is_err() {
+            return self.drop_agent(key, now);
         }
-        let written = match agent.write(outbound) {
-            Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-            Err(_) => return self.drop_agent(key, now),
-        };
-        outbound.drain(..written);
-        let wants_write = !outbound.is_empty();
-        if wants_write != slot.agent_wants_write {
-            slot.agent_wants_write = wants_write;
+        let wants_write = agent.wants_write(outbound);
+        if wants_write != agent.is_watched_for_write {
+            agent.is_watched_for_write = wants_write;
             let token = Token::new(SocketKind::Agent, key);
             // If the kernel refuses, the next message tries again.
             let _ = sockets::watch_again(&self.epoll, agent.as_fd(), token, wants_write);
@@ -370,8 +373,8 @@ impl<S: Surroundings> Shard<S> {
                     self.record(id, event);
                     continue;
                 }
-                CallOutput::Connect(url) => {
-                    if !self.surroundings.connect(id, url) {
+                CallOutput::Connect(target) => {
+                    if !self.surroundings.connect(id, target) {
                         self.turn(key, |call| call.handle_unreachable(Instant::now()));
                     }
                     continue;
@@ -382,7 +385,7 @@ impl<S: Surroundings> Shard<S> {
                 }
                 CallOutput::Disconnect(farewell) => {
                     if let Some(agent) = slot.agent.take() {
-                        sockets::part(agent, &farewell);
+                        agent.part(farewell);
                     }
                     continue;
                 }

@@ -6,13 +6,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustls::ClientConfig;
 use talkstack_control::port::{CallEvent, CallId, Snapshot};
+use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
 use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
 use crate::config::Config;
-use crate::io::connect::{AgentUrl, connect};
+use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
 use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
@@ -35,6 +37,12 @@ pub enum StartError {
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] NoRandom),
+    /// The box's own secret cannot be read.
+    #[error("secret.key cannot be used ({0})")]
+    Secret(std::io::Error),
+    /// No TLS.
+    #[error("TLS cannot be used ({0})")]
+    Tls(#[from] rustls::Error),
     /// Threads, sockets or memory are refused.
     #[error("the system refuses to start the media threads ({0})")]
     System(#[from] std::io::Error),
@@ -70,7 +78,9 @@ impl Calls {
         crate::prompts::warm_up();
         let (sip, sip_inbox) = mpsc::channel(INBOX_MAX);
         let mut random = Random::new()?;
-        let shards = start_shards(config, &sip, &journal.handle(), &mut random)?;
+        let secret = Secret::open(&config.store.dir.join("secret.key")).map_err(StartError::Secret)?;
+        let agents = Agents { runtime: tokio::runtime::Handle::current(), secret, tls: client_config()? };
+        let shards = start_shards(config, &sip, &journal.handle(), &agents, &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, journal.handle(), random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
@@ -113,6 +123,7 @@ fn start_shards(
     config: &Config,
     sip: &mpsc::Sender<ToSip>,
     journal: &JournalHandle,
+    agents: &Agents,
     random: &mut Random,
 ) -> Result<Vec<RunningShard>, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -128,7 +139,7 @@ fn start_shards(
             let surroundings = Around {
                 sip: sip.clone(),
                 journal: journal.clone(),
-                runtime: tokio::runtime::Handle::current(),
+                agents: agents.clone(),
                 speaker: speaker.clone(),
                 shard: address.clone(),
             };
@@ -209,9 +220,17 @@ fn start_sip(
 struct Around {
     sip: mpsc::Sender<ToSip>,
     journal: JournalHandle,
-    runtime: tokio::runtime::Handle,
+    agents: Agents,
     speaker: Speaker,
     shard: Address<ToShard>,
+}
+
+/// What it takes to reach an agent.
+#[derive(Clone)]
+struct Agents {
+    runtime: tokio::runtime::Handle,
+    secret: Secret,
+    tls: Arc<ClientConfig>,
 }
 
 impl Surroundings for Around {
@@ -225,7 +244,7 @@ impl Surroundings for Around {
 
     fn speak(&self, id: CallId, text: String) {
         let (shard, speaker) = (self.shard.clone(), self.speaker.clone());
-        self.runtime.spawn(async move {
+        self.agents.runtime.spawn(async move {
             let spoken = match speaker.speak(&text).await {
                 Ok(samples) => Some(samples),
                 Err(error) => {
@@ -238,11 +257,20 @@ impl Surroundings for Around {
         });
     }
 
-    fn connect(&self, id: CallId, url: AgentUrl) -> bool {
-        let shard = self.shard.clone();
-        self.runtime.spawn(async move {
+    fn connect(&self, id: CallId, target: AgentTarget) -> bool {
+        let (shard, Agents { runtime, secret, tls }) = (self.shard.clone(), self.agents.clone());
+        runtime.spawn(async move {
             let nonce = Random::default().u128();
-            let message = match connect(&url, nonce).await {
+            let AgentTarget { url, api_key } = target;
+            let bearer = match api_key.map(|sealed| secret.unseal(API_KEY_PURPOSE, &sealed)).transpose() {
+                Ok(bearer) => bearer,
+                Err(error) => {
+                    tracing::error!(call = %id, "The key of the agent at {url}: {error}");
+                    let _ = shard.send(ToShard::Call(id, ToCall::AgentUnreachable));
+                    return;
+                }
+            };
+            let message = match connect(&url, Credentials { bearer, tls }, nonce).await {
                 Ok(connected) => ToCall::AgentConnected(connected),
                 Err(error) => {
                     tracing::warn!(call = %id, "The agent at {url} cannot be reached: {error}");
@@ -255,6 +283,9 @@ impl Surroundings for Around {
         true
     }
 }
+
+/// What providers' keys are sealed for.
+const API_KEY_PURPOSE: &str = "provider api key";
 
 /// From here on no new calls are taken.
 const JOURNAL_FULL: f32 = 0.8;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
 
-use crate::io::connect::{AgentUrl, Connected};
+use crate::io::connect::{AgentTarget, Connected};
 use crate::route::Plan;
 
 /// What a shard is told.
@@ -65,7 +65,7 @@ pub trait Surroundings: Send {
     /// Has a text spoken; [`ToCall::Spoken`] answers.
     fn speak(&self, id: CallId, text: String);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
-    fn connect(&self, id: CallId, url: AgentUrl) -> bool;
+    fn connect(&self, id: CallId, target: AgentTarget) -> bool;
 }
 
 /// What a call asks of SIP.

@@ -1,7 +1,7 @@
 //! A shard's sockets: what epoll calls them, and the pairs of RTP and RTCP ports that are open.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
@@ -67,24 +67,6 @@ pub(super) fn watch_again(
 fn interest(for_write: bool) -> epoll::EventFlags {
     if for_write { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN }
 }
-
-/// Writes an agent's last bytes and closes its connection, so that it reads them: data left unread would have the kernel
-/// reset the connection.
-pub(super) fn part(mut agent: TcpStream, farewell: &[u8]) {
-    // An agent that takes nothing more learns of the end from the connection.
-    let _ = agent.write(farewell);
-    let _ = agent.shutdown(Shutdown::Write);
-    let mut unread = [0; UNREAD_BYTES];
-    for _ in 0..UNREAD_ROUNDS {
-        if !matches!(agent.read(&mut unread), Ok(bytes) if bytes > 0) {
-            return;
-        }
-    }
-}
-
-/// 16 KiB at a time, 32 times: 512 KiB, what a kernel holds for a connection.
-const UNREAD_BYTES: usize = 16 << 10;
-const UNREAD_ROUNDS: usize = 32;
 
 /// The open port pairs of a shard, in calls and at rest.
 #[derive(Debug, Default)]

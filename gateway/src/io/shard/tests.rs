@@ -1,11 +1,12 @@
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use base64_simd::STANDARD;
 use talkstack_media::audio::pool::SpeechPool;
 
 use super::*;
-use crate::io::connect::{AgentUrl, Connected};
+use crate::io::connect::{AgentTarget, AgentUrl, Connected};
 use crate::io::inbox::inbox;
 use crate::route::Plan;
 
@@ -56,7 +57,7 @@ fn an_agent_that_takes_all_memory_for_speech_is_closed_with_1008_and_the_attenda
     let url: AgentUrl = "ws://127.0.0.1/".parse().expect("a URL");
     let mut bench = Bench::new(SpeechPool::new(200_000));
     let key = bench.offer(1, Plan::MediaStream(url));
-    let connected = Connected { stream, leftover: Vec::new() };
+    let connected = Connected { stream, tls: None, leftover: Vec::new() };
     bench.shard.tell(CallId(1), ToCall::AgentConnected(connected), Instant::now());
     bench.round();
     let speech = STANDARD.encode_to_string(vec![0x55; 60_000]);
@@ -100,7 +101,7 @@ impl Surroundings for Around {
 
     fn speak(&self, _: CallId, _: String) {}
 
-    fn connect(&self, _: CallId, _: AgentUrl) -> bool {
+    fn connect(&self, _: CallId, _: AgentTarget) -> bool {
         true
     }
 }

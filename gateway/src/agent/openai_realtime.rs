@@ -1,0 +1,564 @@
+//! The client's side of OpenAI's Realtime protocol (GA), over a WebSocket, for a phone line.
+//!
+//! ```text
+//!   gateway ◀─ session.created ── server
+//!           ── session.update ──▶           instructions, voice, the line's own G.711
+//!           ◀─ session.updated ──           ready: the caller is let in, the agent greets
+//!           ── input_audio_buffer.append… ▶ continuously, silence too
+//!           ◀─ response.output_audio.delta…
+//!           ◀─ input_audio_buffer.speech_started
+//!           ── conversation.item.truncate ▶ at the milliseconds really played on the wire
+//! ```
+//!
+//! Audio passes through untouched. One response at a time: what wants another waits for `response.done`.
+
+mod conversation;
+mod event;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use talkstack_control::port::FirstSpeaker;
+use talkstack_media::audio::frame::{Frame, Speech};
+use talkstack_media::codec::Codec;
+
+use super::websocket::{Message, WebSocket};
+use super::wire::{decode_base64, write_base64};
+use super::{AgentLoss, AgentOutput, Progress, Said};
+use conversation::Conversation;
+use event::{Event, Kind, Response};
+
+/// One session of one call.
+#[derive(Debug)]
+pub struct OpenAiRealtime {
+    socket: WebSocket,
+    opening: Opening,
+    codec: Codec,
+    stage: Stage,
+    conversation: Conversation,
+    floor: Floor,
+    keys: Keys,
+    /// What is being coded for or was decoded from the agent.
+    audio: Vec<u8>,
+    /// When the first of the caller's audio was appended: the zero of the server's clock.
+    heard_since: Option<Instant>,
+    errors_logged: u8,
+    loss: Option<AgentLoss>,
+    now: Option<Instant>,
+}
+
+/// What a session begins with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The prompt, filled in.
+    pub instructions: String,
+    /// The voice; `None` leaves it to the server.
+    pub voice: Option<String>,
+    /// What the agent opens with, filled in; `None` leaves it to the prompt.
+    pub greeting: Option<String>,
+    /// Who speaks first.
+    pub first_speaker: FirstSpeaker,
+    /// When the agent greets, if it speaks first.
+    pub greets: Greets,
+}
+
+/// When an agent that speaks first does so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greets {
+    /// Once the session is ready.
+    WhenReady,
+    /// At [`OpenAiRealtime::greet`].
+    WhenTold,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opening({:?} first, {:?}, {} bytes)", self.first_speaker, self.greets, self.instructions.len())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waiting for `session.created`.
+    Connected,
+    /// Waiting for `session.updated`.
+    Updating,
+    Ready,
+    Over,
+}
+
+/// Whose turn it is to speak.
+#[derive(Debug, Default)]
+struct Floor {
+    response: ResponseState,
+    wanted: Wanted,
+    is_caller_speaking: bool,
+    has_caller_spoken: bool,
+    /// The functions whose calls have been answered, the newest last.
+    answered_calls: Vec<String>,
+    unanswered_calls: Vec<String>,
+    /// A response that is to be stopped.
+    cancelled: Option<String>,
+    failures: u8,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum ResponseState {
+    #[default]
+    None,
+    /// Asked for, not begun.
+    Asked(Wanted),
+    /// Going on, by its id.
+    Active(String),
+}
+
+/// A response to ask for once none is going on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    Nothing,
+    Response,
+    Greeting,
+}
+
+/// Keys that were pressed and have not been told.
+#[derive(Debug, Default)]
+struct Keys {
+    pressed: String,
+    has_news: bool,
+    due: Option<Instant>,
+}
+
+/// What a message from the server comes to.
+enum Step {
+    Play,
+    Clear,
+    Ready,
+    Nothing,
+}
+
+impl OpenAiRealtime {
+    /// Starts behind the handshake; nothing is sent before the server's `session.created`.
+    pub fn new(opening: Opening, codec: Codec, seed: u64) -> Self {
+        OpenAiRealtime {
+            socket: WebSocket::new(seed),
+            opening,
+            codec,
+            stage: Stage::Connected,
+            conversation: Conversation::default(),
+            floor: Floor::default(),
+            keys: Keys::default(),
+            audio: Vec::with_capacity(AUDIO_BYTES),
+            heard_since: None,
+            errors_logged: 0,
+            loss: None,
+            now: None,
+        }
+    }
+
+    /// Tells whether the session is set up.
+    pub fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// Sends a stretch of the caller's audio; before the session is ready it is dropped.
+    pub fn handle_audio(&mut self, frame: &Frame<'_>) {
+        if self.stage != Stage::Ready || self.is_stalled() {
+            return;
+        }
+        self.heard_since = self.heard_since.or(self.now);
+        self.audio.clear();
+        frame.encode_into(self.codec, &mut self.audio);
+        let audio = &self.audio;
+        self.socket.send_text(|out| {
+            out.extend_from_slice(b"{\"type\":\"input_audio_buffer.append\",\"audio\":\"");
+            write_base64(out, audio);
+            out.extend_from_slice(b"\"}");
+        });
+    }
+
+    /// Hears a key; the agent is told when no other has followed for [`KEYS_QUIET`].
+    pub fn handle_digit(&mut self, digit: char) {
+        if self.stage == Stage::Ready && self.keys.pressed.len() < KEYS_MAX {
+            self.keys.pressed.push(digit);
+            self.keys.has_news = true;
+        }
+    }
+
+    /// Has an agent that was told to wait greet, unless the caller has spoken or is to speak first.
+    pub fn greet(&mut self) {
+        self.opening.greets = Greets::WhenReady;
+        if self.stage == Stage::Ready {
+            self.want_greeting();
+            self.send_due();
+        }
+    }
+
+    /// Takes bytes from the connection.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        if self.stage != Stage::Over {
+            self.socket.handle_bytes(bytes);
+        }
+    }
+
+    /// The connection has ended.
+    pub fn handle_disconnect(&mut self) {
+        self.lose(AgentLoss::Disconnected);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.keys.due.is_some_and(|due| due <= now) {
+            self.keys.due = None;
+            let pressed = std::mem::take(&mut self.keys.pressed);
+            let text = format!("The caller pressed {pressed}");
+            self.send(&json!({ "type": "conversation.item.create", "item": {
+                "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }],
+            }}));
+            self.want_response();
+            self.send_due();
+        }
+    }
+
+    /// Returns what the agent wants next.
+    pub fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
+        self.now = Some(now);
+        if std::mem::take(&mut self.keys.has_news) {
+            self.keys.due = Some(now + KEYS_QUIET);
+        }
+        self.conversation.handle_progress(progress, now);
+        if let Some(said) = self.conversation.poll_said(now) {
+            return Some(AgentOutput::Said(said));
+        }
+        if let Some(loss) = self.loss.take() {
+            return Some(AgentOutput::Lost(loss));
+        }
+        while self.stage != Stage::Over {
+            let step = match self.next_step(progress, now) {
+                Ok(Some(step)) => step,
+                Ok(None) => break,
+                Err(loss) => {
+                    self.stage = Stage::Over;
+                    return Some(AgentOutput::Lost(loss));
+                }
+            };
+            self.send_due();
+            match step {
+                Step::Play => return Some(AgentOutput::Play(Speech::Coded(self.codec, &self.audio))),
+                Step::Clear => return Some(AgentOutput::Clear),
+                Step::Ready => return Some(AgentOutput::Ready),
+                Step::Nothing => {}
+            }
+        }
+        self.conversation.poll_said(now).map(AgentOutput::Said)
+    }
+
+    /// What was said and has not been reported, when nothing more will be heard.
+    pub fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
+        if let Some(now) = self.now {
+            self.conversation.handle_progress(progress, now);
+        }
+        self.conversation.poll_last_words()
+    }
+
+    /// When to come back.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.keys.due, self.conversation.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// What is to be written to the connection.
+    pub fn outbound(&mut self) -> &mut Vec<u8> {
+        self.socket.outbound()
+    }
+
+    /// Ends the session with a close frame of the code.
+    pub fn stop(&mut self, code: u16) {
+        self.socket.close(code);
+        self.stage = Stage::Over;
+        self.keys = Keys::default();
+    }
+
+    /// Deals with the next message; audio to be played lies in `audio`.
+    fn next_step(&mut self, progress: Progress, now: Instant) -> Result<Option<Step>, AgentLoss> {
+        let text = match self.socket.next_message()? {
+            None => return Ok(None),
+            Some(Message::Text(text)) => text,
+            Some(Message::Binary(_)) => return Ok(Some(Step::Nothing)),
+            Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
+        };
+        let event = Event::read(text).map_err(|_| AgentLoss::NotJson)?;
+        let kind = event.kind();
+        match kind {
+            Kind::SessionCreated if self.stage == Stage::Connected => {
+                self.stage = Stage::Updating;
+                let update = session_update(&self.opening, self.codec);
+                self.send(&update);
+                return Ok(Some(Step::Nothing));
+            }
+            Kind::SessionUpdated if self.stage == Stage::Updating => {
+                if event.contradicts(self.codec) {
+                    return Err(AgentLoss::Format);
+                }
+                self.stage = Stage::Ready;
+                if self.opening.greets == Greets::WhenReady {
+                    self.want_greeting();
+                }
+                return Ok(Some(Step::Ready));
+            }
+            Kind::Error => {
+                let code = event.error_code();
+                return self.handle_error(&code).map(|()| Some(Step::Nothing));
+            }
+            _ if self.stage != Stage::Ready => return Ok(Some(Step::Nothing)),
+            _ => {}
+        }
+        let conversation = &mut self.conversation;
+        let step = match kind {
+            Kind::AudioDelta if decode_base64(event.delta(), &mut self.audio) => {
+                let is_wanted = conversation.handle_audio(event.place(), self.audio.len() as u64, progress);
+                if is_wanted { Step::Play } else { Step::Nothing }
+            }
+            Kind::SpeechStarted => {
+                let since = self.heard_since.zip(event.audio_start_ms());
+                let began = since.and_then(|(since, ms)| since.checked_add(Duration::from_millis(ms)));
+                let began = began.map_or(now, |began| began.min(now));
+                conversation.handle_speech_started(event.item_id(), began, progress, now);
+                self.floor.handle_speech_started(conversation);
+                if progress.is_drained() { Step::Nothing } else { Step::Clear }
+            }
+            _ => {
+                converse(kind, &event, conversation, &mut self.floor, now)?;
+                Step::Nothing
+            }
+        };
+        if conversation.is_flooded() { Err(AgentLoss::Flood) } else { Ok(Some(step)) }
+    }
+
+    /// Errors are reports, unless they end the session.
+    fn handle_error(&mut self, code: &str) -> Result<(), AgentLoss> {
+        if self.errors_logged < ERRORS_LOGGED_MAX {
+            self.errors_logged += 1;
+            tracing::warn!(code, "The agent's server reports the error {code}");
+        }
+        match (code, &self.floor.response) {
+            ("session_expired", _) => return Err(AgentLoss::Expired),
+            ("conversation_already_has_active_response", ResponseState::Asked(wanted)) => {
+                // The server's own detector was first: ours comes behind it.
+                self.floor.wanted = *wanted;
+                self.floor.response = ResponseState::Active(String::new());
+            }
+            (_, ResponseState::Asked(_)) => self.floor.response = ResponseState::None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn want_greeting(&mut self) {
+        if self.opening.first_speaker == FirstSpeaker::Agent && !self.floor.has_caller_spoken {
+            self.floor.wanted = Wanted::Greeting;
+            // Once is enough.
+            self.opening.first_speaker = FirstSpeaker::Caller;
+        }
+    }
+
+    fn want_response(&mut self) {
+        self.floor.want_response();
+    }
+
+    /// Sends what the last message, or the end of a response, gave rise to.
+    fn send_due(&mut self) {
+        while let Some(truncation) = self.conversation.take_truncation() {
+            self.send(&json!({
+                "type": "conversation.item.truncate",
+                "item_id": truncation.item_id,
+                "content_index": truncation.content_index,
+                "audio_end_ms": truncation.audio_end_ms,
+            }));
+        }
+        if let Some(response_id) = self.floor.cancelled.take() {
+            self.send(&json!({ "type": "response.cancel", "response_id": response_id }));
+        }
+        while let Some(call_id) = self.floor.unanswered_calls.pop() {
+            self.send(&json!({ "type": "conversation.item.create", "item": {
+                "type": "function_call_output", "call_id": call_id, "output": UNKNOWN_FUNCTION,
+            }}));
+        }
+        let wanted = self.floor.wanted;
+        if wanted == Wanted::Nothing || self.floor.response != ResponseState::None || self.stage != Stage::Ready {
+            return;
+        }
+        self.floor.wanted = Wanted::Nothing;
+        self.floor.response = ResponseState::Asked(wanted);
+        match (&self.opening.greeting, wanted) {
+            (Some(greeting), Wanted::Greeting) => {
+                let instructions = format!("{GREETING_INSTRUCTIONS}{greeting}");
+                self.send(&json!({ "type": "response.create", "response": { "instructions": instructions } }));
+            }
+            _ => self.send(&json!({ "type": "response.create" })),
+        }
+    }
+
+    fn send(&mut self, message: &serde_json::Value) {
+        self.socket.send_text(|out| {
+            // A value of our own is always JSON, and a buffer takes it.
+            let _ = serde_json::to_writer(out, message);
+        });
+    }
+
+    /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
+    fn is_stalled(&mut self) -> bool {
+        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX;
+        if stalled {
+            self.lose(AgentLoss::Stalled);
+        }
+        stalled
+    }
+
+    fn lose(&mut self, loss: AgentLoss) {
+        if self.stage != Stage::Over {
+            self.stage = Stage::Over;
+            self.loss = Some(loss);
+        }
+    }
+}
+
+/// Events that change who has said what and whose turn it is, and have nothing played.
+fn converse(
+    kind: Kind,
+    event: &Event<'_>,
+    conversation: &mut Conversation,
+    floor: &mut Floor,
+    now: Instant,
+) -> Result<(), AgentLoss> {
+    let nameless = Response::default();
+    match kind {
+        Kind::AudioDone => conversation.handle_audio_done(event.item_id()),
+        Kind::TranscriptDelta => conversation.handle_transcript(event.place(), event.delta()),
+        Kind::TranscriptDone => conversation.handle_transcript_done(event.place(), event.transcript()),
+        Kind::SpeechStopped => floor.is_caller_speaking = false,
+        Kind::Committed => conversation.handle_committed(event.item_id()),
+        Kind::CallerTranscribed => conversation.handle_caller_transcribed(event.item_id(), event.transcript(), now),
+        Kind::CallerNotTranscribed => conversation.handle_caller_transcribed(event.item_id(), "", now),
+        Kind::FunctionCall => floor.handle_function_call(event.call_id().unwrap_or_default()),
+        Kind::ResponseCreated => {
+            floor.handle_response_created(event.response().unwrap_or(&nameless), conversation);
+        }
+        Kind::ResponseDone => {
+            let response = event.response().unwrap_or(&nameless);
+            conversation.handle_response_done(response.id.as_deref().unwrap_or_default());
+            floor.handle_response_done(response)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+impl Floor {
+    /// The caller has the floor: what the agent was about to say, the server's detector will ask for anew.
+    fn handle_speech_started(&mut self, conversation: &mut Conversation) {
+        self.is_caller_speaking = true;
+        self.has_caller_spoken = true;
+        self.wanted = Wanted::Nothing;
+        if let ResponseState::Active(id) = &self.response {
+            conversation.discard(id);
+        }
+    }
+
+    fn handle_response_created(&mut self, response: &Response, conversation: &mut Conversation) {
+        let id = response.id.clone().unwrap_or_default();
+        // Ours has crossed with the caller's first word.
+        if matches!(self.response, ResponseState::Asked(_)) && self.is_caller_speaking {
+            conversation.discard(&id);
+            self.cancelled = Some(id.clone()).filter(|id| !id.is_empty());
+        }
+        self.response = ResponseState::Active(id);
+    }
+
+    fn handle_response_done(&mut self, response: &Response) -> Result<(), AgentLoss> {
+        for call_id in response.function_calls() {
+            self.handle_function_call(call_id);
+        }
+        self.response = ResponseState::None;
+        if !response.has_failed() {
+            self.failures = 0;
+            return Ok(());
+        }
+        self.failures += 1;
+        if self.failures >= FAILURES_MAX { Err(AgentLoss::Failing) } else { Ok(()) }
+    }
+
+    /// Notes a call of a function, told of once or twice; there are none that exist.
+    fn handle_function_call(&mut self, call_id: &str) {
+        if call_id.is_empty() || self.answered_calls.iter().any(|answered| answered == call_id) {
+            return;
+        }
+        if self.answered_calls.len() >= CALLS_MAX {
+            self.answered_calls.remove(0);
+        }
+        self.answered_calls.push(call_id.to_owned());
+        self.unanswered_calls.push(call_id.to_owned());
+        self.want_response();
+    }
+
+    /// While the caller speaks, the server's detector asks for the response behind their turn.
+    fn want_response(&mut self) {
+        if !self.is_caller_speaking {
+            self.wanted = Wanted::Response;
+        }
+    }
+}
+
+fn session_update(opening: &Opening, codec: Codec) -> serde_json::Value {
+    let format = json!({ "type": event::format_name(codec) });
+    let mut output = json!({ "format": format });
+    if let Some(voice) = &opening.voice {
+        output["voice"] = json!(voice);
+    }
+    json!({ "type": "session.update", "session": {
+        "type": "realtime",
+        "instructions": opening.instructions,
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {
+                "format": format,
+                "transcription": { "model": TRANSCRIPTION_MODEL },
+                "turn_detection": { "type": "server_vad", "create_response": true, "interrupt_response": true },
+            },
+            "output": output,
+        },
+    }})
+}
+
+/// The smaller of OpenAI's transcription models: transcripts are for reading afterwards, the agent hears the audio.
+const TRANSCRIPTION_MODEL: &str = "gpt-4o-mini-transcribe";
+
+/// In front of a greeting that the owner has set.
+const GREETING_INSTRUCTIONS: &str = "Greet the caller with exactly these words and then wait for their answer: ";
+
+/// The answer to a call of a function: this box offers none.
+const UNKNOWN_FUNCTION: &str = r#"{"error":"There is no such function."}"#;
+
+/// 1.5 s: the pause after which a person has finished typing.
+const KEYS_QUIET: Duration = Duration::from_millis(1500);
+
+/// 32 keys: a card number and its PIN; further ones wait for nobody and are dropped.
+const KEYS_MAX: usize = 32;
+
+/// Two responses in a row that fail: the caller has waited through both.
+const FAILURES_MAX: u8 = 2;
+
+/// 64 calls: a call is told of twice within a response.
+const CALLS_MAX: usize = 64;
+
+/// Ten lines: a server that goes on says nothing new.
+const ERRORS_LOGGED_MAX: u8 = 10;
+
+/// 160 ms of G.711; grows to the agent's chunk size and stays there.
+const AUDIO_BYTES: usize = 1280;
+
+/// 256 KiB: twenty seconds of audio messages of 260 bytes behind a full kernel buffer.
+const OUTBOUND_BYTES_MAX: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! What a Realtime server sends, as far as it concerns a phone call. Unknown events and fields are ignored, and nulls
+//! stand for absence; the names of the beta interface are taken as well.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use talkstack_media::codec::Codec;
+
+use crate::agent::wire::Text;
+
+/// A server event. Which of the fields are there depends on its type.
+#[derive(Deserialize, Default)]
+pub(super) struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    item_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    response_id: Option<Text<'a>>,
+    content_index: Option<u32>,
+    #[serde(borrow)]
+    delta: Option<Text<'a>>,
+    #[serde(borrow)]
+    transcript: Option<Text<'a>>,
+    audio_start_ms: Option<f64>,
+    #[serde(borrow)]
+    call_id: Option<Text<'a>>,
+    session: Option<Session>,
+    response: Option<Response>,
+    error: Option<ErrorBody>,
+}
+
+/// The types of events that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    SessionCreated,
+    SessionUpdated,
+    SpeechStarted,
+    SpeechStopped,
+    Committed,
+    CallerTranscribed,
+    CallerNotTranscribed,
+    ResponseCreated,
+    ResponseDone,
+    AudioDelta,
+    AudioDone,
+    TranscriptDelta,
+    TranscriptDone,
+    FunctionCall,
+    Error,
+    Other,
+}
+
+/// What an audio or transcript event belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) response_id: &'a str,
+    pub(super) item_id: &'a str,
+    pub(super) content_index: u32,
+}
+
+/// A session as the server describes it.
+#[derive(Deserialize)]
+struct Session {
+    audio: Option<SessionAudio>,
+    input_audio_format: Option<String>,
+    output_audio_format: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SessionAudio {
+    input: Option<Direction>,
+    output: Option<Direction>,
+}
+
+#[derive(Deserialize)]
+struct Direction {
+    format: Option<Format>,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+/// A response at its beginning or end.
+#[derive(Deserialize, Default)]
+pub(super) struct Response {
+    pub(super) id: Option<String>,
+    status: Option<String>,
+    output: Option<Vec<OutputItem>>,
+}
+
+#[derive(Deserialize)]
+struct OutputItem {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    call_id: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Deserialize, Default)]
+pub(super) struct ErrorBody {
+    code: Option<String>,
+}
+
+impl<'a> Event<'a> {
+    /// Reads a message; one whose fields are of other types than documented is an event to ignore.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).or_else(|_| {
+            serde_json::from_str::<IgnoredAny>(text)?;
+            tracing::debug!("The agent sent an event of another shape; it is ignored");
+            Ok(Event::default())
+        })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self.kind.as_deref().unwrap_or_default() {
+            "response.output_audio.delta" | "response.audio.delta" => Kind::AudioDelta,
+            "response.output_audio.done" | "response.audio.done" => Kind::AudioDone,
+            "response.output_audio_transcript.delta" | "response.audio_transcript.delta" => Kind::TranscriptDelta,
+            "response.output_audio_transcript.done" | "response.audio_transcript.done" => Kind::TranscriptDone,
+            "session.created" => Kind::SessionCreated,
+            "session.updated" => Kind::SessionUpdated,
+            "input_audio_buffer.speech_started" => Kind::SpeechStarted,
+            "input_audio_buffer.speech_stopped" => Kind::SpeechStopped,
+            "input_audio_buffer.committed" => Kind::Committed,
+            "conversation.item.input_audio_transcription.completed" => Kind::CallerTranscribed,
+            "conversation.item.input_audio_transcription.failed" => Kind::CallerNotTranscribed,
+            "response.created" => Kind::ResponseCreated,
+            "response.done" => Kind::ResponseDone,
+            "response.function_call_arguments.done" => Kind::FunctionCall,
+            "error" => Kind::Error,
+            _ => Kind::Other,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            response_id: self.response_id.as_deref().unwrap_or_default(),
+            item_id: self.item_id(),
+            content_index: self.content_index.unwrap_or(0),
+        }
+    }
+
+    pub(super) fn item_id(&self) -> &str {
+        self.item_id.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn delta(&self) -> &str {
+        self.delta.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn transcript(&self) -> &str {
+        self.transcript.as_deref().unwrap_or_default()
+    }
+
+    /// Where the caller began to speak, in milliseconds of the audio we appended.
+    pub(super) fn audio_start_ms(&self) -> Option<u64> {
+        // A cast of a float saturates.
+        self.audio_start_ms.map(|at| at as u64)
+    }
+
+    pub(super) fn call_id(&self) -> Option<&str> {
+        self.call_id.as_deref()
+    }
+
+    pub(super) fn response(&self) -> Option<&Response> {
+        self.response.as_ref()
+    }
+
+    /// The code of an error, cut to what a log can take.
+    pub(super) fn error_code(&self) -> String {
+        let code = self.error.as_ref().and_then(|error| error.code.as_deref()).unwrap_or("none");
+        code.chars().filter(char::is_ascii_graphic).take(CODE_CHARS_MAX).collect()
+    }
+
+    /// Tells whether a described session names an audio format other than the codec's. One that names none agrees.
+    pub(super) fn contradicts(&self, codec: Codec) -> bool {
+        let Some(session) = &self.session else { return false };
+        let audio = session.audio.as_ref();
+        let format = |direction: Option<&Direction>| direction?.format.as_ref()?.kind.clone();
+        [
+            format(audio.and_then(|audio| audio.input.as_ref())),
+            format(audio.and_then(|audio| audio.output.as_ref())),
+            session.input_audio_format.clone(),
+            session.output_audio_format.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .any(|named| named != format_name(codec) && named != beta_format_name(codec))
+    }
+}
+
+impl Response {
+    /// Tells whether the server could not make it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.status.as_deref() == Some("failed")
+    }
+
+    /// The functions it calls.
+    pub(super) fn function_calls(&self) -> impl Iterator<Item = &str> {
+        let items = self.output.iter().flatten();
+        items.filter(|item| item.kind.as_deref() == Some("function_call")).filter_map(|item| item.call_id.as_deref())
+    }
+}
+
+/// A codec as the protocol names it.
+pub(super) fn format_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Pcmu => "audio/pcmu",
+        Codec::Pcma => "audio/pcma",
+    }
+}
+
+fn beta_format_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Pcmu => "g711_ulaw",
+        Codec::Pcma => "g711_alaw",
+    }
+}
+
+/// 64: twice the longest documented code.
+const CODE_CHARS_MAX: usize = 64;

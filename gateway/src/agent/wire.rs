@@ -1,0 +1,58 @@
+//! Pieces of JSON messages, written straight into an outgoing buffer and read without copies.
+
+use std::borrow::Cow;
+
+use base64_simd::{Out, STANDARD};
+use serde::Deserialize;
+
+/// Text in a message: borrowed from it unless it has escapes, also behind an `Option`.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Appends a number in decimal.
+pub(super) fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends bytes as base64.
+pub(super) fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + STANDARD.encoded_length(bytes.len()), 0);
+    let _ = STANDARD.encode(bytes, Out::from_slice(&mut out[start..]));
+}
+
+/// Decodes into a reused buffer; `false` when it is not base64 or empty.
+pub(super) fn decode_base64(text: &str, out: &mut Vec<u8>) -> bool {
+    out.clear();
+    out.resize(STANDARD.estimated_decoded_length(text.len()), 0);
+    match STANDARD.decode(text.as_bytes(), Out::from_slice(out)) {
+        Ok(decoded) => {
+            let bytes = decoded.len();
+            out.truncate(bytes);
+            bytes > 0
+        }
+        Err(_) => {
+            out.clear();
+            false
+        }
+    }
+}

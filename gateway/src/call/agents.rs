@@ -1,0 +1,117 @@
+//! A call's agent: it comes, talks, and is replaced by the attendant when it is gone.
+
+use std::time::Instant;
+
+use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome, Utterance};
+use talkstack_media::codec::Codec;
+use talkstack_media::session::NotQueued;
+
+use super::{Call, CallOutput, Phase};
+use crate::agent::attendant::Attendant;
+use crate::agent::media_stream::MediaStream;
+use crate::agent::openai_realtime::OpenAiRealtime;
+use crate::agent::{AgentLoss, AgentOutput, AgentSession, Progress, Said};
+use crate::route::Plan;
+
+impl Call {
+    /// The agent's connection is up; `leftover` came with its handshake.
+    pub fn handle_connected(&mut self, leftover: &[u8], now: Instant) {
+        if !self.waits_for_agent() {
+            self.outputs.push_back(CallOutput::Disconnect(Vec::new()));
+            return;
+        }
+        let codec = self.negotiation.agreed().map_or(Codec::Pcmu, |agreed| agreed.codec);
+        self.agent = match &self.plan {
+            Plan::OpenAiRealtime(plan) => {
+                let agent = OpenAiRealtime::new(plan.opening.clone(), codec, self.seed);
+                AgentSession::OpenAiRealtime(Box::new(agent))
+            }
+            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo => {
+                AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)))
+            }
+        };
+        self.agent.handle_bytes(leftover);
+        if self.agent.is_ready() {
+            self.begin_talk(now);
+        } else {
+            self.talk(now);
+        }
+    }
+
+    /// The agent could not be reached.
+    pub fn handle_unreachable(&mut self, now: Instant) {
+        if self.waits_for_agent() {
+            self.take_over(now);
+        }
+    }
+
+    fn waits_for_agent(&self) -> bool {
+        matches!(self.phase, Phase::Ringing { .. } | Phase::Answered { agent_due: Some(_) })
+    }
+
+    /// Carries out what the agent wants, once there is sound; before that an agent can only become ready.
+    pub(super) fn talk(&mut self, now: Instant) {
+        while self.session.is_some() || !self.agent.is_ready() {
+            let progress = self.progress();
+            match self.agent.poll_output(progress, now) {
+                None => return,
+                Some(AgentOutput::Ready) => return self.begin_talk(now),
+                Some(AgentOutput::Said(said)) => self.record_said(said),
+                Some(AgentOutput::Clear) => {
+                    if let Some(session) = &mut self.session {
+                        session.clear();
+                    }
+                }
+                Some(AgentOutput::Play(speech)) => {
+                    let Some(session) = &mut self.session else { continue };
+                    let loss = match session.play(speech, now) {
+                        Ok(()) => continue,
+                        Err(NotQueued::QueueFull) => AgentLoss::Flood,
+                        Err(NotQueued::PoolEmpty) => AgentLoss::NoRoom,
+                    };
+                    return self.lose_agent(loss, now);
+                }
+                Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
+                Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
+            }
+        }
+    }
+
+    /// The attendant takes the call; the dialog and the audio clock stay as they are.
+    pub(super) fn lose_agent(&mut self, loss: AgentLoss, now: Instant) {
+        tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
+        self.record_last_words();
+        self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
+        if let Some(session) = &mut self.session {
+            session.clear();
+        }
+        self.take_over(now);
+    }
+
+    fn take_over(&mut self, now: Instant) {
+        self.agent = AgentSession::Attendant(Attendant::apologising());
+        self.begin_talk(now);
+    }
+
+    /// Records what was said and has not been, as far as it was heard.
+    pub(super) fn record_last_words(&mut self) {
+        let progress = self.progress();
+        while let Some(said) = self.agent.poll_last_words(progress) {
+            self.record_said(said);
+        }
+    }
+
+    fn record_said(&mut self, said: Said) {
+        let since_answer = self.answered_at.map(|at| said.began.saturating_duration_since(at)).unwrap_or_default();
+        // A call of 584 million years fits.
+        let at_ms = since_answer.as_millis() as u64;
+        let utterance = Utterance { speaker: said.speaker, text: said.text, at_ms };
+        self.outputs.push_back(CallOutput::Record(CallEvent::Said(utterance)));
+    }
+
+    fn progress(&self) -> Progress {
+        self.session
+            .as_ref()
+            .map_or_else(Progress::default, |session| Progress { pushed: session.pushed(), played: session.played() })
+    }
+}

@@ -1,0 +1,156 @@
+//! Where an agent listens.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An agent's address: `ws://host:port/path` or `wss://host:port/path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentUrl {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Ws,
+    Wss,
+}
+
+/// The text is no address of a WebSocket. Whoever configured it must mend it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("an agent's address looks like wss://host:port/path")]
+pub struct AgentUrlError;
+
+impl AgentUrl {
+    /// A Realtime server's address: `/realtime` and the model behind the base, `http` and `https` taken as `ws` and
+    /// `wss`. A query of the base stays.
+    ///
+    /// # Errors
+    /// [`AgentUrlError`] when the base is no address.
+    pub fn realtime(base_url: &str, model: &str) -> Result<Self, AgentUrlError> {
+        let mut url: AgentUrl = match base_url.split_once("://") {
+            Some(("http", rest)) => format!("ws://{rest}").parse()?,
+            Some(("https", rest)) => format!("wss://{rest}").parse()?,
+            _ => base_url.parse()?,
+        };
+        let (path, query) = url.path.split_once('?').unwrap_or((&url.path, ""));
+        let and = if query.is_empty() { "" } else { "&" };
+        url.path = format!("{}/realtime?{query}{and}model={}", path.trim_end_matches('/'), percent_encoded(model));
+        Ok(url)
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.scheme == Scheme::Wss
+    }
+
+    /// The host without the brackets of an IPv6 address.
+    pub(super) fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Host and port as the `Host` header has them (RFC 9110 §7.2): the scheme's own port is left out.
+    pub(super) fn authority(&self) -> String {
+        if self.port == self.scheme.port() { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+impl Scheme {
+    fn port(self) -> u16 {
+        match self {
+            Scheme::Ws => 80,
+            Scheme::Wss => 443,
+        }
+    }
+}
+
+impl FromStr for AgentUrl {
+    type Err = AgentUrlError;
+
+    fn from_str(text: &str) -> Result<Self, AgentUrlError> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("ws", rest)) => (Scheme::Ws, rest),
+            Some(("wss", rest)) => (Scheme::Wss, rest),
+            _ => return Err(AgentUrlError),
+        };
+        let (authority, path) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
+        let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| AgentUrlError)?),
+            _ => (authority, scheme.port()),
+        };
+        if host.is_empty() || !is_clean(host) || !is_clean(path) || host.contains('@') {
+            return Err(AgentUrlError);
+        }
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(AgentUrl { scheme, host: host.to_owned(), port, path: format!("{slash}{path}") })
+    }
+}
+
+impl fmt::Display for AgentUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls() { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
+/// RFC 3986 §2.1: what is not unreserved, as `%` and two hex digits.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_url_is_host_port_and_path() {
+        for (text, shown) in [
+            ("ws://127.0.0.1:9000/twilio", Some("ws://127.0.0.1:9000/twilio")),
+            ("ws://agent", Some("ws://agent:80/")),
+            ("ws://[::1]:90/a?b=c", Some("ws://[::1]:90/a?b=c")),
+            ("wss://agent", Some("wss://agent:443/")),
+            ("wss://agent:8443/v1", Some("wss://agent:8443/v1")),
+            ("http://agent/", None),
+            ("ws:///x", None),
+            ("ws://agent:port/", None),
+            ("ws://agent/a b", None),
+            ("ws://user@agent/", None),
+            ("ws://agent/\r\nX: y", None),
+        ] {
+            assert_eq!(text.parse::<AgentUrl>().ok().map(|url| url.to_string()).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_realtime_address_comes_from_the_base_the_model_and_any_usual_scheme() {
+        for (base, model, shown) in [
+            ("wss://api.openai.com/v1", "gpt-realtime", "wss://api.openai.com:443/v1/realtime?model=gpt-realtime"),
+            ("https://api.openai.com/v1/", "a", "wss://api.openai.com:443/v1/realtime?model=a"),
+            ("http://127.0.0.1:8080", "org/m x&y", "ws://127.0.0.1:8080/realtime?model=org%2Fm%20x%26y"),
+            ("ws://[::1]:9/a?api=2", "ü", "ws://[::1]:9/a/realtime?api=2&model=%C3%BC"),
+            ("ws://agent?api=2", "m", "ws://agent:80/realtime?api=2&model=m"),
+        ] {
+            assert_eq!(AgentUrl::realtime(base, model).map(|url| url.to_string()).as_deref(), Ok(shown), "{base}");
+        }
+        for base in ["", "api.openai.com/v1", "ftp://agent", "https://", "wss://user:key@agent/v1", "wss://a/#b"] {
+            assert_eq!(AgentUrl::realtime(base, "m"), Err(AgentUrlError), "{base}");
+        }
+    }
+}
