@@ -316,7 +316,7 @@ mod tests {
                         AgentOutput::Play(Speech::Samples(samples)) => Heard::Samples(samples.len()),
                         AgentOutput::Play(Speech::Coded(_, bytes)) => Heard::Coded(bytes.len()),
                         AgentOutput::HangUp => Heard::HangUp,
-                        AgentOutput::Lost(loss) => panic!("{loss}"),
+                        other => panic!("{other:?}"),
                     });
                 }
             }

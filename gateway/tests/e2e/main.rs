@@ -2,12 +2,15 @@
 //!
 //! `gateway/tests/run` installs what these need; without it they fail and say what is missing.
 
+mod agents;
 mod caller;
 mod calls;
 mod cli;
 mod daemon;
 mod http;
 mod phones;
+mod realtime;
+mod rtp_phone;
 mod signal;
 mod sipp;
 mod sound;

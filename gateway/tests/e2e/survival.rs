@@ -177,6 +177,11 @@ impl ScriptedControl {
             first_speaker: FirstSpeaker::Agent,
             greeting: None,
         };
+        self.route_agent(digits, agent);
+    }
+
+    /// Gives a number to an agent.
+    pub(crate) fn route_agent(&mut self, digits: &str, agent: AgentRoute) {
         let number = NumberRoute { project_id: "project".into(), agent_id: Some("agent".into()) };
         let mut snapshot = Snapshot { revision: 1, ..Snapshot::default() };
         snapshot.agents.insert("agent".into(), agent);
@@ -186,12 +191,20 @@ impl ScriptedControl {
 
     /// Waits for the next end of a call.
     pub(crate) fn wait_for_end(&mut self) -> Outcome {
+        self.wait_for_event(|event| match event {
+            CallEvent::Ended { outcome } => Some(outcome),
+            _ => None,
+        })
+    }
+
+    /// Looks at what happens until there is an answer.
+    pub(crate) fn wait_for_event<T>(&mut self, mut look: impl FnMut(CallEvent) -> Option<T>) -> T {
         loop {
             while let Some(message) = self.decoder.next_message().expect("readable") {
                 if let ToControl::Record(record) = message
-                    && let CallEvent::Ended { outcome } = record.event
+                    && let Some(answer) = look(record.event)
                 {
-                    return outcome;
+                    return answer;
                 }
             }
             let mut buffer = [0; 4096];

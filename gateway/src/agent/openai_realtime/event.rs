@@ -117,6 +117,11 @@ impl<'a> Event<'a> {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn borrows(&self) -> bool {
+        matches!(self.delta, Some(Text(std::borrow::Cow::Borrowed(_))))
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self.kind.as_deref().unwrap_or_default() {
             "response.output_audio.delta" | "response.audio.delta" => Kind::AudioDelta,

@@ -1,1 +1,482 @@
+//! Whole conversations with a scripted server, in virtual time.
 
+use base64_simd::STANDARD;
+use serde_json::Value;
+use talkstack_control::port::Speaker;
+
+use super::*;
+
+#[test]
+fn nothing_is_sent_before_the_session_is_described_and_no_audio_before_it_is_set_up() {
+    let mut bench = Bench::connected(opening());
+    bench.speak(3);
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+    assert_eq!(bench.receive(json!({ "type": "session.created", "event_id": "e", "session": null })), []);
+    let format = json!({ "type": "audio/pcmu" });
+    let session = json!({
+        "type": "realtime",
+        "instructions": "Be kind to John.",
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {
+                "format": format,
+                "transcription": { "model": TRANSCRIPTION_MODEL },
+                "turn_detection": { "type": "server_vad", "create_response": true, "interrupt_response": true },
+            },
+            "output": { "format": format, "voice": "marin" },
+        },
+    });
+    assert_eq!(bench.sent(), [json!({ "type": "session.update", "session": session })]);
+    bench.speak(3);
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+    assert!(!bench.agent.is_ready());
+    assert_eq!(bench.receive(json!({ "type": "session.updated", "session": { "audio": null } })), [Out::Ready]);
+    assert_eq!(bench.sent(), [json!({ "type": "response.create" })], "the agent greets");
+    bench.speak(1);
+    let audio = STANDARD.encode_to_string([0x55; 160]);
+    assert_eq!(bench.sent(), [json!({ "type": "input_audio_buffer.append", "audio": audio })]);
+    bench.agent.handle_audio(&Frame { samples: &[0; 160], coded: None });
+    assert_eq!(bench.sent().len(), 1, "silence too");
+}
+
+#[test]
+fn an_alaw_line_is_passed_through_as_alaw_and_another_format_is_a_loss() {
+    let mut bench = Bench::new(opening(), Codec::Pcma);
+    bench.receive(json!({ "type": "session.created" }));
+    let update = bench.sent().remove(0);
+    assert_eq!(update["session"]["audio"]["output"]["format"], json!({ "type": "audio/pcma" }));
+    for echo in [
+        json!({ "audio": { "input": { "format": { "type": "audio/pcm", "rate": 24000 } } } }),
+        json!({ "audio": { "input": null, "output": { "format": { "type": "audio/pcmu" } } } }),
+        json!({ "input_audio_format": "pcm16" }),
+    ] {
+        let mut bench = Bench::new(opening(), Codec::Pcma);
+        bench.receive(json!({ "type": "session.created" }));
+        let heard = bench.receive(json!({ "type": "session.updated", "session": echo }));
+        assert_eq!(heard, [Out::Lost(AgentLoss::Format)], "{echo}");
+    }
+    let echo =
+        json!({ "audio": { "output": { "format": { "type": "audio/pcma" } } }, "input_audio_format": "g711_alaw" });
+    assert_eq!(bench.receive(json!({ "type": "session.updated", "session": echo })), [Out::Ready]);
+}
+
+#[test]
+fn the_owner_s_greeting_is_said_once_and_only_by_an_agent_that_speaks_first() {
+    let mut bench = Bench::ready(Opening { greeting: Some("Hi John!".into()), ..opening() });
+    let created = bench.sent().pop().expect("a response");
+    let instructions = created["response"]["instructions"].as_str().expect("instructions").to_owned();
+    assert!(instructions.ends_with("Hi John!"), "{instructions}");
+    bench.agent.greet();
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed" } }));
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+    let mut bench = Bench::ready(Opening { first_speaker: FirstSpeaker::Caller, ..opening() });
+    bench.agent.greet();
+    assert_eq!(bench.kinds_sent(), ["session.update"]);
+}
+
+#[test]
+fn an_agent_that_is_told_when_to_greet_waits_and_holds_its_tongue_when_the_callee_has_spoken() {
+    let waiting = Opening { greets: Greets::WhenTold, ..opening() };
+    let mut bench = Bench::ready(waiting.clone());
+    assert_eq!(bench.kinds_sent(), ["session.update"]);
+    bench.agent.greet();
+    assert_eq!(bench.kinds_sent(), ["response.create"]);
+    let mut bench = Bench::ready(waiting.clone());
+    bench.receive(json!({ "type": "input_audio_buffer.speech_started", "item_id": "u", "audio_start_ms": 0 }));
+    bench.agent.greet();
+    assert_eq!(bench.kinds_sent(), ["session.update"]);
+    let mut bench = Bench::connected(waiting);
+    bench.agent.greet();
+    bench.set_up();
+    assert_eq!(bench.kinds_sent(), ["session.update", "response.create"], "told before it was ready");
+}
+
+#[test]
+fn audio_of_any_chunk_size_is_played_under_both_names_and_nulls_and_the_unknown_are_ignored() {
+    let mut bench = Bench::ready(opening());
+    assert_eq!(bench.receive(json!({ "type": "response.output_audio.delta", "delta": null, "item_id": null })), []);
+    assert_eq!(bench.receive(json!({ "type": "response.output_audio.delta", "item_id": 7, "delta": [] })), []);
+    assert_eq!(bench.receive(json!({ "type": "weather.changed", "item_id": {}, "response": 3 })), []);
+    assert_eq!(bench.receive(json!({ "event_id": "no type" })), []);
+    for bytes in [1, 159, 161, 1344, 8000] {
+        assert_eq!(bench.receive(delta("a", bytes)), [Out::Play(bytes)]);
+    }
+    let mut beta = delta("a", 5);
+    beta["type"] = json!("response.audio.delta");
+    assert_eq!(bench.receive(beta), [Out::Play(5)]);
+    assert_eq!(bench.receive_text("not JSON"), [Out::Lost(AgentLoss::NotJson)]);
+}
+
+#[test]
+fn an_interruption_clears_the_queue_and_tells_how_many_milliseconds_were_really_played() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    for item in ["a", "b", "c"] {
+        bench.receive(delta(item, 8000));
+        bench.receive(json!({ "type": "response.output_audio.done", "item_id": item, "response_id": "r" }));
+    }
+    bench.play(8000 + 1927);
+    bench.sent();
+    assert_eq!(bench.receive(speech_started("u")), [Out::Clear]);
+    let truncate = |item: &str, ms: u64| json!({ "type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": ms });
+    assert_eq!(bench.sent(), [truncate("b", 240), truncate("c", 0)], "floor of 240.875; none for what was heard");
+    assert_eq!(bench.receive(delta("b", 80)), [], "late audio of an interrupted item");
+    assert_eq!(bench.receive(delta("d", 80)), [], "late audio of an interrupted response");
+    assert_eq!(bench.receive(delta("d", 80)), []);
+    assert_eq!(bench.sent(), [truncate("d", 0)], "once");
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "cancelled" } }));
+    bench.receive(json!({ "type": "input_audio_buffer.speech_stopped", "item_id": "u" }));
+    bench.begin_response("r2");
+    let mut next = delta("e", 80);
+    next["response_id"] = json!("r2");
+    assert_eq!(bench.receive(next), [Out::Play(80)], "the next response is heard");
+    bench.play(80);
+    assert_eq!(bench.receive(speech_started("u2")), [], "nothing is queued");
+    assert_eq!(bench.sent(), [truncate("e", 10)], "it is not complete");
+}
+
+#[test]
+fn an_item_that_was_heard_to_its_end_is_not_truncated_and_items_that_interleave_are_counted_apart() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.receive(delta("a", 800));
+    bench.receive(json!({ "type": "response.output_audio.done", "item_id": "a" }));
+    bench.play(800);
+    bench.sent();
+    bench.receive(speech_started("u"));
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    for item in ["a", "b", "a", "b"] {
+        bench.receive(delta(item, 80));
+    }
+    bench.play(200);
+    bench.sent();
+    bench.receive(speech_started("u"));
+    let ends: Vec<_> = bench.sent().iter().map(|sent| sent["audio_end_ms"].clone()).collect();
+    assert_eq!(ends, [json!(15), json!(10)]);
+}
+
+#[test]
+fn keys_are_told_after_a_pause_and_answered_when_no_response_is_going_on() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.sent();
+    bench.agent.handle_digit('5');
+    bench.poll();
+    bench.wait(KEYS_QUIET / 2);
+    bench.agent.handle_digit('#');
+    bench.poll();
+    bench.wait(KEYS_QUIET / 2);
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+    bench.wait(KEYS_QUIET / 2);
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1, "the response waits for the other: {sent:?}");
+    assert_eq!(sent[0]["item"]["content"][0], json!({ "type": "input_text", "text": "The caller pressed 5#" }));
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r" } }));
+    assert_eq!(bench.sent(), [json!({ "type": "response.create" })]);
+}
+
+#[test]
+fn a_response_that_the_server_began_first_only_delays_ours() {
+    let mut bench = Bench::ready(opening());
+    bench.sent();
+    let error = json!({ "type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "x", "param": null, "event_id": null });
+    assert_eq!(bench.receive(json!({ "type": "error", "error": error })), []);
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+    bench.receive(json!({ "type": "response.done", "response": { "id": "theirs", "status": "completed" } }));
+    assert_eq!(bench.sent(), [json!({ "type": "response.create" })]);
+    assert_eq!(bench.receive(json!({ "type": "error", "error": null })), [], "not fatal");
+    assert_eq!(
+        bench.receive(json!({ "type": "error", "error": { "code": "session_expired" } })),
+        [Out::Lost(AgentLoss::Expired)]
+    );
+}
+
+#[test]
+fn a_function_that_does_not_exist_is_answered_once_and_the_agent_goes_on_after_its_response() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.sent();
+    bench.receive(
+        json!({ "type": "response.function_call_arguments.done", "call_id": "c1", "name": "x", "arguments": "{}" }),
+    );
+    let output = |call: &str| json!({ "type": "conversation.item.create", "item": { "type": "function_call_output", "call_id": call, "output": UNKNOWN_FUNCTION } });
+    assert_eq!(bench.sent(), [output("c1")]);
+    let calls = json!([{ "type": "function_call", "call_id": "c1" }, { "type": "function_call", "call_id": "c2" }, { "type": null }]);
+    bench
+        .receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed", "output": calls } }));
+    assert_eq!(bench.sent(), [output("c2"), json!({ "type": "response.create" })]);
+}
+
+#[test]
+fn a_greeting_that_crosses_with_the_caller_s_first_word_is_cancelled() {
+    let mut bench = Bench::ready(opening());
+    bench.receive(speech_started("u"));
+    bench.sent();
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    assert_eq!(bench.sent(), [json!({ "type": "response.cancel", "response_id": "r" })]);
+    assert_eq!(bench.receive(delta("a", 80)), []);
+}
+
+#[test]
+fn what_both_said_is_told_in_the_order_of_speaking_whenever_the_transcripts_come() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.receive(delta("a", 8000));
+    bench.receive(transcript("a", "Hello, how may I help?"));
+    assert_eq!(bench.receive(json!({ "type": "response.output_audio.done", "item_id": "a" })), []);
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r" } }));
+    let began = bench.now;
+    assert_eq!(bench.play(8000), [Out::Said(Speaker::Agent, "Hello, how may I help?".into(), began)]);
+    bench.wait(Duration::from_secs(1));
+    let spoke = bench.now;
+    assert_eq!(bench.receive(speech_started("u")), []);
+    bench.receive(json!({ "type": "input_audio_buffer.speech_stopped", "item_id": "u" }));
+    bench.begin_response("r2");
+    bench.receive(delta("b", 800));
+    bench.receive(transcript("b", "At nine."));
+    bench.receive(json!({ "type": "response.output_audio.done", "item_id": "b" }));
+    let began = bench.now;
+    assert_eq!(bench.play(800), [], "the caller spoke before");
+    let words = json!({ "type": "conversation.item.input_audio_transcription.completed", "item_id": "u", "content_index": 0, "transcript": " When do you open? ", "usage": null });
+    assert_eq!(
+        bench.receive(words),
+        [
+            Out::Said(Speaker::Caller, "When do you open?".into(), spoke),
+            Out::Said(Speaker::Agent, "At nine.".into(), began)
+        ]
+    );
+}
+
+#[test]
+fn an_interrupted_agent_s_words_are_cut_in_proportion_to_what_was_heard() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.receive(delta("a", 8000));
+    bench.receive(transcript("a", "one two three four five"));
+    bench.play(4000);
+    let said = bench.receive(speech_started("u"));
+    assert!(matches!(&said[..], [Out::Clear, Out::Said(Speaker::Agent, text, _)] if text == "one two"), "{said:?}");
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "cancelled" } }));
+    assert_eq!(bench.poll(), []);
+
+    // Words that come behind the interruption, and audio that nobody heard, count towards the whole.
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.receive(delta("a", 8000));
+    bench.play(4000);
+    assert_eq!(bench.receive(speech_started("u")), [Out::Clear]);
+    bench.receive(delta("a", 8000));
+    let said = bench.receive(transcript("a", "one two three four five six seven eight"));
+    assert!(matches!(&said[..], [Out::Said(Speaker::Agent, text, _)] if text == "one two"), "{said:?}");
+}
+
+#[test]
+fn a_transcript_that_never_comes_keeps_the_others_for_ten_seconds_and_the_end_of_the_call_for_none() {
+    let mut bench = Bench::ready(opening());
+    bench.receive(speech_started("lost"));
+    bench.receive(json!({ "type": "input_audio_buffer.speech_stopped", "item_id": "lost" }));
+    bench.begin_response("r");
+    bench.receive(delta("a", 800));
+    bench.receive(transcript("a", "Sorry?"));
+    bench.receive(json!({ "type": "response.output_audio.done", "item_id": "a" }));
+    bench.play(800);
+    assert_eq!(bench.agent.poll_timeout(), Some(bench.now + Duration::from_secs(10)));
+    let said = bench.wait(Duration::from_secs(10));
+    assert!(matches!(&said[..], [Out::Said(Speaker::Agent, text, _)] if text == "Sorry?"), "{said:?}");
+
+    bench.receive(speech_started("lost too"));
+    bench.begin_response("r2");
+    let mut more = delta("b", 1600);
+    more["response_id"] = json!("r2");
+    bench.receive(more);
+    bench.receive(transcript("b", "Half of it"));
+    bench.play(800);
+    let last = bench.agent.poll_last_words(bench.progress).expect("words");
+    assert_eq!((last.speaker, &*last.text), (Speaker::Agent, "Half"));
+    assert_eq!(bench.agent.poll_last_words(bench.progress), None);
+}
+
+#[test]
+fn an_agent_that_fails_twice_in_a_row_or_closes_or_reads_nothing_is_lost() {
+    let mut bench = Bench::ready(opening());
+    let failed = || json!({ "type": "response.done", "response": { "id": null, "status": "failed" } });
+    assert_eq!(bench.receive(failed()), []);
+    assert_eq!(bench.receive(json!({ "type": "response.done", "response": { "status": "completed" } })), []);
+    assert_eq!(bench.receive(failed()), []);
+    assert_eq!(bench.receive(failed()), [Out::Lost(AgentLoss::Failing)]);
+
+    let mut bench = Bench::ready(opening());
+    bench.agent.handle_disconnect();
+    assert_eq!(bench.poll(), [Out::Lost(AgentLoss::Disconnected)]);
+    assert_eq!(bench.poll(), []);
+
+    let mut bench = Bench::ready(opening());
+    bench.speak(1200);
+    assert_eq!(bench.poll(), [Out::Lost(AgentLoss::Stalled)]);
+    assert!(bench.agent.outbound().len() < OUTBOUND_BYTES_MAX + 1000);
+}
+
+#[test]
+fn a_frame_costs_no_allocation_in_steady_state() {
+    let mut bench = Bench::ready(opening());
+    bench.speak(50);
+    bench.sent();
+    bench.speak(2);
+    let event = delta("a", 160).to_string();
+    assert!(Event::read(&event).is_ok_and(|event| event.borrows()), "the audio is read where it lies");
+    let (capacity, buffer) = (bench.agent.outbound().capacity(), bench.agent.audio.capacity());
+    for _ in 0..500 {
+        bench.agent.outbound().clear();
+        bench.speak(2);
+        bench.receive_text(&event);
+    }
+    assert_eq!((bench.agent.outbound().capacity(), bench.agent.audio.capacity()), (capacity, buffer));
+}
+
+#[derive(Debug, PartialEq)]
+enum Out {
+    Ready,
+    Play(usize),
+    Clear,
+    Said(Speaker, String, Instant),
+    Lost(AgentLoss),
+}
+
+struct Bench {
+    agent: OpenAiRealtime,
+    now: Instant,
+    progress: Progress,
+}
+
+impl Bench {
+    fn new(opening: Opening, codec: Codec) -> Self {
+        let agent = OpenAiRealtime::new(opening, codec, 7);
+        Bench { agent, now: Instant::now(), progress: Progress::default() }
+    }
+
+    fn connected(opening: Opening) -> Self {
+        Bench::new(opening, Codec::Pcmu)
+    }
+
+    fn ready(opening: Opening) -> Self {
+        let mut bench = Bench::connected(opening);
+        bench.set_up();
+        bench
+    }
+
+    fn set_up(&mut self) {
+        self.receive(json!({ "type": "session.created", "session": {} }));
+        assert_eq!(self.receive(json!({ "type": "session.updated", "session": {} })), [Out::Ready]);
+    }
+
+    fn begin_response(&mut self, id: &str) {
+        self.receive(json!({ "type": "response.created", "response": { "id": id, "status": "in_progress" } }));
+    }
+
+    fn receive(&mut self, event: Value) -> Vec<Out> {
+        self.receive_text(&event.to_string())
+    }
+
+    fn receive_text(&mut self, text: &str) -> Vec<Out> {
+        self.agent.handle_bytes(&frame(text));
+        self.poll()
+    }
+
+    /// Drains the agent, with a playout queue that takes all and plays when told.
+    fn poll(&mut self) -> Vec<Out> {
+        let mut outputs = Vec::new();
+        while let Some(output) = self.agent.poll_output(self.progress, self.now) {
+            outputs.push(match output {
+                AgentOutput::Ready => Out::Ready,
+                AgentOutput::Play(Speech::Coded(_, bytes)) => {
+                    self.progress.pushed += bytes.len() as u64;
+                    Out::Play(bytes.len())
+                }
+                AgentOutput::Clear => {
+                    self.progress.played = self.progress.pushed;
+                    Out::Clear
+                }
+                AgentOutput::Said(said) => Out::Said(said.speaker, said.text, said.began),
+                AgentOutput::Lost(loss) => Out::Lost(loss),
+                other => panic!("{other:?}"),
+            });
+        }
+        outputs
+    }
+
+    /// Bytes leave for the wire.
+    fn play(&mut self, bytes: u64) -> Vec<Out> {
+        self.progress.played += bytes;
+        self.poll()
+    }
+
+    fn wait(&mut self, time: Duration) -> Vec<Out> {
+        self.now += time;
+        self.agent.handle_timeout(self.now);
+        self.poll()
+    }
+
+    /// Frames of µ-law from the caller.
+    fn speak(&mut self, frames: usize) {
+        for _ in 0..frames {
+            let (samples, coded) = ([1; 160], [0x55; 160]);
+            self.agent.handle_audio(&Frame { samples: &samples, coded: Some((Codec::Pcmu, &coded)) });
+        }
+    }
+
+    /// What has been sent to the server since the last call.
+    fn sent(&mut self) -> Vec<Value> {
+        let bytes = std::mem::take(self.agent.outbound());
+        let (mut messages, mut rest) = (Vec::new(), &bytes[..]);
+        while let [_, length, tail @ ..] = rest {
+            let (length, tail) = match length & 0x7f {
+                126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
+                length => (usize::from(length), tail),
+            };
+            let key = &tail[..4];
+            let text: Vec<u8> = tail[4..4 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]).collect();
+            messages.push(serde_json::from_slice(&text).expect("JSON"));
+            rest = &tail[4 + length..];
+        }
+        messages
+    }
+
+    fn kinds_sent(&mut self) -> Vec<String> {
+        self.sent().iter().map(|sent| sent["type"].as_str().expect("a type").to_owned()).collect()
+    }
+}
+
+fn opening() -> Opening {
+    Opening {
+        instructions: "Be kind to John.".into(),
+        voice: Some("marin".into()),
+        greeting: None,
+        first_speaker: FirstSpeaker::Agent,
+        greets: Greets::WhenReady,
+    }
+}
+
+fn delta(item: &str, bytes: usize) -> Value {
+    let delta = STANDARD.encode_to_string(vec![0x21; bytes]);
+    json!({ "type": "response.output_audio.delta", "response_id": "r", "item_id": item, "output_index": 0, "content_index": 0, "delta": delta })
+}
+
+fn transcript(item: &str, text: &str) -> Value {
+    json!({ "type": "response.output_audio_transcript.done", "response_id": "r", "item_id": item, "transcript": text })
+}
+
+fn speech_started(item: &str) -> Value {
+    json!({ "type": "input_audio_buffer.speech_started", "item_id": item, "audio_start_ms": null })
+}
+
+/// A server's text frame.
+fn frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81, 126];
+    frame.extend((text.len() as u16).to_be_bytes());
+    frame.extend(text.as_bytes());
+    frame
+}

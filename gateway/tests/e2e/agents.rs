@@ -1,0 +1,283 @@
+//! Voice agents behind OpenAI's Realtime protocol, as callers meet them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use talkstack_control::port::{
+    AgentRoute, Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderRoute, Speaker, Utterance,
+};
+use talkstack_control::secret::Secret;
+use talkstack_media::codec::Codec;
+use tempfile::TempDir;
+
+use crate::daemon::{Daemon, wait_until};
+use crate::phones::{Baresip, prompt};
+use crate::realtime::RealtimeServer;
+use crate::rtp_phone::RtpPhone;
+use crate::signal::best_match;
+use crate::survival::ScriptedControl;
+
+#[test]
+fn the_caller_s_words_reach_the_agent_and_the_agent_s_the_caller() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let greeting = prompt("en/greeting");
+    let say = dir.path().join("say.raw");
+    let mut coded = Vec::new();
+    Codec::Pcmu.encode(&greeting, &mut coded);
+    std::fs::write(&say, coded).expect("written");
+    let bench = Bench::start(dir, &["--say", say.to_str().expect("text")], "ws", &[]);
+    let words = prompt("en/goodbye");
+    let phone = Baresip::calling(bench.daemon.sip(), NUMBER, &words);
+    wait_until("the second answer has been heard", || {
+        let spoken = bench.server.events("spoken");
+        (spoken.len() == 2 && phone.heard_so_far() > words.len() + greeting.len() + 8000).then_some(())
+    });
+    let heard = phone.hang_up();
+    let (_, score) = best_match(&bench.server.heard(), &words[2000..8000]);
+    assert!(score >= 0.9, "the caller's words match with {score:.3}");
+    let (first, score) = best_match(&heard, &greeting[..8000]);
+    assert!(score >= 0.9, "the agent's first second matches with {score:.3}");
+    let (third, score) = best_match(&heard, &greeting[16_000..24_000]);
+    assert!(score >= 0.9 && third > first, "its third second matches with {score:.3}");
+    let update = bench.server.received("session.update").remove(0);
+    assert_eq!(update["session"]["instructions"], "Be kind to .");
+    assert_eq!(update["session"]["audio"]["output"]["voice"], "marin");
+    bench.server.has_no_complaint();
+}
+
+#[test]
+fn an_interrupted_agent_falls_silent_at_once_and_is_told_what_was_heard() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::start(dir, &["--scenario", "interrupt", "--bearer", KEY], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    assert_eq!(phone.statuses, ["100", "180", "200"]);
+    phone.say(SILENCE, Duration::from_millis(1500));
+    phone.say(LOUD, Duration::from_millis(800));
+    let second = |packet: &crate::rtp_phone::Packet| is_tone(&packet.payload, 2);
+    phone.say_until(SILENCE, |phone| phone.heard.iter().filter(|packet| second(packet)).count() > 25);
+    let spoken = &bench.server.events("spoken")[0];
+    assert!(spoken["seconds"].as_f64().expect("a time") < 0.5, "far faster than real time: {spoken}");
+    let flushed_at = at(&bench.server.wait_for("speech_started"));
+    let first: Vec<_> = phone.heard.iter().filter(|packet| is_tone(&packet.payload, 1)).collect();
+    let truncated = bench.server.received("conversation.item.truncate");
+    assert_eq!(truncated.len(), 1, "{truncated:?}");
+    assert_eq!(truncated[0]["item_id"], "item_1");
+    let told = truncated[0]["audio_end_ms"].as_i64().expect("milliseconds");
+    let counted = first.len() as i64 * 20;
+    assert!((told - counted).abs() <= 20, "told {told} ms, {counted} ms came");
+    let late = first.last().expect("packets").at.duration_since(flushed_at).unwrap_or_default();
+    assert!(late <= Duration::from_millis(40), "a packet came {late:?} after the flush");
+    phone.hang_up();
+    let said = bench.said_until_end();
+    let texts: Vec<_> = said.iter().map(|said| (said.speaker, &*said.text)).collect();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert!("Agent turn 1 has seven words here.".starts_with(texts[0].1) && texts[0].1.len() < 20, "{texts:?}");
+    assert_eq!(texts[1], (Speaker::Caller, "Caller turn 1."));
+    assert_eq!(texts[2].0, Speaker::Agent);
+    assert!(said[0].at_ms < said[1].at_ms && said[1].at_ms < said[2].at_ms, "{said:?}");
+    assert!((1000..2000).contains(&said[1].at_ms), "{said:?}");
+    bench.server.has_no_complaint();
+    assert!(!bench.log().contains(KEY), "the key is in the log");
+}
+
+#[test]
+fn an_agent_behind_tls_is_trusted_by_its_certificate_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tls = TestCa::make(dir.path());
+    let flags = ["--cert", &tls.cert, "--key", &tls.key, "--bearer", KEY];
+    let bench = Bench::start(dir, &flags, "wss", &[("SSL_CERT_FILE", &tls.ca)]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    phone.say(LOUD, Duration::from_millis(400));
+    phone.say_until(SILENCE, |phone| phone.heard.iter().any(|packet| is_tone(&packet.payload, 2)));
+    wait_until("the agent hears", || (bench.server.heard().len() > 8000).then_some(()));
+    phone.hang_up();
+    let closed = bench.server.wait_for("closed");
+    assert_eq!(closed["code"], 1000);
+    bench.server.has_no_complaint();
+}
+
+#[test]
+fn a_certificate_of_nobody_s_leaves_the_call_to_the_attendant() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tls = TestCa::make(dir.path());
+    let bench = Bench::start(dir, &["--cert", &tls.cert, "--key", &tls.key], "wss", &[]);
+    bench.attendant_answers();
+    assert!(bench.server.events("admitted").is_empty());
+}
+
+#[test]
+fn a_key_that_the_agent_s_server_refuses_leaves_the_call_to_the_attendant() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(dir, &["--bearer", "another"], "ws", &[]);
+    bench.attendant_answers();
+    assert_eq!(bench.server.events("unauthorized").len(), 1);
+    assert!(bench.log().contains("401") && !bench.log().contains(KEY), "{}", bench.log());
+}
+
+#[test]
+fn an_agent_that_dies_in_mid_call_is_replaced_with_an_apology_and_the_call_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::start(dir, &[], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    phone.say_until(SILENCE, |phone| phone.heard.iter().filter(|packet| is_tone(&packet.payload, 1)).count() > 40);
+    bench.server.kill();
+    let killed_at = SystemTime::now();
+    phone.say(SILENCE, Duration::from_millis(3500));
+    let heard = phone.samples_since(killed_at);
+    let (begin, score) = best_match(&heard, &prompt("en/apology")[..8000]);
+    assert!(score >= 0.9, "the apology matches with {score:.3}");
+    assert!(begin <= 12_000, "it began {} ms after the end", begin / 8);
+    assert!(!phone.was_hung_up, "no BYE");
+    phone.hang_up();
+    assert_eq!(bench.said_until_end().len(), 1, "what the agent had said until then");
+}
+
+#[test]
+fn an_agent_that_never_gets_ready_lets_the_caller_in_after_3_s_and_the_attendant_speak_after_8() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(dir, &["--scenario", "silent"], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    let rang = phone.answered_at.duration_since(phone.invited_at).expect("later");
+    assert!((2900..3300).contains(&rang.as_millis()), "answered after {rang:?}");
+    phone.say(SILENCE, Duration::from_millis(4500));
+    let noise = phone.samples_since(phone.answered_at);
+    assert!(noise.len() > 4 * 8000, "{} samples of comfort noise", noise.len());
+    assert!(noise.iter().all(|sample| sample.abs() < 1000) && noise.iter().any(|sample| *sample != 0));
+    phone.say(SILENCE, Duration::from_millis(1800));
+    let heard = phone.samples_since(phone.answered_at);
+    let (begin, score) = best_match(&heard[30_000..], &prompt("en/apology")[..4000]);
+    let begin = phone.answered_at + Duration::from_micros((begin as u64 + 30_000) * 125);
+    let begin = begin.duration_since(phone.invited_at).expect("later");
+    assert!(score >= 0.9, "the apology matches with {score:.3}");
+    assert!((7900..8400).contains(&begin.as_millis()), "the attendant spoke after {begin:?}");
+    assert!(!phone.was_hung_up);
+}
+
+#[test]
+fn a_function_that_is_not_there_is_answered_and_the_agent_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(dir, &["--scenario", "tool", "--seconds", "0.5"], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    phone.say_until(SILENCE, |phone| phone.heard.iter().any(|packet| is_tone(&packet.payload, 2)));
+    let items = bench.server.received("conversation.item.create");
+    assert_eq!(items.len(), 1, "{items:?}");
+    assert_eq!(items[0]["item"]["type"], "function_call_output");
+    assert!(bench.server.events("refusal").is_empty(), "a response was asked for while another was going on");
+    bench.server.has_no_complaint();
+}
+
+/// A call plane, its control, and a server that is its agent's.
+struct Bench {
+    server: RealtimeServer,
+    control: ScriptedControl,
+    daemon: Daemon,
+    dir: TempDir,
+}
+
+impl Bench {
+    fn start(dir: TempDir, flags: &[&str], scheme: &str, settings: &[(&str, &str)]) -> Self {
+        let server = RealtimeServer::start(dir.path(), flags);
+        let daemon = Daemon::start("calls", dir.path(), settings);
+        let mut control = ScriptedControl::connect(dir.path());
+        let secret = Secret::open(&dir.path().join("secret.key")).expect("a secret");
+        control.route_agent(
+            NUMBER,
+            AgentRoute {
+                project_id: "project".into(),
+                name: "Jack".into(),
+                system_instruction: "Be kind to {{name}}.".into(),
+                voice_id: Some("marin".into()),
+                provider: Some(ProviderRoute::OpenAiRealtime {
+                    base_url: format!("{scheme}://localhost:{}/v1", server.port),
+                    model: "gpt-realtime".into(),
+                    api_key: Some(secret.seal("provider api key", KEY)),
+                }),
+                first_speaker: FirstSpeaker::Agent,
+                greeting: None,
+            },
+        );
+        Bench { server, control, daemon, dir }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("calls.log")).expect("a log")
+    }
+
+    /// The caller hears the attendant's apology at once.
+    fn attendant_answers(&self) {
+        let mut phone = RtpPhone::call(self.daemon.sip(), NUMBER);
+        phone.say(SILENCE, Duration::from_millis(1800));
+        let (begin, score) = best_match(&phone.samples_since(phone.answered_at), &prompt("en/apology")[..8000]);
+        assert!(score >= 0.9, "the apology matches with {score:.3}");
+        assert!(begin < 4000, "it began {} ms after the answer", begin / 8);
+        phone.hang_up();
+    }
+
+    /// What was said, once the caller has hung up.
+    fn said_until_end(&mut self) -> Vec<Utterance> {
+        let mut said = Vec::new();
+        let outcome = self.control.wait_for_event(|event| match event {
+            CallEvent::Said(utterance) => {
+                said.push(utterance);
+                None
+            }
+            CallEvent::Ended { outcome } => Some(outcome),
+            _ => None,
+        });
+        assert_eq!(outcome, Outcome::new(Blame::Caller, EndReason::HungUp));
+        said
+    }
+}
+
+/// A certificate authority for one test, and a server's certificate that it signed.
+struct TestCa {
+    ca: String,
+    cert: String,
+    key: String,
+}
+
+impl TestCa {
+    fn make(dir: &Path) -> Self {
+        let path = |name: &str| dir.join(name).to_str().expect("text").to_owned();
+        let made = TestCa { ca: path("ca.pem"), cert: path("server.pem"), key: path("server.key") };
+        let (ca_key, request) = (path("ca.key"), path("server.csr"));
+        let extensions = path("server.ext");
+        std::fs::write(PathBuf::from(&extensions), "subjectAltName=DNS:localhost\n").expect("written");
+        let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let ca = ["-x509", "-days", "2", "-subj", "/CN=Test CA", "-keyout", &ca_key, "-out", &made.ca];
+        openssl(&[&["req"], &new_key[..], &ca].concat());
+        openssl(
+            &[&["req"], &new_key[..], &["-subj", "/CN=localhost", "-keyout", &made.key, "-out", &request]].concat(),
+        );
+        let sign = ["x509", "-req", "-days", "2", "-in", &request, "-CA", &made.ca, "-CAkey", &ca_key];
+        openssl(&[&sign[..], &["-CAcreateserial", "-extfile", &extensions, "-out", &made.cert]].concat());
+        made
+    }
+}
+
+fn openssl(arguments: &[&str]) {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Tells whether a packet carries the tone of the server's response.
+fn is_tone(payload: &[u8], response: u8) -> bool {
+    let count = payload.iter().filter(|byte| **byte & 0x7f == 0x20 + response).count();
+    count * 2 > payload.len()
+}
+
+/// When the server noted something.
+fn at(event: &serde_json::Value) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs_f64(event["at"].as_f64().expect("a time"))
+}
+
+const NUMBER: &str = "15551234567";
+
+const KEY: &str = "sk-test-1234567890";
+
+/// µ-law for nothing.
+const SILENCE: u8 = 0xff;
+
+/// µ-law for a voice.
+const LOUD: u8 = 0x30;
