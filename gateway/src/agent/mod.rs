@@ -25,6 +25,8 @@ use openai_realtime::OpenAiRealtime;
 /// Whoever talks to the caller.
 #[derive(Debug)]
 pub enum AgentSession {
+    /// Nobody yet: the agent is being connected to.
+    Awaited,
     /// The built-in agent that needs no network.
     Attendant(Attendant),
     /// Says back what it hears.
@@ -139,6 +141,7 @@ impl AgentSession {
     /// Hears a stretch of the caller's audio.
     pub fn handle_audio(&mut self, frame: &Frame<'_>) {
         match self {
+            AgentSession::Awaited => {}
             AgentSession::Attendant(attendant) => attendant.handle_audio(frame),
             AgentSession::Echo(echo) => echo.handle_audio(frame),
             AgentSession::MediaStream(stream) => stream.handle_audio(frame),
@@ -150,7 +153,7 @@ impl AgentSession {
     pub fn handle_held(&mut self, silence: &Frame<'_>) {
         match self {
             // An echo of silence would only be heard late.
-            AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_audio(silence),
             AgentSession::OpenAiRealtime(agent) => agent.handle_audio(silence),
         }
@@ -160,7 +163,7 @@ impl AgentSession {
     pub fn handle_digit(&mut self, digit: char) {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
-            AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_digit(digit),
             AgentSession::OpenAiRealtime(agent) => agent.handle_digit(digit),
         }
@@ -176,7 +179,7 @@ impl AgentSession {
     /// Takes bytes from the agent's connection.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         match self {
-            AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_bytes(bytes),
             AgentSession::OpenAiRealtime(agent) => agent.handle_bytes(bytes),
         }
@@ -185,7 +188,7 @@ impl AgentSession {
     /// The agent's connection has ended.
     pub fn handle_disconnect(&mut self) {
         match self {
-            AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_disconnect(),
             AgentSession::OpenAiRealtime(agent) => agent.handle_disconnect(),
         }
@@ -196,13 +199,14 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_timeout(now),
             AgentSession::OpenAiRealtime(agent) => agent.handle_timeout(now),
-            AgentSession::Echo(_) | AgentSession::MediaStream(_) => {}
+            AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::MediaStream(_) => {}
         }
     }
 
     /// Returns what the agent wants next; drain to `None`.
     pub fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
         match self {
+            AgentSession::Awaited => None,
             AgentSession::Attendant(attendant) => attendant.poll_output(progress, now),
             AgentSession::Echo(echo) => echo.poll_output(progress),
             AgentSession::MediaStream(stream) => stream.poll_output(progress),
@@ -215,14 +219,14 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(attendant) => attendant.poll_timeout(),
             AgentSession::OpenAiRealtime(agent) => agent.poll_timeout(),
-            AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
+            AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
         }
     }
 
     /// What is to be written to the agent's connection, if it has one.
     pub fn outbound(&mut self) -> Option<&mut Vec<u8>> {
         match self {
-            AgentSession::Attendant(_) | AgentSession::Echo(_) => None,
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => None,
             AgentSession::MediaStream(stream) => Some(stream.outbound()),
             AgentSession::OpenAiRealtime(agent) => Some(agent.outbound()),
         }
@@ -231,6 +235,7 @@ impl AgentSession {
     /// Tells whether the agent can talk. One that cannot yet says [`AgentOutput::Ready`] once it can.
     pub fn is_ready(&self) -> bool {
         match self {
+            AgentSession::Awaited => false,
             AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::MediaStream(_) => true,
             AgentSession::OpenAiRealtime(agent) => agent.is_ready(),
         }
@@ -246,7 +251,10 @@ impl AgentSession {
     /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
     pub fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
         match self {
-            AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
+            AgentSession::Attendant(_)
+            | AgentSession::Awaited
+            | AgentSession::Echo(_)
+            | AgentSession::MediaStream(_) => None,
             AgentSession::OpenAiRealtime(agent) => agent.poll_last_words(progress),
         }
     }
@@ -255,7 +263,7 @@ impl AgentSession {
     /// Returns the bytes that are left to be written to its connection.
     pub fn stop(&mut self, code: u16) -> Vec<u8> {
         match self {
-            AgentSession::Attendant(_) | AgentSession::Echo(_) => Vec::new(),
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => Vec::new(),
             AgentSession::MediaStream(stream) => {
                 stream.stop(code);
                 std::mem::take(stream.outbound())

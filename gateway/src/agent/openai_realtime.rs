@@ -14,6 +14,7 @@
 
 mod conversation;
 mod event;
+mod floor;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use super::wire::{decode_base64, write_base64};
 use super::{AgentLoss, AgentOutput, Progress, Said};
 use conversation::Conversation;
 use event::{Event, Kind, Response};
+use floor::{Floor, ResponseState, Wanted};
 
 /// One session of one call.
 #[derive(Debug)]
@@ -86,40 +88,6 @@ enum Stage {
     Updating,
     Ready,
     Over,
-}
-
-/// Whose turn it is to speak.
-#[derive(Debug, Default)]
-struct Floor {
-    response: ResponseState,
-    wanted: Wanted,
-    is_caller_speaking: bool,
-    has_caller_spoken: bool,
-    /// The functions whose calls have been answered, the newest last.
-    answered_calls: Vec<String>,
-    unanswered_calls: Vec<String>,
-    /// A response that is to be stopped.
-    cancelled: Option<String>,
-    failures: u8,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum ResponseState {
-    #[default]
-    None,
-    /// Asked for, not begun.
-    Asked(Wanted),
-    /// Going on, by its id.
-    Active(String),
-}
-
-/// A response to ask for once none is going on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Wanted {
-    #[default]
-    Nothing,
-    Response,
-    Greeting,
 }
 
 /// Keys that were pressed and have not been told.
@@ -454,61 +422,6 @@ fn converse(
     Ok(())
 }
 
-impl Floor {
-    /// The caller has the floor: what the agent was about to say, the server's detector will ask for anew.
-    fn handle_speech_started(&mut self, conversation: &mut Conversation) {
-        self.is_caller_speaking = true;
-        self.has_caller_spoken = true;
-        self.wanted = Wanted::Nothing;
-        if let ResponseState::Active(id) = &self.response {
-            conversation.discard(id);
-        }
-    }
-
-    fn handle_response_created(&mut self, response: &Response, conversation: &mut Conversation) {
-        let id = response.id.clone().unwrap_or_default();
-        // Ours has crossed with the caller's first word.
-        if matches!(self.response, ResponseState::Asked(_)) && self.is_caller_speaking {
-            conversation.discard(&id);
-            self.cancelled = Some(id.clone()).filter(|id| !id.is_empty());
-        }
-        self.response = ResponseState::Active(id);
-    }
-
-    fn handle_response_done(&mut self, response: &Response) -> Result<(), AgentLoss> {
-        for call_id in response.function_calls() {
-            self.handle_function_call(call_id);
-        }
-        self.response = ResponseState::None;
-        if !response.has_failed() {
-            self.failures = 0;
-            return Ok(());
-        }
-        self.failures += 1;
-        if self.failures >= FAILURES_MAX { Err(AgentLoss::Failing) } else { Ok(()) }
-    }
-
-    /// Notes a call of a function, told of once or twice; there are none that exist.
-    fn handle_function_call(&mut self, call_id: &str) {
-        if call_id.is_empty() || self.answered_calls.iter().any(|answered| answered == call_id) {
-            return;
-        }
-        if self.answered_calls.len() >= CALLS_MAX {
-            self.answered_calls.remove(0);
-        }
-        self.answered_calls.push(call_id.to_owned());
-        self.unanswered_calls.push(call_id.to_owned());
-        self.want_response();
-    }
-
-    /// While the caller speaks, the server's detector asks for the response behind their turn.
-    fn want_response(&mut self) {
-        if !self.is_caller_speaking {
-            self.wanted = Wanted::Response;
-        }
-    }
-}
-
 fn session_update(opening: &Opening, codec: Codec) -> serde_json::Value {
     let format = json!({ "type": event::format_name(codec) });
     let mut output = json!({ "format": format });
@@ -544,12 +457,6 @@ const KEYS_QUIET: Duration = Duration::from_millis(1500);
 
 /// 32 keys: a card number and its PIN; further ones wait for nobody and are dropped.
 const KEYS_MAX: usize = 32;
-
-/// Two responses in a row that fail: the caller has waited through both.
-const FAILURES_MAX: u8 = 2;
-
-/// 64 calls: a call is told of twice within a response.
-const CALLS_MAX: usize = 64;
 
 /// Ten lines: a server that goes on says nothing new.
 const ERRORS_LOGGED_MAX: u8 = 10;

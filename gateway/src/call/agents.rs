@@ -115,3 +115,6 @@ impl Call {
             .map_or_else(Progress::default, |session| Progress { pushed: session.pushed(), played: session.played() })
     }
 }
+
+#[cfg(test)]
+mod tests;

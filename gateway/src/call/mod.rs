@@ -98,9 +98,8 @@ impl Call {
         let agent = match &plan {
             Plan::Echo => AgentSession::Echo(Echo::default()),
             Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
-            Plan::Attendant { name: None } | Plan::MediaStream(_) | Plan::OpenAiRealtime(_) => {
-                AgentSession::Attendant(Attendant::greeting())
-            }
+            Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
+            Plan::MediaStream(_) | Plan::OpenAiRealtime(_) => AgentSession::Awaited,
         };
         let mut call = Call {
             id,

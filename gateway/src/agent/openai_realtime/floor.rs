@@ -1,0 +1,104 @@
+//! Whose turn it is to speak in a Realtime session: one response at a time, and none while the caller speaks.
+
+use super::conversation::Conversation;
+use super::event::Response;
+use crate::agent::AgentLoss;
+
+/// Whose turn it is to speak.
+#[derive(Debug, Default)]
+pub(super) struct Floor {
+    pub(super) response: ResponseState,
+    pub(super) wanted: Wanted,
+    pub(super) is_caller_speaking: bool,
+    pub(super) has_caller_spoken: bool,
+    /// The functions whose calls have been answered, the newest last.
+    answered_calls: Vec<String>,
+    pub(super) unanswered_calls: Vec<String>,
+    /// A response that is to be stopped.
+    pub(super) cancelled: Option<String>,
+    failures: u8,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum ResponseState {
+    #[default]
+    None,
+    /// Asked for, not begun.
+    Asked(Wanted),
+    /// Going on, by its id.
+    Active(String),
+}
+
+/// A response to ask for once none is going on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Wanted {
+    #[default]
+    Nothing,
+    Response,
+    Greeting,
+}
+
+impl Floor {
+    /// The caller has the floor: what the agent was about to say, the server's detector will ask for anew.
+    pub(super) fn handle_speech_started(&mut self, conversation: &mut Conversation) {
+        self.is_caller_speaking = true;
+        self.has_caller_spoken = true;
+        self.wanted = Wanted::Nothing;
+        if let ResponseState::Active(id) = &self.response {
+            conversation.discard(id);
+        }
+    }
+
+    pub(super) fn handle_response_created(&mut self, response: &Response, conversation: &mut Conversation) {
+        let id = response.id.clone().unwrap_or_default();
+        let is_ours = matches!(self.response, ResponseState::Asked(_));
+        if !is_ours {
+            // The server's detector asks for a response when the caller's turn is over.
+            self.is_caller_speaking = false;
+        } else if self.is_caller_speaking {
+            // Ours has crossed with the caller's first word.
+            conversation.discard(&id);
+            self.cancelled = Some(id.clone()).filter(|id| !id.is_empty());
+        }
+        self.response = ResponseState::Active(id);
+    }
+
+    pub(super) fn handle_response_done(&mut self, response: &Response) -> Result<(), AgentLoss> {
+        for call_id in response.function_calls() {
+            self.handle_function_call(call_id);
+        }
+        self.response = ResponseState::None;
+        if !response.has_failed() {
+            self.failures = 0;
+            return Ok(());
+        }
+        self.failures += 1;
+        if self.failures >= FAILURES_MAX { Err(AgentLoss::Failing) } else { Ok(()) }
+    }
+
+    /// Notes a call of a function, told of once or twice; there are none that exist.
+    pub(super) fn handle_function_call(&mut self, call_id: &str) {
+        if call_id.is_empty() || self.answered_calls.iter().any(|answered| answered == call_id) {
+            return;
+        }
+        if self.answered_calls.len() >= CALLS_MAX {
+            self.answered_calls.remove(0);
+        }
+        self.answered_calls.push(call_id.to_owned());
+        self.unanswered_calls.push(call_id.to_owned());
+        self.want_response();
+    }
+
+    /// While the caller speaks, the server's detector asks for the response behind their turn.
+    pub(super) fn want_response(&mut self) {
+        if !self.is_caller_speaking {
+            self.wanted = Wanted::Response;
+        }
+    }
+}
+
+/// Two responses in a row that fail: the caller has waited through both.
+const FAILURES_MAX: u8 = 2;
+
+/// 64 calls: a call is told of twice within a response.
+const CALLS_MAX: usize = 64;

@@ -1,0 +1,201 @@
+//! Calls whose agent is late, ready, or lost, in virtual time.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use talkstack_control::port::{CallId, FirstSpeaker, Speaker};
+use talkstack_media::audio::pool::SpeechPool;
+
+use super::*;
+use crate::agent::openai_realtime::{Greets, Opening};
+use crate::call::{CallLimits, LegAddress, Offer};
+use crate::io::connect::{AgentTarget, AgentUrl};
+use crate::route::RealtimePlan;
+
+#[test]
+fn the_caller_rings_until_the_session_is_ready_and_is_then_let_in() {
+    let mut bench = Bench::new(Some(OFFER));
+    assert_eq!(bench.outputs(), ["Ring", "Ringing", "Connect"]);
+    bench.wait(Duration::from_millis(400));
+    bench.call.handle_connected(b"", bench.now);
+    bench.receive(json!({ "type": "session.created" }));
+    assert_eq!(bench.outputs(), [""; 0]);
+    bench.receive(json!({ "type": "session.updated" }));
+    assert_eq!(bench.outputs(), ["Answer", "Answered"]);
+    bench.wait(Duration::from_secs(20));
+    assert_eq!(bench.outputs(), [""; 0], "no attendant");
+}
+
+#[test]
+fn a_session_that_is_not_ready_lets_the_caller_in_after_3_s_and_the_attendant_speak_after_8() {
+    for is_connected in [false, true] {
+        let mut bench = Bench::new(Some(OFFER));
+        if is_connected {
+            bench.call.handle_connected(b"", bench.now);
+        }
+        bench.outputs();
+        bench.wait(Duration::from_millis(2990));
+        assert_eq!(bench.outputs(), [""; 0]);
+        bench.wait(Duration::from_millis(10));
+        assert_eq!(bench.outputs(), ["Answer", "Answered"]);
+        bench.wait(Duration::from_millis(4990));
+        assert_eq!(bench.outputs(), [""; 0]);
+        assert!(!bench.is_speaking(), "comfort noise");
+        bench.wait(Duration::from_millis(10));
+        assert_eq!(bench.outputs(), ["Disconnect"]);
+        assert!(bench.is_speaking(), "the attendant");
+        bench.call.handle_connected(b"", bench.now);
+        assert_eq!(bench.outputs(), ["Disconnect"], "too late");
+    }
+}
+
+#[test]
+fn a_session_that_gets_ready_in_the_comfort_noise_takes_the_call() {
+    let mut bench = Bench::new(Some(OFFER));
+    bench.wait(Duration::from_millis(3500));
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.outputs();
+    bench.wait(Duration::from_secs(10));
+    assert_eq!(bench.outputs(), [""; 0], "no attendant");
+}
+
+#[test]
+fn a_session_lost_in_mid_call_is_followed_by_the_apology_at_once_and_what_was_heard_is_kept() {
+    let mut bench = Bench::new(Some(OFFER));
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.outputs();
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    bench.receive(delta(16_000));
+    let words = json!({ "type": "response.output_audio_transcript.delta", "response_id": "r", "item_id": "a", "delta": "one two three four" });
+    bench.receive(words);
+    bench.wait(Duration::from_secs(1));
+    bench.call.handle_agent_disconnect(bench.now);
+    assert_eq!(bench.outputs(), ["Said", "Disconnect"], "no BYE");
+    assert_eq!(bench.said[0].speaker, Speaker::Agent);
+    assert_eq!(bench.said[0].text, "one two");
+    assert!(bench.said[0].at_ms < 50, "since the answer: {:?}", bench.said);
+    assert!(bench.is_speaking(), "the attendant");
+}
+
+#[test]
+fn a_late_offer_rings_too_and_its_sound_begins_with_the_ack() {
+    let mut bench = Bench::new(None);
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    assert_eq!(bench.outputs(), ["Ring", "Ringing", "Connect", "Answer", "Answered"]);
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    bench.receive(delta(16_000));
+    bench.call.handle_acknowledged(Some(OFFER), bench.now);
+    assert!(bench.is_speaking(), "what came before the ACK is played");
+}
+
+#[test]
+fn what_was_said_is_recorded_before_the_end() {
+    let mut bench = Bench::new(Some(OFFER));
+    bench.wait(Duration::from_secs(1));
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.outputs();
+    bench.wait(Duration::from_secs(2));
+    bench.receive(json!({ "type": "input_audio_buffer.speech_started", "item_id": "u" }));
+    let words =
+        json!({ "type": "conversation.item.input_audio_transcription.completed", "item_id": "u", "transcript": "Yes" });
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    bench.call.handle_agent_bytes(&frame(&words), bench.now);
+    bench.call.handle_ended(Outcome::new(Blame::Caller, EndReason::HungUp));
+    assert_eq!(bench.outputs(), ["Said", "Disconnect", "Ended", "Finished"]);
+    assert_eq!((bench.said[0].speaker, bench.said[0].at_ms), (Speaker::Caller, 2000));
+}
+
+struct Bench {
+    call: Call,
+    now: Instant,
+    said: Vec<Utterance>,
+}
+
+impl Bench {
+    fn new(sdp: Option<&[u8]>) -> Self {
+        let opening = Opening {
+            instructions: String::new(),
+            voice: None,
+            greeting: None,
+            first_speaker: FirstSpeaker::Agent,
+            greets: Greets::WhenReady,
+        };
+        let url = AgentUrl::realtime("ws://agent/v1", "m").expect("an address");
+        let plan = RealtimePlan { target: AgentTarget { url, api_key: None }, opening };
+        let host = [10, 0, 0, 2].into();
+        let offer = Offer { sdp, local: LegAddress { host, port: 10_000 }, signalling: [10, 0, 0, 1].into() };
+        let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
+        let now = Instant::now();
+        let call = Call::new(CallId(1), Plan::OpenAiRealtime(Box::new(plan)), offer, limits, 42, now);
+        Bench { call, now, said: Vec::new() }
+    }
+
+    fn set_up(&mut self) {
+        self.receive(json!({ "type": "session.created" }));
+        self.receive(json!({ "type": "session.updated" }));
+    }
+
+    fn receive(&mut self, event: Value) {
+        self.call.handle_agent_bytes(&frame(&event), self.now);
+    }
+
+    /// Lets time pass in steps of the phone's clock.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(10)).min(end);
+            self.call.handle_timeout(self.now);
+            let mut packet = [0; 2048];
+            while self.call.poll_transmit(&mut packet, self.now).is_some() {}
+        }
+    }
+
+    /// Tells whether speech is queued.
+    fn is_speaking(&self) -> bool {
+        !self.call.progress().is_drained()
+    }
+
+    /// The names of what the call wants.
+    fn outputs(&mut self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        while let Some(output) = self.call.poll_output() {
+            names.push(match output {
+                CallOutput::Ring => "Ring",
+                CallOutput::Answer(_) => "Answer",
+                CallOutput::Connect(_) => "Connect",
+                CallOutput::Disconnect(_) => "Disconnect",
+                CallOutput::Finished => "Finished",
+                CallOutput::Record(CallEvent::Ringing) => "Ringing",
+                CallOutput::Record(CallEvent::Answered { .. }) => "Answered",
+                CallOutput::Record(CallEvent::Ended { .. }) => "Ended",
+                CallOutput::Record(CallEvent::Said(utterance)) => {
+                    self.said.push(utterance);
+                    "Said"
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+        names
+    }
+}
+
+fn delta(bytes: usize) -> Value {
+    let delta = base64_simd::STANDARD.encode_to_string(vec![0x21; bytes]);
+    json!({ "type": "response.output_audio.delta", "response_id": "r", "item_id": "a", "delta": delta })
+}
+
+/// A server's text frame.
+fn frame(event: &Value) -> Vec<u8> {
+    let text = event.to_string();
+    let mut frame = vec![0x81, 126];
+    frame.extend((text.len() as u16).to_be_bytes());
+    frame.extend(text.as_bytes());
+    frame
+}
+
+const OFFER: &[u8] =
+    b"v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
