@@ -21,25 +21,25 @@ use crate::survival::ScriptedControl;
 #[test]
 fn the_caller_s_words_reach_the_agent_and_the_agent_s_the_caller() {
     let dir = tempfile::tempdir().expect("a directory");
-    let greeting = prompt("en/greeting");
+    let greeting = &prompt("en/greeting")[..20_000];
     let say = dir.path().join("say.raw");
     let mut coded = Vec::new();
-    Codec::Pcmu.encode(&greeting, &mut coded);
+    Codec::Pcmu.encode(greeting, &mut coded);
     std::fs::write(&say, coded).expect("written");
     let bench = Bench::start(dir, &["--say", say.to_str().expect("text")], "ws", &[]);
-    let words = prompt("en/goodbye");
-    let phone = Baresip::calling(bench.daemon.sip(), NUMBER, &words);
-    wait_until("the second answer has been heard", || {
-        let spoken = bench.server.events("spoken");
-        (spoken.len() == 2 && phone.heard_so_far() > words.len() + greeting.len() + 8000).then_some(())
+    let words = &prompt("en/goodbye")[..16_000];
+    let phone = Baresip::calling(bench.daemon.sip(), NUMBER, words);
+    wait_until("the answer to the words has been heard", || {
+        (phone.heard_so_far() > words.len() + greeting.len() + 8000).then_some(())
     });
     let heard = phone.hang_up();
     let (_, score) = best_match(&bench.server.heard(), &words[2000..8000]);
     assert!(score >= 0.9, "the caller's words match with {score:.3}");
     let (first, score) = best_match(&heard, &greeting[..8000]);
     assert!(score >= 0.9, "the agent's first second matches with {score:.3}");
-    let (third, score) = best_match(&heard, &greeting[16_000..24_000]);
-    assert!(score >= 0.9 && third > first, "its third second matches with {score:.3}");
+    let (second, score) = best_match(&heard, &greeting[8000..16_000]);
+    assert!(score >= 0.9, "its second one matches with {score:.3}");
+    assert_eq!(second - first, 8000, "no sample was lost or doubled in between");
     let update = bench.server.received("session.update").remove(0);
     assert_eq!(update["session"]["instructions"], "Be kind to .");
     assert_eq!(update["session"]["audio"]["output"]["voice"], "marin");
@@ -55,7 +55,7 @@ fn an_interrupted_agent_falls_silent_at_once_and_is_told_what_was_heard() {
     phone.say(SILENCE, Duration::from_millis(1500));
     phone.say(LOUD, Duration::from_millis(800));
     let second = |packet: &crate::rtp_phone::Packet| is_tone(&packet.payload, 2);
-    phone.say_until(SILENCE, |phone| phone.heard.iter().filter(|packet| second(packet)).count() > 25);
+    phone.say_until(SILENCE, |phone| phone.heard.iter().filter(|packet| second(packet)).count() > 75);
     let spoken = &bench.server.events("spoken")[0];
     assert!(spoken["seconds"].as_f64().expect("a time") < 0.5, "far faster than real time: {spoken}");
     let flushed_at = at(&bench.server.wait_for("speech_started"));
@@ -127,7 +127,8 @@ fn an_agent_that_dies_in_mid_call_is_replaced_with_an_apology_and_the_call_goes_
     let heard = phone.samples_since(killed_at);
     let (begin, score) = best_match(&heard, &prompt("en/apology")[..8000]);
     assert!(score >= 0.9, "the apology matches with {score:.3}");
-    assert!(begin <= 12_000, "it began {} ms after the end", begin / 8);
+    let begin = phone.time_of(killed_at, begin).duration_since(killed_at).expect("later");
+    assert!(begin <= Duration::from_millis(1500), "it began {begin:?} after the end");
     assert!(!phone.was_hung_up, "no BYE");
     phone.hang_up();
     assert_eq!(bench.said_until_end().len(), 1, "what the agent had said until then");
@@ -147,8 +148,7 @@ fn an_agent_that_never_gets_ready_lets_the_caller_in_after_3_s_and_the_attendant
     phone.say(SILENCE, Duration::from_millis(1800));
     let heard = phone.samples_since(phone.answered_at);
     let (begin, score) = best_match(&heard[30_000..], &prompt("en/apology")[..4000]);
-    let begin = phone.answered_at + Duration::from_micros((begin as u64 + 30_000) * 125);
-    let begin = begin.duration_since(phone.invited_at).expect("later");
+    let begin = phone.time_of(phone.answered_at, begin + 30_000).duration_since(phone.invited_at).expect("later");
     assert!(score >= 0.9, "the apology matches with {score:.3}");
     assert!((7900..8400).contains(&begin.as_millis()), "the attendant spoke after {begin:?}");
     assert!(!phone.was_hung_up);
@@ -197,6 +197,8 @@ impl Bench {
                 greeting: None,
             },
         );
+        let applied = dir.path().join("calls/snapshot");
+        wait_until("the number is known", || applied.exists().then_some(()));
         Bench { server, control, daemon, dir }
     }
 

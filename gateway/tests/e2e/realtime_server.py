@@ -11,6 +11,7 @@ chunks of odd sizes, and mixes in nulls, unknown events, and transcripts out of 
 import argparse
 import asyncio
 import base64
+import http
 import json
 import ssl
 import sys
@@ -335,14 +336,14 @@ class Server:
     async def admit(self, path, headers):
         if "OpenAI-Beta" in headers:
             self.log("violation", what="the OpenAI-Beta header")
-            return 400, [], b"beta_api_shape_disabled\n"
+            return http.HTTPStatus.BAD_REQUEST, [], b"beta_api_shape_disabled\n"
         if self.args.bearer and headers.get("Authorization") != f"Bearer {self.args.bearer}":
             self.log("unauthorized")
-            return 401, [], b"invalid_api_key\n"
+            return http.HTTPStatus.UNAUTHORIZED, [], b"invalid_api_key\n"
         parts = urlsplit(path)
         if not parts.path.endswith("/realtime") or not parse_qs(parts.query).get("model"):
             self.log("violation", what=f"path {path}")
-            return 404, [], b"not found\n"
+            return http.HTTPStatus.NOT_FOUND, [], b"not found\n"
         self.log("admitted", path=path, bearer=bool(headers.get("Authorization")))
         return None
 

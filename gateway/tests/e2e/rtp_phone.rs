@@ -103,6 +103,17 @@ impl RtpPhone {
         samples
     }
 
+    /// When the packet came that brought the sample, counted as in [`RtpPhone::samples_since`].
+    pub(crate) fn time_of(&self, since: SystemTime, sample: usize) -> SystemTime {
+        let mut rest = sample;
+        let holds = |packet: &&Packet| {
+            let is_it = rest < packet.payload.len();
+            rest = rest.saturating_sub(packet.payload.len());
+            is_it
+        };
+        self.heard.iter().filter(|packet| packet.at >= since).find(holds).expect("a sample that was heard").at
+    }
+
     pub(crate) fn hang_up(self) {
         self.send("BYE", 2, "");
     }
