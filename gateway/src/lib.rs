@@ -3,7 +3,8 @@
 //! ```text
 //!  phone lines                           talkstack                                   agents
 //!  SIP trunk / PBX / phone ─ SIP+RTP ─▶ media ─▶ gateway: Call ─────────▶ the built-in attendant, always there
-//!                                                │        ▲    └───────▶ a media-stream service (WebSocket)
+//!                                                │        ▲    ├───────▶ an OpenAI Realtime server (WebSocket, TLS)
+//!                                                │        │    └───────▶ a media-stream service (WebSocket)
 //!                                        journal ▼        │ snapshot
 //!                                          control: REST API, SQLite
 //! ```
@@ -47,7 +48,9 @@
 //! socket at the end of the same millisecond.
 //!
 //! Agent → caller: bytes → [`agent::AgentSession::poll_output`] → the playout queue
-//! ([`talkstack_media::audio::playout`]), whose 20 ms grid belongs to the leg → RTP.
+//! ([`talkstack_media::audio::playout`]), whose 20 ms grid belongs to the leg → RTP. When the caller interrupts, the queue
+//! is empty before the next frame, and the agent is told how many milliseconds left for the wire
+//! ([`agent::openai_realtime`]).
 //!
 //! # One API request
 //!

@@ -146,7 +146,7 @@ impl OpenAiRealtime {
         });
     }
 
-    /// Hears a key; the agent is told when no other has followed for [`KEYS_QUIET`].
+    /// Hears a key; the agent is told when no other has followed for 1.5 s.
     pub fn handle_digit(&mut self, digit: char) {
         if self.stage == Stage::Ready && self.keys.pressed.len() < KEYS_MAX {
             self.keys.pressed.push(digit);

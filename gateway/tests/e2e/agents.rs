@@ -167,6 +167,53 @@ fn a_function_that_is_not_there_is_answered_and_the_agent_goes_on() {
     bench.server.has_no_complaint();
 }
 
+#[test]
+fn an_alaw_line_is_carried_byte_for_byte() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(dir, &["--seconds", "1"], "ws", &[]);
+    let mut phone = RtpPhone::call_over(bench.daemon.sip(), NUMBER, Codec::Pcma);
+    // A-law for a murmur that interrupts nobody.
+    let murmur = 0x54;
+    phone.say_until(murmur, |phone| phone.heard.iter().filter(|packet| is_tone(&packet.payload, 1)).count() >= 30);
+    let update = bench.server.received("session.update").remove(0);
+    for side in ["input", "output"] {
+        assert_eq!(update["session"]["audio"][side]["format"], serde_json::json!({ "type": "audio/pcma" }));
+    }
+    let said: Vec<u8> = [murmur, murmur | 0x80].repeat(400);
+    wait_until("five frames are heard as they were said", || {
+        let heard = bench.server.heard_bytes();
+        heard.windows(said.len()).any(|window| window == said).then_some(())
+    });
+    bench.server.has_no_complaint();
+}
+
+#[test]
+fn the_strict_server_is_strict() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = RealtimeServer::start(dir.path(), &["--bearer", KEY, "--scenario", "interrupt"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/realtime_misuse.py");
+    let port = server.port.to_string();
+    let output =
+        Command::new("/usr/bin/python3").arg(script).args([&*port, KEY]).output().expect("python3 is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let violations = server.events("violation");
+    let noted: Vec<_> = violations.iter().map(|event| event["what"].as_str().unwrap_or_default()).collect();
+    let expected = [
+        "the OpenAI-Beta header",
+        "audio before session.updated",
+        "session.type is missing",
+        "unknown key session.update.session.temperature",
+        "unknown key session.update.session.audio.output.colour",
+        "input rate 8000",
+        "audio_end_ms 100000 of 3500.0",
+    ];
+    assert_eq!(noted[..expected.len()], expected);
+    wait_until("the last is noted", || (server.events("violation").len() > expected.len()).then_some(()));
+    assert_eq!(server.events("violation")[expected.len()]["what"], "event output_audio_buffer.clear");
+    assert_eq!(server.events("refusal")[0]["code"], "conversation_already_has_active_response");
+    assert_eq!(server.events("unauthorized").len(), 2);
+}
+
 /// A call plane, its control, and a server that is its agent's.
 struct Bench {
     server: RealtimeServer,

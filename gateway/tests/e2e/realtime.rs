@@ -62,11 +62,16 @@ impl RealtimeServer {
         wait_until(&format!("the server notes `{name}`"), || self.events(name).into_iter().next())
     }
 
-    /// What the caller said, as far as it came.
+    /// What the caller said over a µ-law line, as far as it came.
     pub(crate) fn heard(&self) -> Vec<i16> {
         let mut samples = Vec::new();
-        Codec::Pcmu.decode(&std::fs::read(self.dir.join("realtime.raw")).expect("a file"), &mut samples);
+        Codec::Pcmu.decode(&self.heard_bytes(), &mut samples);
         samples
+    }
+
+    /// What was appended, as it came.
+    pub(crate) fn heard_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.dir.join("realtime.raw")).expect("a file")
     }
 
     /// Fails when the gateway did what the protocol does not allow.

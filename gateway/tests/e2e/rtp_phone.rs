@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use talkstack_media::codec::Codec;
 
-/// A phone in a call: µ-law, one packet each 20 ms.
+/// A phone in a call: G.711, one packet each 20 ms.
 pub(crate) struct RtpPhone {
     sip: UdpSocket,
     rtp: UdpSocket,
+    codec: Codec,
     target: SocketAddr,
     media: SocketAddr,
     user: String,
@@ -30,14 +31,20 @@ pub(crate) struct Packet {
 }
 
 impl RtpPhone {
-    /// Calls and waits for the answer.
+    /// Calls over µ-law and waits for the answer.
     pub(crate) fn call(target: SocketAddr, user: &str) -> Self {
+        RtpPhone::call_over(target, user, Codec::Pcmu)
+    }
+
+    /// Calls and waits for the answer.
+    pub(crate) fn call_over(target: SocketAddr, user: &str, codec: Codec) -> Self {
         let sip = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let rtp = UdpSocket::bind("127.0.0.1:0").expect("a port");
         sip.set_read_timeout(Some(ANSWER_MAX)).expect("set");
         let mut phone = RtpPhone {
             sip,
             rtp,
+            codec,
             target,
             media: target,
             user: user.into(),
@@ -52,7 +59,8 @@ impl RtpPhone {
         };
         let port = phone.rtp.local_addr().expect("bound").port();
         let sdp = format!(
-            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {}\r\n",
+            codec.payload_type()
         );
         phone.send("INVITE", 1, &sdp);
         loop {
@@ -98,7 +106,7 @@ impl RtpPhone {
     pub(crate) fn samples_since(&self, since: SystemTime) -> Vec<i16> {
         let mut samples = Vec::new();
         for packet in self.heard.iter().filter(|packet| packet.at >= since) {
-            Codec::Pcmu.decode(&packet.payload, &mut samples);
+            self.codec.decode(&packet.payload, &mut samples);
         }
         samples
     }
@@ -136,7 +144,7 @@ impl RtpPhone {
     }
 
     fn send_frame(&mut self, code: u8) {
-        let mut packet = vec![0x80, 0];
+        let mut packet = vec![0x80, self.codec.payload_type()];
         packet.extend((self.sent as u16).to_be_bytes());
         packet.extend((self.sent * 160).to_be_bytes());
         packet.extend(0x5eed_u32.to_be_bytes());
