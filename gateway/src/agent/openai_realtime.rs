@@ -32,7 +32,6 @@ use event::{Event, Kind, Response};
 use floor::{Floor, ResponseState, Wanted};
 
 /// One session of one call.
-#[derive(Debug)]
 pub struct OpenAiRealtime {
     socket: WebSocket,
     opening: Opening,
@@ -48,6 +47,12 @@ pub struct OpenAiRealtime {
     errors_logged: u8,
     loss: Option<AgentLoss>,
     now: Option<Instant>,
+}
+
+impl fmt::Debug for OpenAiRealtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenAiRealtime({:?}, {:?}, {:?})", self.stage, self.codec, self.floor)
+    }
 }
 
 /// What a session begins with.
@@ -91,7 +96,7 @@ enum Stage {
 }
 
 /// Keys that were pressed and have not been told.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Keys {
     pressed: String,
     has_news: bool,

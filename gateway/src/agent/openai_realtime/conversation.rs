@@ -5,7 +5,7 @@
 //!   speech_started ─▶ every item that was not heard to its end: truncate at the milliseconds played, ignore the rest
 //! ```
 //!
-//! Nothing here reads or writes a message.
+//! Nothing here reads or writes a message. What was said is personal: nothing of it has a `Debug`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::event::Place;
 use crate::agent::{Progress, Said};
 
 /// The state of one conversation.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Conversation {
     /// What the agent says, in the order it came; until it is reported.
     items: VecDeque<Item>,
@@ -34,7 +34,6 @@ pub(super) struct Conversation {
 }
 
 /// One thing the agent says.
-#[derive(Debug)]
 struct Item {
     id: String,
     response_id: String,
@@ -58,21 +57,18 @@ enum Whole {
 }
 
 /// A part of the playout queue that belongs to one item.
-#[derive(Debug)]
 struct Stretch {
     item_id: String,
     start: u64,
     end: u64,
 }
 
-#[derive(Debug)]
 struct Turn {
     began: Instant,
     item_id: String,
     words: Words,
 }
 
-#[derive(Debug)]
 enum Words {
     /// The caller's; the transcript comes on its own.
     Caller(Option<String>),
@@ -272,7 +268,7 @@ impl Conversation {
 
     /// Tells whether more is going on than can be meant.
     pub(super) fn is_flooded(&self) -> bool {
-        self.items.len() > ITEMS_MAX || self.stretches.len() > STRETCHES_MAX
+        self.items.len() > ITEMS_MAX || self.stretches.len() > STRETCHES_MAX || self.turns.len() > 2 * TURNS_MAX
     }
 
     fn truncate(&mut self, item_id: String, content_index: u32, audio_end_ms: u64) {

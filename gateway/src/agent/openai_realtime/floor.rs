@@ -78,7 +78,8 @@ impl Floor {
 
     /// Notes a call of a function, told of once or twice; there are none that exist.
     pub(super) fn handle_function_call(&mut self, call_id: &str) {
-        if call_id.is_empty() || self.answered_calls.iter().any(|answered| answered == call_id) {
+        let is_full = self.unanswered_calls.len() >= CALLS_MAX;
+        if is_full || call_id.is_empty() || self.answered_calls.iter().any(|answered| answered == call_id) {
             return;
         }
         if self.answered_calls.len() >= CALLS_MAX {
@@ -100,5 +101,5 @@ impl Floor {
 /// Two responses in a row that fail: the caller has waited through both.
 const FAILURES_MAX: u8 = 2;
 
-/// 64 calls: a call is told of twice within a response.
+/// 64 calls: a call is told of twice within a response; what one response calls beyond that gets no answer.
 const CALLS_MAX: usize = 64;

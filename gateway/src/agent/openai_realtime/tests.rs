@@ -321,6 +321,34 @@ fn an_agent_that_fails_twice_in_a_row_or_closes_or_reads_nothing_is_lost() {
 }
 
 #[test]
+fn a_server_that_floods_the_session_with_items_or_turns_is_lost_and_one_with_functions_is_bounded() {
+    let mut bench = Bench::ready(opening());
+    let lost = (0..1000).find_map(|item| {
+        bench.receive(delta(&item.to_string(), 1)).pop().filter(|out| *out == Out::Lost(AgentLoss::Flood))
+    });
+    assert!(lost.is_some(), "items");
+    let mut bench = Bench::ready(opening());
+    let turns: Vec<u8> = (0..1000).flat_map(|turn| frame(&speech_started(&turn.to_string()).to_string())).collect();
+    bench.agent.handle_bytes(&turns);
+    assert_eq!(bench.poll(), [Out::Lost(AgentLoss::Flood)]);
+    let mut bench = Bench::ready(opening());
+    bench.sent();
+    let calls: Vec<_> = (0..1000).map(|call| json!({ "type": "function_call", "call_id": call.to_string() })).collect();
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "output": calls } }));
+    assert_eq!(bench.sent().len(), CALLS_ANSWERED + 1);
+}
+
+#[test]
+fn what_was_said_and_pressed_is_in_no_debug_text() {
+    let mut bench = Bench::ready(opening());
+    bench.receive(delta("a", 8000));
+    bench.receive(transcript("a", "Your secret is safe"));
+    bench.agent.handle_digit('7');
+    let shown = format!("{:?}", bench.agent);
+    assert!(!shown.contains("secret") && !shown.contains('7') && !shown.contains("kind"), "{shown}");
+}
+
+#[test]
 fn a_frame_costs_no_allocation_in_steady_state() {
     let mut bench = Bench::ready(opening());
     bench.speak(50);
@@ -336,6 +364,9 @@ fn a_frame_costs_no_allocation_in_steady_state() {
     }
     assert_eq!((bench.agent.outbound().capacity(), bench.agent.audio.capacity()), (capacity, buffer));
 }
+
+/// What one response may call.
+const CALLS_ANSWERED: usize = 64;
 
 #[derive(Debug, PartialEq)]
 enum Out {
