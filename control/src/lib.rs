@@ -13,6 +13,7 @@
 pub mod auth;
 pub mod call_status;
 pub mod clock;
+pub mod gate;
 pub mod http;
 pub mod ingest;
 mod listen;

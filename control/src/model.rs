@@ -49,6 +49,11 @@ impl E164 {
         (fits && !digits.starts_with('0')).then(|| E164(Pii(text.to_owned())))
     }
 
+    /// Without its `+`.
+    pub fn digits(&self) -> &str {
+        &self.0.0[1..]
+    }
+
     /// With its `+`.
     pub fn as_str(&self) -> &str {
         &self.0.0

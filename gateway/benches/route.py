@@ -15,7 +15,9 @@ snapshot = {"type": "snapshot", "revision": 1, "projects": {"p": {"active_agent"
             "numbers": {digits: {"project_id": "p", "agent_id": "a"}}}
 pipe = socket.socket(socket.AF_UNIX)
 pipe.connect(path)
-for message in ({"type": "hello", "version": 1, "stored": None}, snapshot):
+length, = struct.unpack(">I", pipe.recv(4, socket.MSG_WAITALL))
+version = json.loads(pipe.recv(length, socket.MSG_WAITALL))["version"]
+for message in ({"type": "hello", "version": version, "stored": None}, snapshot):
     text = json.dumps(message).encode()
     pipe.sendall(struct.pack(">I", len(text)) + text)
 while pipe.recv(65536):

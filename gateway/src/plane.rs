@@ -1,14 +1,11 @@
 //! The call plane's end of the pipe to control: records up, snapshots and commands down.
 
-use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
-use talkstack_control::port::{
-    CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode,
-};
+use talkstack_control::port::{CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -91,7 +88,7 @@ impl Plane {
             Ok::<(), PlaneClosed>(())
         };
         let read = async {
-            let mut session = Session { plane: &self, replies: sender, answered: Answered::default(), revision: None };
+            let mut session = Session { plane: &self, replies: sender, revision: None };
             loop {
                 let message = receive(&mut reader, &mut decoder).await?;
                 session.handle(message).await?;
@@ -108,7 +105,6 @@ impl Plane {
 struct Session<'a> {
     plane: &'a Plane,
     replies: mpsc::Sender<ToControl>,
-    answered: Answered,
     revision: Option<u64>,
 }
 
@@ -119,20 +115,13 @@ impl Session<'_> {
             ToCalls::Ack(position) => self.plane.journal.acknowledge(position),
             ToCalls::Snapshot(snapshot) => self.apply(snapshot).await?,
             ToCalls::Command { command_id, command } => {
-                let now = Instant::now();
-                let reply = match self.answered.find(&command_id, now) {
-                    Some(reply) => reply,
-                    None => {
-                        let (sender, receiver) = oneshot::channel();
-                        let sent = self.plane.sip.send(ToSip::Command(command, sender)).await;
-                        let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
-                        match (sent, answer) {
-                            (Ok(()), Ok(Ok(reply))) => reply,
-                            _ => CommandReply::Busy,
-                        }
-                    }
+                let (sender, receiver) = oneshot::channel();
+                let sent = self.plane.sip.send(ToSip::Command(command_id.clone(), command, sender)).await;
+                let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
+                let reply = match (sent, answer) {
+                    (Ok(()), Ok(Ok(reply))) => reply,
+                    _ => CommandReply::Busy,
                 };
-                self.answered.remember(command_id.clone(), reply, now);
                 let reply = ToControl::Reply { command_id, reply };
                 self.replies.send(reply).await.map_err(|_| PlaneClosed::Gone)?;
             }
@@ -154,31 +143,6 @@ impl Session<'_> {
             tracing::error!("Cannot keep the configuration for a start without control ({error})");
         }
         Ok(())
-    }
-}
-
-/// The answers of the last 24 hours: a command that is repeated is not carried out again.
-#[derive(Debug, Default)]
-struct Answered {
-    replies: HashMap<CommandId, (CommandReply, Instant)>,
-    order: VecDeque<CommandId>,
-}
-
-impl Answered {
-    fn find(&self, id: &CommandId, now: Instant) -> Option<CommandReply> {
-        let (reply, at) = self.replies.get(id)?;
-        (now.saturating_duration_since(*at) < REMEMBERED).then_some(*reply)
-    }
-
-    fn remember(&mut self, id: CommandId, reply: CommandReply, now: Instant) {
-        if self.replies.insert(id.clone(), (reply, now)).is_none() {
-            self.order.push_back(id);
-        }
-        if self.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.replies.remove(&oldest);
-        }
     }
 }
 
@@ -209,34 +173,3 @@ const READ_BYTES: usize = 16 << 10;
 
 /// 2 s: a shard that does not answer by then is stuck.
 const COMMAND_MAX: Duration = Duration::from_secs(2);
-
-/// As the port promises.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-
-/// 10,000 commands a day.
-const REMEMBERED_MAX: usize = 10_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_repeated_command_gets_its_first_answer_for_a_day() {
-        let (mut answered, start) = (Answered::default(), Instant::now());
-        let id = CommandId("a".into());
-        assert_eq!(answered.find(&id, start), None);
-        answered.remember(id.clone(), CommandReply::Accepted, start);
-        assert_eq!(answered.find(&id, start + REMEMBERED / 2), Some(CommandReply::Accepted));
-        assert_eq!(answered.find(&id, start + REMEMBERED), None);
-    }
-
-    #[test]
-    fn the_oldest_answer_makes_room() {
-        let (mut answered, now) = (Answered::default(), Instant::now());
-        for number in 0..=REMEMBERED_MAX {
-            answered.remember(CommandId(number.to_string()), CommandReply::Accepted, now);
-        }
-        assert_eq!(answered.find(&CommandId("0".into()), now), None);
-        assert_eq!(answered.find(&CommandId("1".into()), now), Some(CommandReply::Accepted));
-    }
-}

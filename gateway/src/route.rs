@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use talkstack_control::port::{AgentRoute, ProviderRoute, Snapshot};
+use talkstack_control::port::{AgentRoute, DialOrder, ProviderRoute, Snapshot};
 
 use crate::agent::openai_realtime::{Greets, Opening};
 use crate::agent::template::fill;
@@ -91,6 +91,15 @@ fn route_user(snapshot: &Snapshot, user: &str) -> Option<Route> {
         agent_id: agent.and(agent_id).cloned(),
         called: format!("+{digits}"),
     })
+}
+
+/// Who talks in a call that the box places: the agent waits to be told before it greets.
+pub fn dial_plan(snapshot: &Snapshot, order: &DialOrder) -> Plan {
+    let mut plan = plan(snapshot.agents.get(&order.agent_id), &order.variables);
+    if let Plan::OpenAiRealtime(realtime) = &mut plan {
+        realtime.opening.greets = Greets::WhenTold;
+    }
+    plan
 }
 
 /// Who talks in a call of this agent, whose prompt's placeholders stand for `variables`.

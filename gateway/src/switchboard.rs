@@ -13,16 +13,28 @@ pub struct Switchboard {
     shard_loads: Vec<usize>,
     /// Shards that take no more calls.
     closed: BTreeSet<usize>,
+    trunk_loads: BTreeMap<String, usize>,
     calls_max: usize,
 }
 
 /// Where a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its dialog.
-    pub dialog: DialogId,
+    /// Its dialog; a call that is still being placed has none.
+    pub dialog: Option<DialogId>,
     /// The index of its shard.
     pub shard: usize,
+    /// The trunk it occupies a channel of.
+    pub trunk: Option<String>,
+}
+
+/// A trunk and the calls it carries at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channels<'a> {
+    /// The trunk's id.
+    pub trunk: &'a str,
+    /// Its limit.
+    pub max: u32,
 }
 
 /// A call that is not taken in. Answer 503 with Retry-After.
@@ -33,6 +45,12 @@ pub enum NotAdmitted {
     Full {
         /// The limit.
         calls_max: usize,
+    },
+    /// The trunk has all the calls it carries.
+    #[error("{channels_max} calls are up on the trunk, which is its limit")]
+    TrunkFull {
+        /// The limit.
+        channels_max: u32,
     },
     /// Every media thread hangs.
     #[error("no media thread takes calls")]
@@ -47,6 +65,7 @@ impl Switchboard {
             by_dialog: HashMap::new(),
             shard_loads: vec![0; shards.max(1)],
             closed: BTreeSet::new(),
+            trunk_loads: BTreeMap::new(),
             calls_max,
         }
     }
@@ -55,21 +74,47 @@ impl Switchboard {
     ///
     /// # Errors
     /// [`NotAdmitted`].
-    pub fn admit(&mut self, id: CallId, dialog: DialogId) -> Result<usize, NotAdmitted> {
+    pub fn admit(
+        &mut self,
+        id: CallId,
+        dialog: Option<DialogId>,
+        channels: Option<Channels<'_>>,
+    ) -> Result<usize, NotAdmitted> {
         if self.calls.len() >= self.calls_max {
             return Err(NotAdmitted::Full { calls_max: self.calls_max });
+        }
+        let load = |trunk| self.trunk_loads.get(trunk).copied().unwrap_or(0);
+        if let Some(Channels { trunk, max }) = channels
+            && load(trunk) >= max as usize
+        {
+            return Err(NotAdmitted::TrunkFull { channels_max: max });
         }
         let open = (0..self.shard_loads.len()).filter(|shard| !self.closed.contains(shard));
         let shard = open.min_by_key(|shard| self.shard_loads[*shard]).ok_or(NotAdmitted::NoShard)?;
         self.shard_loads[shard] += 1;
-        self.calls.insert(id, Entry { dialog, shard });
-        self.by_dialog.insert(dialog, id);
+        let trunk = channels.map(|channels| channels.trunk.to_owned());
+        if let Some(trunk) = &trunk {
+            *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
+        }
+        self.calls.insert(id, Entry { dialog: None, shard, trunk });
+        if let Some(dialog) = dialog {
+            self.bind(id, dialog);
+        }
         Ok(shard)
     }
 
+    /// Gives a call its dialog, in place of the one it had.
+    pub fn bind(&mut self, id: CallId, dialog: DialogId) {
+        let Some(entry) = self.calls.get_mut(&id) else { return };
+        if let Some(former) = entry.dialog.replace(dialog) {
+            self.by_dialog.remove(&former);
+        }
+        self.by_dialog.insert(dialog, id);
+    }
+
     /// Where a call is.
-    pub fn entry(&self, id: CallId) -> Option<Entry> {
-        self.calls.get(&id).copied()
+    pub fn entry(&self, id: CallId) -> Option<&Entry> {
+        self.calls.get(&id)
     }
 
     /// Whose dialog it is.
@@ -80,8 +125,13 @@ impl Switchboard {
     /// A call is over on its shard.
     pub fn remove(&mut self, id: CallId) -> Option<Entry> {
         let entry = self.calls.remove(&id)?;
-        self.by_dialog.remove(&entry.dialog);
+        if let Some(dialog) = entry.dialog {
+            self.by_dialog.remove(&dialog);
+        }
         self.shard_loads[entry.shard] -= 1;
+        if let Some(load) = entry.trunk.as_ref().and_then(|trunk| self.trunk_loads.get_mut(trunk)) {
+            *load -= 1;
+        }
         Some(entry)
     }
 
@@ -113,5 +163,24 @@ impl Switchboard {
     /// Tells whether no call is up.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_box_and_each_trunk_have_their_limits_and_a_call_that_ends_makes_room() {
+        let mut board = Switchboard::new(3, 2);
+        let one = Some(Channels { trunk: "one", max: 1 });
+        assert_eq!(board.admit(CallId(1), None, one), Ok(0));
+        assert_eq!(board.admit(CallId(2), None, one), Err(NotAdmitted::TrunkFull { channels_max: 1 }));
+        assert_eq!(board.admit(CallId(3), None, Some(Channels { trunk: "two", max: 9 })), Ok(1));
+        assert_eq!(board.admit(CallId(4), None, None), Ok(0));
+        assert_eq!(board.admit(CallId(5), None, None), Err(NotAdmitted::Full { calls_max: 3 }));
+        board.remove(CallId(1)).expect("up");
+        assert_eq!(board.admit(CallId(2), None, one), Ok(0));
+        assert_eq!(board.len(), 3);
     }
 }

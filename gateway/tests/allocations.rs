@@ -62,7 +62,11 @@ impl Line {
         let sdp = format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP {payload_type}\r\n");
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let offer = Offer { sdp: Some(sdp.as_bytes()), local, signalling: [10, 0, 0, 1].into() };
-        let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
+        let limits = CallLimits {
+            duration_max: Duration::from_secs(3600),
+            ring_max: Duration::from_secs(45),
+            speech: SpeechPool::default(),
+        };
         let is_stream = matches!(plan, Plan::MediaStream(_));
         let mut call = Call::new(CallId(1), plan, offer, limits, 7, now);
         let mut says = Vec::new();

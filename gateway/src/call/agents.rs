@@ -11,6 +11,7 @@ use crate::agent::attendant::Attendant;
 use crate::agent::media_stream::MediaStream;
 use crate::agent::openai_realtime::OpenAiRealtime;
 use crate::agent::{AgentLoss, AgentOutput, AgentSession, Progress, Said};
+use crate::io::connect::AgentTarget;
 use crate::route::Plan;
 
 impl Call {
@@ -31,6 +32,7 @@ impl Call {
             }
         };
         self.agent.handle_bytes(leftover);
+        self.greet_if_late();
         if self.agent.is_ready() {
             self.begin_talk(now);
         } else {
@@ -45,13 +47,28 @@ impl Call {
         }
     }
 
+    /// The agent may still come: the caller is not with the attendant yet.
     fn waits_for_agent(&self) -> bool {
-        matches!(self.phase, Phase::Ringing { .. } | Phase::Answered { agent_due: Some(_) })
+        matches!(self.agent, AgentSession::Awaited) && self.phase != Phase::Over
     }
 
-    /// Carries out what the agent wants, once there is sound; before that an agent can only become ready.
+    /// Has the agent come: its connection made, or its name spoken.
+    pub(super) fn summon_agent(&mut self) {
+        let wish = match &self.plan {
+            Plan::MediaStream(url) => CallOutput::Connect(AgentTarget { url: url.clone(), api_key: None }),
+            Plan::OpenAiRealtime(plan) => CallOutput::Connect(plan.target.clone()),
+            Plan::Attendant { name: Some(name) } => {
+                CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
+            }
+            Plan::Attendant { name: None } | Plan::Echo => return,
+        };
+        self.outputs.push_back(wish);
+    }
+
+    /// Carries out what the agent wants, once there is sound. Before that an agent can only become ready; what it says
+    /// before the called side has answered is said to nobody.
     pub(super) fn talk(&mut self, now: Instant) {
-        while self.session.is_some() || !self.agent.is_ready() {
+        while self.is_agent_heard() {
             let progress = self.progress();
             match self.agent.poll_output(progress, now) {
                 None => return,
@@ -77,6 +94,13 @@ impl Call {
         }
     }
 
+    fn is_agent_heard(&mut self) -> bool {
+        match self.phase {
+            Phase::Inviting { .. } => self.agent.outbound().is_some(),
+            _ => self.session.is_some() || !self.agent.is_ready(),
+        }
+    }
+
     /// The attendant takes the call; the dialog and the audio clock stay as they are.
     pub(super) fn lose_agent(&mut self, loss: AgentLoss, now: Instant) {
         tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
@@ -88,7 +112,7 @@ impl Call {
         self.take_over(now);
     }
 
-    fn take_over(&mut self, now: Instant) {
+    pub(super) fn take_over(&mut self, now: Instant) {
         self.agent = AgentSession::Attendant(Attendant::apologising());
         self.begin_talk(now);
     }

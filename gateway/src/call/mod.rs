@@ -12,6 +12,7 @@
 
 mod agents;
 mod offer;
+mod outbound;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,8 @@ use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{Heard, RtpSession, Transmit};
 
 use offer::Negotiation;
-pub use offer::{LegAddress, Offer};
+pub use offer::{LegAddress, Line, Offer};
+use outbound::Outbound;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
@@ -45,11 +47,15 @@ pub struct Call {
     ends_at: Instant,
     speech: SpeechPool,
     answered_at: Option<Instant>,
+    /// What a call that the box has placed waits for besides.
+    outbound: Option<Outbound>,
     seed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Our INVITE is out; the called side may ring to the instant at the most.
+    Inviting { until: Instant },
     /// The caller hears ringing while the agent connects, to the instant at the most.
     Ringing { until: Instant },
     /// The 200 is out. Without an agent yet, the attendant takes over at the instant.
@@ -61,6 +67,8 @@ enum Phase {
 /// What a call wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallOutput {
+    /// Send an INVITE with this offer.
+    Invite(String),
     /// Send 180.
     Ring,
     /// Send 200 with this SDP, to the INVITE or to the re-INVITE that is open.
@@ -90,35 +98,43 @@ pub struct CallLimits {
     pub speech: SpeechPool,
     /// From the offer to the BYE at the most.
     pub duration_max: Duration,
+    /// How long a called side may ring.
+    pub ring_max: Duration,
 }
 
 impl Call {
     /// Takes an offered call. What comes of it waits in [`Call::poll_output`].
     pub fn new(id: CallId, plan: Plan, offer: Offer<'_>, limits: CallLimits, seed: u64, now: Instant) -> Self {
+        let mut call =
+            Call::begin(id, plan, Line { local: offer.local, signalling: offer.signalling }, limits, seed, now);
+        match call.negotiation.handle_offer(offer.sdp) {
+            Ok(()) => call.ring(now),
+            Err(reason) => call.end(Outcome::new(Blame::Caller, reason)),
+        }
+        call
+    }
+
+    fn begin(id: CallId, plan: Plan, line: Line, limits: CallLimits, seed: u64, now: Instant) -> Self {
         let agent = match &plan {
             Plan::Echo => AgentSession::Echo(Echo::default()),
             Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
             Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
             Plan::MediaStream(_) | Plan::OpenAiRealtime(_) => AgentSession::Awaited,
         };
-        let mut call = Call {
+        Call {
             id,
             plan,
             phase: Phase::Ringing { until: now + RING_MAX },
-            negotiation: Negotiation::new(offer.local, offer.signalling, seed),
+            negotiation: Negotiation::new(line, seed),
             session: None,
             agent,
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
             speech: limits.speech,
             answered_at: None,
+            outbound: None,
             seed,
-        };
-        match call.negotiation.handle_offer(offer.sdp) {
-            Ok(()) => call.ring(now),
-            Err(reason) => call.end(Outcome::new(Blame::Caller, reason)),
         }
-        call
     }
 
     /// Our name for the call.
@@ -202,13 +218,14 @@ impl Call {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.phase {
             Phase::Over => return,
+            Phase::Inviting { until } if until <= now => return self.give_up_ringing(),
             Phase::Ringing { until } if until <= now => {
                 // The caller is let in; the agent may still come.
                 self.answer(now);
                 self.phase = Phase::Answered { agent_due: Some(now + AGENT_WAIT) };
             }
             Phase::Answered { agent_due: Some(due) } if due <= now => self.lose_agent(AgentLoss::Late, now),
-            Phase::Ringing { .. } | Phase::Answered { .. } => {}
+            Phase::Inviting { .. } | Phase::Ringing { .. } | Phase::Answered { .. } => {}
         }
         if self.ends_at <= now {
             self.end(Outcome::new(Blame::Operator, EndReason::MaxDuration));
@@ -224,6 +241,7 @@ impl Call {
             }
             self.listen(now);
         }
+        self.greet_if_due(now);
         if self.agent_timeout().is_some_and(|at| at <= now) {
             self.agent.handle_timeout(now);
             self.talk(now);
@@ -252,11 +270,11 @@ impl Call {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Over => return None,
-            Phase::Ringing { until } => Some(until),
+            Phase::Inviting { until } | Phase::Ringing { until } => Some(until),
             Phase::Answered { agent_due } => agent_due,
         };
         let session = self.session.as_ref().map(RtpSession::poll_timeout);
-        [phase, session, self.agent_timeout(), Some(self.ends_at)].into_iter().flatten().min()
+        [phase, session, self.agent_timeout(), self.greets_at(), Some(self.ends_at)].into_iter().flatten().min()
     }
 
     /// Nobody waits for a caller who has put us on hold.
@@ -268,36 +286,34 @@ impl Call {
     fn ring(&mut self, now: Instant) {
         self.outputs.push_back(CallOutput::Ring);
         self.outputs.push_back(CallOutput::Record(CallEvent::Ringing));
-        match self.plan.clone() {
-            Plan::MediaStream(url) => {
-                self.outputs.push_back(CallOutput::Connect(AgentTarget { url, api_key: None }));
-            }
-            Plan::OpenAiRealtime(plan) => self.outputs.push_back(CallOutput::Connect(plan.target)),
-            Plan::Attendant { name } => {
-                let text = name.map(|name| format!("You have reached {name}. Your call is answered by the attendant."));
-                self.outputs.extend(text.map(CallOutput::Speak));
-                self.begin_talk(now);
-            }
-            Plan::Echo => self.begin_talk(now),
+        self.summon_agent();
+        if self.agent.is_ready() {
+            self.begin_talk(now);
         }
     }
 
-    /// The agent is there: the caller is let in, if they are not yet.
+    /// The agent is there: the caller is let in, if they are not yet. A side that is being called lets itself in.
     fn begin_talk(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Ringing { .. }) {
-            self.answer(now);
+        match self.phase {
+            Phase::Inviting { .. } | Phase::Over => return,
+            Phase::Ringing { .. } => self.answer(now),
+            Phase::Answered { .. } => {}
         }
         self.phase = Phase::Answered { agent_due: None };
         self.talk(now);
     }
 
     fn answer(&mut self, now: Instant) {
-        self.answered_at = Some(now);
         self.outputs.push_back(CallOutput::Answer(self.negotiation.local_sdp()));
+        self.record_answer(now);
+        self.start_session(now);
+    }
+
+    fn record_answer(&mut self, now: Instant) {
+        self.answered_at = Some(now);
         let codec = self.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
         self.outputs.push_back(CallOutput::Record(CallEvent::Answered { codec }));
-        self.start_session(now);
     }
 
     fn start_session(&mut self, now: Instant) {

@@ -12,6 +12,15 @@ pub struct Offer<'a> {
     pub sdp: Option<&'a [u8]>,
     /// Where our media is.
     pub local: LegAddress,
+    /// Where the signalling comes from.
+    pub signalling: IpAddr,
+}
+
+/// The two ends of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Where our media is.
+    pub local: LegAddress,
     /// Where the signalling comes from: a source that media may come from as well.
     pub signalling: IpAddr,
 }
@@ -37,15 +46,15 @@ pub(super) struct Negotiation {
 }
 
 impl Negotiation {
-    pub(super) fn new(address: LegAddress, signalling: IpAddr, seed: u64) -> Self {
+    pub(super) fn new(line: Line, seed: u64) -> Self {
         let local = LocalMedia {
-            address: address.host,
-            port: address.port,
+            address: line.local.host,
+            port: line.local.port,
             // RFC 4566 §5.2 wants a number that no other session has; 53 bits survive every parser.
             session_id: seed >> 11,
             version: 1,
         };
-        Negotiation { local, signalling, local_sdp: String::new(), agreed: None, awaits_answer: false }
+        Negotiation { local, signalling: line.signalling, local_sdp: String::new(), agreed: None, awaits_answer: false }
     }
 
     /// Answers their offer, or makes ours when they sent none.
@@ -81,6 +90,12 @@ impl Negotiation {
         let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
         self.agreed = Some(negotiate::accept_answer(&description, &Capabilities::default()).map_err(reason)?);
         Ok(true)
+    }
+
+    /// Takes the answer of a called side, whose signalling may come from elsewhere than our INVITE went to.
+    pub(super) fn handle_called_answer(&mut self, sdp: Option<&[u8]>, signalling: IpAddr) -> Result<(), EndReason> {
+        self.signalling = signalling;
+        self.handle_answer(sdp).map(drop)
     }
 
     /// What we say: the answer to their offer, or our own offer.

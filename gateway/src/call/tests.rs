@@ -129,7 +129,11 @@ impl Bench {
         let now = Instant::now();
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let offer = Offer { sdp: sdp.map(str::as_bytes), local, signalling: [10, 0, 0, 1].into() };
-        let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
+        let limits = CallLimits {
+            duration_max: Duration::from_secs(3600),
+            ring_max: Duration::from_secs(45),
+            speech: SpeechPool::default(),
+        };
         Bench {
             call: Call::new(CallId(1), plan, offer, limits, 7, now),
             now,

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -23,14 +24,14 @@ use talkstack_media::session::Channel;
 use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
 use super::wheel::{SLOT, Wheel};
-use crate::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use crate::call::{Call, CallLimits, CallOutput, LegAddress, Line, Offer};
 
 mod agent_socket;
 mod messages;
 mod sockets;
 
 use agent_socket::AgentSocket;
-pub use messages::{OfferedCall, SipWish, Surroundings, ToCall, ToShard};
+pub use messages::{OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 
 /// A shard's state; [`Shard::run`] is its thread.
@@ -144,6 +145,7 @@ impl<S: Surroundings> Shard<S> {
     fn handle_message(&mut self, message: ToShard, now: Instant) -> bool {
         match message {
             ToShard::Offered(offered) => self.offer(*offered, now),
+            ToShard::Placed(placed) => self.place(*placed, now),
             ToShard::Call(id, message) => self.tell(id, message, now),
             ToShard::Drop(id) => {
                 if let Some(&key) = self.by_id.get(&id) {
@@ -156,8 +158,29 @@ impl<S: Surroundings> Shard<S> {
     }
 
     fn offer(&mut self, offered: OfferedCall, now: Instant) {
-        let id = offered.id;
-        let Ok(pair) = self.take_pair(offered.local, now) else {
+        let OfferedCall { id, plan, sdp, local, signalling, seed } = offered;
+        self.adopt_call(id, local, now, |local, limits| {
+            let offer = Offer { sdp: sdp.as_deref(), local, signalling };
+            Call::new(id, plan, offer, limits, seed, now)
+        });
+    }
+
+    fn place(&mut self, placed: PlacedCall, now: Instant) {
+        let PlacedCall { id, plan, local, signalling, seed } = placed;
+        self.adopt_call(id, local, now, |local, limits| {
+            Call::dial(id, plan, Line { local, signalling }, limits, seed, now)
+        });
+    }
+
+    /// Takes ports for a call and makes it.
+    fn adopt_call(
+        &mut self,
+        id: CallId,
+        local: IpAddr,
+        now: Instant,
+        make: impl FnOnce(LegAddress, CallLimits) -> Call,
+    ) {
+        let Ok(pair) = self.take_pair(local, now) else {
             tracing::warn!(call = %id, "No RTP port is free; the call is refused");
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
             self.surroundings.sip(id, SipWish::End(outcome));
@@ -169,13 +192,8 @@ impl<S: Surroundings> Shard<S> {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
-        let local = LegAddress { host: offered.local, port: self.pairs.port(pair) };
-        let (sdp, limits) = (offered.sdp, self.limits.clone());
-        let call = catch_unwind(AssertUnwindSafe(|| {
-            let offer = Offer { sdp: sdp.as_deref(), local, signalling: offered.signalling };
-            Call::new(id, offered.plan, offer, limits, offered.seed, now)
-        }));
-        let Ok(call) = call else {
+        let (address, limits) = (LegAddress { host: local, port: self.pairs.port(pair) }, self.limits.clone());
+        let Ok(call) = catch_unwind(AssertUnwindSafe(|| make(address, limits))) else {
             self.free.push(key);
             self.rest(pair);
             return self.report_panic(id);
@@ -201,6 +219,8 @@ impl<S: Surroundings> Shard<S> {
         self.turn(key, |call| match message {
             ToCall::Acknowledged(sdp) => call.handle_acknowledged(sdp.as_deref(), now),
             ToCall::ReOffered(sdp) => call.handle_reoffer(sdp.as_deref(), now),
+            ToCall::Progressed(sdp) => call.handle_progressed(sdp.as_deref()),
+            ToCall::Accepted { sdp, signalling } => call.handle_accepted(sdp.as_deref(), signalling, now),
             ToCall::Ended(outcome) => call.handle_ended(outcome),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
@@ -364,6 +384,7 @@ impl<S: Surroundings> Shard<S> {
             let id = slot.call.id();
             let Some(output) = slot.call.poll_output() else { return };
             let wish = match output {
+                CallOutput::Invite(sdp) => SipWish::Invite(sdp),
                 CallOutput::Ring => SipWish::Ring,
                 CallOutput::Answer(sdp) => SipWish::Answer(sdp),
                 CallOutput::RefuseReOffer => SipWish::RefuseReOffer,

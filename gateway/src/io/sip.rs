@@ -7,6 +7,8 @@
 //!   shards' wishes ───────────────┘
 //! ```
 
+mod answered;
+mod dial;
 mod listen;
 mod streams;
 mod watch;
@@ -17,25 +19,32 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, CallStarted, Command, CommandReply, Direction, EndReason, Outcome, Snapshot,
+    Blame, CallEvent, CallId, CallStarted, Command, CommandId, CommandReply, Direction, EndReason, Outcome, Snapshot,
 };
+use talkstack_control::secret::Secret;
 use talkstack_media::sip::message::NameAddr;
 use talkstack_media::sip::{
-    EndCause, Endpoint, EndpointConfig, Event, Flow, Offered, Output, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Offered, Output, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub use dial::DialProgress;
+use dial::Dialling;
 pub use listen::{BindError, Listeners, SipAddress};
+pub use streams::Opened;
 use streams::Streams;
 use watch::ShardWatch;
 
 use super::inbox::Address;
 use super::shard::{OfferedCall, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
+use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::route::{Route, number_digits, route};
-use crate::switchboard::Switchboard;
+use crate::switchboard::{Channels, Switchboard};
+use crate::trunks::PeerName;
 
 /// What the SIP thread is told by the threads around it.
 #[derive(Debug)]
@@ -45,7 +54,11 @@ pub enum ToSip {
     /// Another configuration to route by.
     Snapshot(Arc<Snapshot>),
     /// A command of the control plane.
-    Command(Command, oneshot::Sender<CommandReply>),
+    Command(CommandId, Command, oneshot::Sender<CommandReply>),
+    /// What a call that is being placed has waited for.
+    Dial(CallId, DialProgress),
+    /// A trunk's name has been resolved; no address when it could not be.
+    Resolved(PeerName, Vec<SocketAddr>),
     /// End all calls and stop.
     Stop,
 }
@@ -64,8 +77,20 @@ pub struct SipConfig {
     pub advertised_ip: Option<IpAddr>,
 }
 
-/// Writes to the journal; `false` when it is full.
-pub type Record = Box<dyn Fn(CallId, CallEvent) -> bool + Send>;
+/// What the thread reaches beside its sockets and its shards.
+pub struct SipSurroundings {
+    /// Where what happens is written.
+    pub journal: JournalHandle,
+    /// The way to the thread's own inbox.
+    pub own_inbox: mpsc::Sender<ToSip>,
+    /// Whom the box calls.
+    pub gate: Gate,
+    /// Opens the trunks' passwords.
+    pub secret: Secret,
+}
+
+/// What the sockets' tasks have read.
+pub struct Sockets(mpsc::Receiver<Received>);
 
 /// What is counted of SIP since the start.
 #[derive(Debug, Default, Clone, Copy)]
@@ -85,9 +110,8 @@ pub struct SipThread {
     switchboard: Switchboard,
     shards: Vec<Address<ToShard>>,
     snapshot: Arc<Snapshot>,
-    record: Record,
-    /// Tells whether the journal has room for another call.
-    has_room: Box<dyn Fn() -> bool + Send>,
+    journal: JournalHandle,
+    dialling: Dialling,
     random: Random,
     streams: Streams,
     listeners: Arc<Listeners>,
@@ -95,6 +119,8 @@ pub struct SipThread {
     counters: SipCounters,
     strangers_told: Option<Instant>,
     watch: ShardWatch,
+    /// For tasks that answer later.
+    own_inbox: mpsc::Sender<ToSip>,
 }
 
 /// A message from a socket.
@@ -110,7 +136,7 @@ enum Received {
         bytes: Vec<u8>,
     },
     Opened {
-        stream: streams::Opened,
+        stream: Opened,
     },
     /// Nothing more is read; what waits to be written still goes out.
     Finished {
@@ -128,10 +154,9 @@ impl SipThread {
         listeners: Listeners,
         shards: Vec<Address<ToShard>>,
         snapshot: Arc<Snapshot>,
-        record: Record,
-        has_room: Box<dyn Fn() -> bool + Send>,
+        surroundings: SipSurroundings,
         mut random: Random,
-    ) -> Self {
+    ) -> (Self, Sockets) {
         let endpoint_config = EndpointConfig {
             server: format!("Talkstack-Edge/{}", env!("CARGO_PKG_VERSION")),
             advertised: config.advertised.clone(),
@@ -139,32 +164,39 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        SipThread {
+        let SipSurroundings { journal, own_inbox, gate, secret } = surroundings;
+        let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
+        let mut dialling = Dialling::new(gate, secret);
+        dialling.trunks.apply(&snapshot, Instant::now());
+        let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
             config,
             watch: ShardWatch::new(shards.len(), Instant::now()),
             shards,
             snapshot,
-            record,
-            has_room,
+            journal,
+            dialling,
             random,
-            streams: Streams::default(),
+            streams: Streams::new(sender),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
             strangers_told: None,
-        }
+            own_inbox,
+        };
+        (thread, Sockets(receiver))
     }
 
     /// Runs until told to stop.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<ToSip>) {
-        let (sender, mut received) = mpsc::channel(RECEIVED_MAX);
-        listen::spawn_readers(&self.listeners, &sender);
+    pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
+        listen::spawn_readers(&self.listeners, self.streams.sender());
         loop {
-            self.carry_out(&sender).await;
-            let watch = self.watch.due();
-            let wake = self.endpoint.poll_timeout().map_or(watch, |(at, _)| at.min(watch));
+            self.resolve_due(Instant::now());
+            self.carry_out();
+            let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
+            let due = [endpoint, self.dialling.poll_timeout()].into_iter().flatten();
+            let wake = due.fold(self.watch.due(), Instant::min);
             let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 // Wishes first: an answer that waits is a caller that waits.
@@ -173,35 +205,60 @@ impl SipThread {
                     Some(message) => if !self.handle_inbox(message) { break },
                     None => break,
                 },
-                Some(received) = received.recv() => self.handle_received(received, &sender),
-                () = timer => self.endpoint.handle_timeout(Instant::now()),
+                Some(received) = sockets.0.recv() => self.handle_received(received),
+                () = timer => {
+                    let now = Instant::now();
+                    self.endpoint.handle_timeout(now);
+                    self.handle_dial_timeout(now);
+                }
             }
             self.watch_shards(Instant::now());
         }
-        self.end_all_calls(&sender).await;
+        self.end_all_calls().await;
     }
 
     fn handle_inbox(&mut self, message: ToSip) -> bool {
         match message {
             ToSip::Wish(id, wish) => self.handle_wish(id, wish),
-            ToSip::Snapshot(snapshot) => self.snapshot = snapshot,
-            ToSip::Command(Command::HangUp { call_id }, reply) => {
-                let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
-                let answer = match self.tell(call_id, ToCall::HangUp(outcome)) {
-                    Some(true) => CommandReply::Accepted,
-                    Some(false) => CommandReply::Busy,
-                    None => CommandReply::NoSuchCall,
-                };
-                // Whoever asked may be gone.
+            ToSip::Snapshot(snapshot) => {
+                self.dialling.trunks.apply(&snapshot, Instant::now());
+                self.snapshot = snapshot;
+            }
+            ToSip::Command(command_id, command, reply) => {
+                let answer = self.handle_command(command_id, command, Instant::now());
+                // Whoever asked may be gone; a command that comes again gets the same answer.
                 let _ = reply.send(answer);
             }
-            ToSip::Command(Command::Dial(_), reply) => drop(reply.send(CommandReply::Busy)),
+            ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
+            ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
             ToSip::Stop => return false,
         }
         true
     }
 
-    fn handle_received(&mut self, received: Received, sender: &mpsc::Sender<Received>) {
+    fn handle_command(&mut self, command_id: CommandId, command: Command, now: Instant) -> CommandReply {
+        if let Some(answer) = self.dialling.answered.find(&command_id, now) {
+            return answer;
+        }
+        let answer = match command {
+            Command::HangUp { call_id } => {
+                let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
+                match self.tell(call_id, ToCall::HangUp(outcome)) {
+                    Some(true) => CommandReply::Accepted,
+                    Some(false) => CommandReply::Busy,
+                    None => CommandReply::NoSuchCall,
+                }
+            }
+            Command::Dial(order) => self.handle_dial(command_id.clone(), *order),
+        };
+        // What had no room may be asked again.
+        if answer != CommandReply::Busy {
+            self.dialling.answered.remember(command_id, answer, now);
+        }
+        answer
+    }
+
+    fn handle_received(&mut self, received: Received) {
         let now = Instant::now();
         match received {
             Received::Datagram { socket, remote, bytes } => {
@@ -218,7 +275,7 @@ impl SipThread {
                 if !self.admits(stream.remote.ip()) {
                     return self.count_stranger(now);
                 }
-                if let Err(error) = self.streams.adopt(stream, sender) {
+                if let Err(error) = self.streams.adopt(stream) {
                     self.counters.streams_refused += 1;
                     tracing::debug!("Closed a new SIP connection: {error}");
                 }
@@ -250,18 +307,19 @@ impl SipThread {
     }
 
     fn admits(&self, source: IpAddr) -> bool {
-        self.config.accept.admits(source) && (self.snapshot.is_claimed || !self.config.setup_required)
+        let is_admitted = self.config.accept.admits(source) || self.dialling.trunks.trunk_of(source).is_some();
+        is_admitted && (self.snapshot.is_claimed || !self.config.setup_required)
     }
 
     /// Sends what the endpoint wants sent and acts on its events.
-    async fn carry_out(&mut self, sender: &mpsc::Sender<Received>) {
+    fn carry_out(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
                 Output::Send { flow, bytes } => match (flow.transport, flow.stream) {
                     (Transport::Udp, _) => self.listeners.send(&flow, &bytes),
                     (Transport::Tcp, Some(stream)) => self.streams.send(stream, bytes),
                     (Transport::Tcp, None) => {
-                        if let Err(error) = self.streams.connect(&flow, bytes, sender) {
+                        if let Err(error) = self.streams.connect(&flow, bytes) {
                             self.counters.streams_refused += 1;
                             tracing::debug!("Opened no SIP connection: {error}");
                         }
@@ -274,6 +332,10 @@ impl SipThread {
 
     fn handle_event(&mut self, event: Event) {
         match event {
+            Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
+            Event::Accepted { dialog, sdp } => self.handle_accepted(dialog, sdp),
+            Event::Refused { dialog, status, contacts, .. } => self.handle_refused(dialog, status, contacts),
+            Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp } => {
                 if let Some(id) = self.switchboard.call_of(dialog)
@@ -297,9 +359,7 @@ impl SipThread {
                 if let Some(id) = self.switchboard.call_of(dialog) {
                     self.tell(id, ToCall::Ended(outcome));
                 }
-            }
-            // No call is placed from here.
-            Event::Progressed { .. } | Event::Accepted { .. } | Event::Refused { .. } | Event::Unanswered { .. } => {}
+            } // No call is placed from here.
         }
     }
 
@@ -316,8 +376,11 @@ impl SipThread {
             }
         };
         let id = CallId(self.random.u128());
-        let room = if (self.has_room)() {
-            self.switchboard.admit(id, dialog).map_err(|full| full.to_string())
+        let trunk_id = self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned);
+        let trunk = trunk_id.as_deref().and_then(|id| Some((id, self.snapshot.trunks.get(id)?)));
+        let channels = trunk.map(|(trunk, route)| Channels { trunk, max: route.max_channels });
+        let room = if self.has_room() {
+            self.switchboard.admit(id, Some(dialog), channels).map_err(|full| full.to_string())
         } else {
             Err("the journal is full".into())
         };
@@ -329,7 +392,7 @@ impl SipThread {
                 return self.refuse(dialog, 503, Some(cause), Some(RETRY_AFTER));
             }
         };
-        (self.record)(id, CallEvent::Started(started(&offered, &route)));
+        self.record(id, CallEvent::Started(started(&offered, &route, trunk_id)));
         tracing::info!(call = %id, "A call comes in");
         let call = OfferedCall {
             id,
@@ -341,7 +404,7 @@ impl SipThread {
         };
         if self.shards[shard].send(ToShard::Offered(Box::new(call))).is_err() {
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
-            (self.record)(id, CallEvent::Ended { outcome });
+            self.record(id, CallEvent::Ended { outcome });
             self.switchboard.remove(id);
             self.refuse(dialog, 503, Some("the media thread is busy".into()), Some(RETRY_AFTER));
         }
@@ -353,13 +416,25 @@ impl SipThread {
         Some(self.shards[entry.shard].send(ToShard::Call(id, message)).is_ok())
     }
 
-    fn refuse(
-        &mut self,
-        dialog: talkstack_media::sip::DialogId,
-        status: u16,
-        reason: Option<String>,
-        retry_after: Option<Duration>,
-    ) {
+    fn record(&self, id: CallId, event: CallEvent) {
+        if self.journal.append(id, event).is_err() {
+            tracing::error!(call = %id, "The journal is full; an event of this call is lost");
+        }
+    }
+
+    /// Writes down what a restart would need to end the dialog.
+    fn keep_dialog(&self, id: CallId, dialog: DialogId) {
+        if let Some(saved) = self.endpoint.saved(dialog) {
+            self.record(id, CallEvent::Dialog { saved });
+        }
+    }
+
+    /// Tells whether the journal has room for another call.
+    fn has_room(&self) -> bool {
+        self.journal.fullness() < JOURNAL_FULL
+    }
+
+    fn refuse(&mut self, dialog: DialogId, status: u16, reason: Option<String>, retry_after: Option<Duration>) {
         // A dialog that is gone already needs no refusal.
         let _ = self.endpoint.refuse(dialog, Refusal { status, reason, retry_after }, Instant::now());
     }
@@ -380,7 +455,7 @@ impl SipThread {
     }
 
     /// The box stops: every call gets its BYE and its record, within [`STOP_MAX`].
-    async fn end_all_calls(&mut self, sender: &mpsc::Sender<Received>) {
+    async fn end_all_calls(&mut self) {
         let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
         let calls: Vec<CallId> = self.switchboard.calls().collect();
         for id in calls {
@@ -389,7 +464,7 @@ impl SipThread {
         }
         let until = Instant::now() + STOP_MAX;
         while self.endpoint.dialogs() > 0 && Instant::now() < until {
-            self.carry_out(sender).await;
+            self.carry_out();
             tokio::task::yield_now().await;
             let Some((at, _)) = self.endpoint.poll_timeout() else { break };
             if at > until {
@@ -398,11 +473,11 @@ impl SipThread {
             tokio::time::sleep_until(at.into()).await;
             self.endpoint.handle_timeout(Instant::now());
         }
-        self.carry_out(sender).await;
+        self.carry_out();
     }
 }
 
-fn started(offered: &Offered, route: &Route) -> CallStarted {
+fn started(offered: &Offered, route: &Route, trunk_id: Option<String>) -> CallStarted {
     CallStarted {
         direction: Direction::Inbound,
         from: caller(&offered.from),
@@ -410,7 +485,7 @@ fn started(offered: &Offered, route: &Route) -> CallStarted {
         project_id: route.project_id.clone(),
         agent_id: route.agent_id.clone(),
         sip_call_id: offered.call_id.chars().take(SHOWN_CALL_ID).collect(),
-        trunk_id: None,
+        trunk_id,
     }
 }
 
@@ -428,6 +503,9 @@ const RECEIVED_MAX: usize = 1024;
 
 /// 4,096 wishes: 1,000 calls that end at once with four wishes each.
 pub const INBOX_MAX: usize = 4096;
+
+/// From here on no new calls are taken.
+const JOURNAL_FULL: f32 = 0.8;
 
 /// 10 s: a call of the median length has ended by then on a full box.
 const RETRY_AFTER: Duration = Duration::from_secs(10);

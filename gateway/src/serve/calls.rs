@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
+use talkstack_control::gate::{DialPolicy, Gate};
 use talkstack_control::port::{CallEvent, CallId, Snapshot};
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
@@ -18,7 +19,7 @@ use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
 use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
-use crate::io::sip::{BindError, INBOX_MAX, Listeners, SipConfig, SipThread, ToSip};
+use crate::io::sip::{BindError, INBOX_MAX, Listeners, SipConfig, SipSurroundings, SipThread, ToSip};
 use crate::journal::{Journal, JournalHandle, OpenError};
 use crate::plane::Plane;
 use crate::random::{NoRandom, Random};
@@ -79,10 +80,17 @@ impl Calls {
         let (sip, sip_inbox) = mpsc::channel(INBOX_MAX);
         let mut random = Random::new()?;
         let secret = Secret::open(&config.store.dir.join("secret.key")).map_err(StartError::Secret)?;
-        let agents = Agents { runtime: tokio::runtime::Handle::current(), secret, tls: client_config()? };
+        let agents =
+            Agents { runtime: tokio::runtime::Handle::current(), secret: secret.clone(), tls: client_config()? };
         let shards = start_shards(config, &sip, &journal.handle(), &agents, &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
-        let (sip_thread, bound) = start_sip(config, addresses, snapshot, journal.handle(), random, sip_inbox)?;
+        let surroundings = SipSurroundings {
+            journal: journal.handle(),
+            own_inbox: sip.clone(),
+            gate: Gate::new(DialPolicy::default()),
+            secret,
+        };
+        let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
         Ok(Calls { sip, sip_thread, shards, journal, addresses: bound, plane })
     }
@@ -146,6 +154,7 @@ fn start_shards(
             let shard_config = ShardConfig {
                 ports: Ports::new(range.first, range.last, index, count, random.u64()),
                 limits: CallLimits {
+                    ring_max: Duration::from_secs(45),
                     duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()),
                     speech: speech.clone(),
                 },
@@ -177,7 +186,7 @@ fn start_sip(
     config: &Config,
     shards: Vec<Address<ToShard>>,
     snapshot: Snapshot,
-    journal: JournalHandle,
+    surroundings: SipSurroundings,
     random: Random,
     inbox: mpsc::Receiver<ToSip>,
 ) -> Result<(JoinHandle<()>, Vec<SocketAddr>), StartError> {
@@ -202,14 +211,9 @@ fn start_sip(
             if bound.send(Ok(addresses)).is_err() {
                 return;
             }
-            let record = {
-                let journal = journal.clone();
-                Box::new(move |id, event| journal.append(id, event).is_ok())
-            };
-            let has_room = Box::new(move || journal.fullness() < JOURNAL_FULL);
-            SipThread::new(sip_config, listeners, shards, Arc::new(snapshot), record, has_room, random)
-                .run(inbox)
-                .await;
+            let (sip, sockets) =
+                SipThread::new(sip_config, listeners, shards, Arc::new(snapshot), surroundings, random);
+            sip.run(sockets, inbox).await;
         });
     })?;
     let addresses: Vec<SocketAddr> = wait.recv().map_err(std::io::Error::other)??;
@@ -286,6 +290,3 @@ impl Surroundings for Around {
 
 /// What providers' keys are sealed for.
 const API_KEY_PURPOSE: &str = "provider api key";
-
-/// From here on no new calls are taken.
-const JOURNAL_FULL: f32 = 0.8;

@@ -169,7 +169,7 @@ pub(crate) fn status(address: SocketAddr, path: &str) -> Option<u16> {
 }
 
 /// A client that sends the same headers each time.
-struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     header: String,
 }
@@ -177,6 +177,22 @@ struct Client {
 impl Client {
     fn new(daemon: &Daemon) -> Self {
         Client { address: daemon.http.expect("serves HTTP"), header: String::new() }
+    }
+
+    /// The owner of a box that has none yet.
+    pub(crate) fn owner(daemon: &Daemon) -> Self {
+        let password = daemon.dir.join("password");
+        std::fs::write(&password, "correct horse").expect("written");
+        daemon.command(&[
+            "setup",
+            "--admin-email",
+            "me@example.com",
+            "--password-file",
+            password.to_str().expect("text"),
+        ]);
+        let client = Client::new(daemon);
+        let answer = client.post("/auth/login", &json!({ "email": "me@example.com", "password": "correct horse" }));
+        client.with("Authorization", &format!("Bearer {}", answer["token"].as_str().expect("a token")))
     }
 
     fn with(self, name: &str, value: &str) -> Self {
@@ -187,8 +203,21 @@ impl Client {
         self.send("GET", path, "")
     }
 
-    fn post(&self, path: &str, body: &Value) -> Value {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         self.send("POST", path, &body.to_string())
+    }
+
+    /// A POST that makes something: 200 or 201.
+    pub(crate) fn create(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.try_post(path, body);
+        assert!(matches!(status, 200 | 201), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    /// A POST that may be refused.
+    pub(crate) fn try_post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let (status, body) = self.try_send("POST", path, &body.to_string()).expect("an answer");
+        (status, serde_json::from_str(&body).expect("JSON"))
     }
 
     fn patch(&self, path: &str, body: &Value) -> Value {

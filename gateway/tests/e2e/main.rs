@@ -8,6 +8,7 @@ mod calls;
 mod cli;
 mod daemon;
 mod http;
+mod outbound;
 mod phones;
 mod realtime;
 mod rtp_phone;

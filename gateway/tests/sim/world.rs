@@ -220,7 +220,11 @@ impl World {
                 self.dialog = Some(offered.dialog);
                 let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
                 let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.flow.remote.ip() };
-                let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
+                let limits = CallLimits {
+                    duration_max: Duration::from_secs(3600),
+                    ring_max: Duration::from_secs(45),
+                    speech: SpeechPool::default(),
+                };
                 self.call = Some(Call::new(CallId(1), Plan::Echo, offer, limits, 42, now));
                 if self.script.ending == Ending::BoxHangsUp {
                     self.hang_up_at = Some(now + Duration::from_secs(self.script.seconds));
@@ -279,7 +283,7 @@ impl World {
                 self.events.push(event);
                 Ok(())
             }
-            CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect(_) => Ok(()),
+            CallOutput::Invite(_) | CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect(_) => Ok(()),
             CallOutput::Finished => {
                 self.call = None;
                 Ok(())

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use talkstack_control::port::{CallId, FirstSpeaker, Speaker};
-use talkstack_media::audio::pool::SpeechPool;
 
 use super::*;
 use crate::agent::openai_realtime::{Greets, Opening};
 use crate::call::{CallLimits, LegAddress, Offer};
 use crate::io::connect::{AgentTarget, AgentUrl};
 use crate::route::RealtimePlan;
+use talkstack_media::audio::pool::SpeechPool;
 
 #[test]
 fn the_caller_rings_until_the_session_is_ready_and_is_then_let_in() {
@@ -128,7 +128,11 @@ impl Bench {
         let plan = RealtimePlan { target: AgentTarget { url, api_key: None }, opening };
         let host = [10, 0, 0, 2].into();
         let offer = Offer { sdp, local: LegAddress { host, port: 10_000 }, signalling: [10, 0, 0, 1].into() };
-        let limits = CallLimits { duration_max: Duration::from_secs(3600), speech: SpeechPool::default() };
+        let limits = CallLimits {
+            duration_max: Duration::from_secs(3600),
+            ring_max: Duration::from_secs(45),
+            speech: SpeechPool::default(),
+        };
         let now = Instant::now();
         let call = Call::new(CallId(1), Plan::OpenAiRealtime(Box::new(plan)), offer, limits, 42, now);
         Bench { call, now, said: Vec::new() }

@@ -12,6 +12,8 @@ use crate::route::Plan;
 pub enum ToShard {
     /// A call for this shard.
     Offered(Box<OfferedCall>),
+    /// A call that this shard places.
+    Placed(Box<PlacedCall>),
     /// Something happened to a call.
     Call(CallId, ToCall),
     /// Drop a call that SIP has given up, without a word.
@@ -37,6 +39,21 @@ pub struct OfferedCall {
     pub seed: u64,
 }
 
+/// A call that is to be placed.
+#[derive(Debug)]
+pub struct PlacedCall {
+    /// Our name for it.
+    pub id: CallId,
+    /// Who talks.
+    pub plan: Plan,
+    /// The host our SDP shows to the called side.
+    pub local: IpAddr,
+    /// Where the first INVITE goes.
+    pub signalling: IpAddr,
+    /// Unpredictable, as [`OfferedCall::seed`].
+    pub seed: u64,
+}
+
 /// What a live call is told.
 #[derive(Debug)]
 pub enum ToCall {
@@ -44,6 +61,15 @@ pub enum ToCall {
     Acknowledged(Option<Vec<u8>>),
     /// re-INVITE.
     ReOffered(Option<Vec<u8>>),
+    /// The called side rings; perhaps with an answer ahead of the answer.
+    Progressed(Option<Vec<u8>>),
+    /// The called side has answered.
+    Accepted {
+        /// Its answer; `None` when it came with [`ToCall::Progressed`].
+        sdp: Option<Vec<u8>>,
+        /// Where the signalling comes from.
+        signalling: IpAddr,
+    },
     /// The dialog is over.
     Ended(Outcome),
     /// End the call.
@@ -71,6 +97,8 @@ pub trait Surroundings: Send {
 /// What a call asks of SIP.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SipWish {
+    /// INVITE with this offer.
+    Invite(String),
     /// 180.
     Ring,
     /// 200 with SDP.

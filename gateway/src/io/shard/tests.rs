@@ -117,7 +117,7 @@ impl Bench {
         let (inbox, _) = inbox().expect("a descriptor");
         let config = ShardConfig {
             ports: Ports::new(33_000, 60_000, 0, 1, u64::from(std::process::id())),
-            limits: CallLimits { duration_max: Duration::from_secs(60), speech },
+            limits: CallLimits { duration_max: Duration::from_secs(60), ring_max: Duration::from_secs(45), speech },
         };
         Bench { shard: Shard::new(config, inbox, Around(sender), Instant::now()).expect("a shard"), told }
     }

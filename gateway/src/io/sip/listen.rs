@@ -61,6 +61,12 @@ impl Listeners {
         self.udp.get(socket).map(|(_, address)| *address)
     }
 
+    /// The port that a peer of this family reaches us at.
+    pub(super) fn port_towards(&self, remote: SocketAddr) -> u16 {
+        let of_family = self.udp.iter().find(|(_, address)| address.is_ipv4() == remote.is_ipv4());
+        of_family.map_or(5060, |(_, address)| address.port())
+    }
+
     /// Sends a datagram from the socket the flow came by. A full kernel buffer loses it, as the network may; the
     /// transaction sends it again.
     pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) {
@@ -91,7 +97,7 @@ pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Re
             loop {
                 match listener.accept().await {
                     Ok((stream, remote)) => {
-                        let stream = streams::Opened { stream, remote };
+                        let stream = streams::Opened { stream, remote, listens_at: None };
                         if sender.send(Received::Opened { stream }).await.is_err() {
                             return;
                         }

@@ -16,8 +16,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Received;
 
 /// The connections that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
+    /// Where what they bring goes.
+    sender: mpsc::Sender<Received>,
     open: HashMap<StreamId, Open>,
     per_source: HashMap<IpAddr, usize>,
     next_id: u64,
@@ -32,11 +34,19 @@ struct Open {
     waiting: Arc<AtomicUsize>,
 }
 
-/// A connection that was accepted.
+/// A connection that was accepted, or that we have made.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub struct Opened {
     pub(super) stream: TcpStream,
     pub(super) remote: SocketAddr,
+    /// Of a connection that we have made: the port that the far end can reach us at.
+    pub(super) listens_at: Option<u16>,
+}
+
+/// Connects to a peer, within [`CONNECT_MAX`]. `listens_at` is the port we listen at for its family.
+pub(super) async fn connect(remote: SocketAddr, listens_at: u16) -> Option<Opened> {
+    let stream = timeout(CONNECT_MAX, TcpStream::connect(remote)).await.ok()?.ok()?;
+    Some(Opened { stream, remote, listens_at: Some(listens_at) })
 }
 
 /// A connection that is not taken over. The peer's doing; it was closed.
@@ -54,30 +64,41 @@ pub(super) enum AdoptError {
 }
 
 impl Streams {
+    pub(super) fn new(sender: mpsc::Sender<Received>) -> Self {
+        Streams { sender, open: HashMap::new(), per_source: HashMap::new(), next_id: 0 }
+    }
+
+    /// Where all sockets' messages go.
+    pub(super) fn sender(&self) -> &mpsc::Sender<Received> {
+        &self.sender
+    }
+
     /// Takes a connection over.
     ///
     /// # Errors
     /// [`AdoptError`].
-    pub(super) fn adopt(&mut self, opened: Opened, sender: &mpsc::Sender<Received>) -> Result<(), AdoptError> {
-        let Opened { stream, remote } = opened;
+    pub(super) fn adopt(&mut self, opened: Opened) -> Result<StreamId, AdoptError> {
+        let Opened { stream, remote, listens_at } = opened;
         let local = stream.local_addr()?;
-        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-        let (connection, outgoing) = self.begin(local, remote, sender)?;
+        let local = SocketAddr::new(local.ip().to_canonical(), listens_at.unwrap_or(local.port()));
+        let (connection, outgoing) = self.begin(local, remote)?;
+        let id = connection.id;
         tokio::spawn(connection.serve(stream, outgoing));
-        Ok(())
+        Ok(id)
+    }
+
+    /// A connection that goes to `remote`.
+    pub(super) fn towards(&self, remote: SocketAddr) -> Option<StreamId> {
+        let is_open = |open: &Open| open.flow.remote == remote && open.writer.is_some();
+        self.open.iter().find(|(_, open)| is_open(open)).map(|(id, _)| *id)
     }
 
     /// Opens a connection for a request whose own has ended, and queues it. One that cannot be opened is closed.
     ///
     /// # Errors
     /// [`AdoptError`].
-    pub(super) fn connect(
-        &mut self,
-        flow: &Flow,
-        bytes: Vec<u8>,
-        sender: &mpsc::Sender<Received>,
-    ) -> Result<(), AdoptError> {
-        let (connection, outgoing) = self.begin(flow.local, flow.remote, sender)?;
+    pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>) -> Result<(), AdoptError> {
+        let (connection, outgoing) = self.begin(flow.local, flow.remote)?;
         self.send(connection.id, bytes);
         let remote = flow.remote;
         tokio::spawn(async move {
@@ -95,7 +116,6 @@ impl Streams {
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
-        sender: &mpsc::Sender<Received>,
     ) -> Result<(Connection, mpsc::Receiver<Vec<u8>>), AdoptError> {
         if self.open.len() >= STREAMS_MAX {
             return Err(AdoptError::TooMany);
@@ -111,7 +131,7 @@ impl Streams {
         let waiting = Arc::<AtomicUsize>::default();
         // Held weakly: when the stream is finished its queue closes and the task ends.
         let connection =
-            Connection { id, writer: writer.downgrade(), waiting: Arc::clone(&waiting), sender: sender.clone() };
+            Connection { id, writer: writer.downgrade(), waiting: Arc::clone(&waiting), sender: self.sender.clone() };
         self.open.insert(id, Open { flow, writer: Some(writer), waiting });
         Ok((connection, outgoing))
     }
@@ -359,17 +379,16 @@ mod tests {
 
     #[tokio::test]
     async fn one_source_has_its_share_and_the_count_leaves_nothing_behind() {
-        let (sender, _received) = mpsc::channel(16);
-        let mut streams = Streams::default();
+        let mut streams = Streams::new(mpsc::channel(16).0);
         let local = "10.0.0.2:5060".parse().expect("address");
         let of = |source: usize| SocketAddr::from(([10, 1, 0, source as u8], 40_000));
         for count in 0..STREAMS_MAX {
-            streams.begin(local, of(count / STREAMS_PER_SOURCE_MAX), &sender).expect("room");
+            streams.begin(local, of(count / STREAMS_PER_SOURCE_MAX)).expect("room");
             if count + 1 == STREAMS_PER_SOURCE_MAX {
-                assert!(matches!(streams.begin(local, of(0), &sender), Err(AdoptError::TooManyOfSource)));
+                assert!(matches!(streams.begin(local, of(0)), Err(AdoptError::TooManyOfSource)));
             }
         }
-        assert!(matches!(streams.begin(local, of(99), &sender), Err(AdoptError::TooMany)));
+        assert!(matches!(streams.begin(local, of(99)), Err(AdoptError::TooMany)));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
         ids.into_iter().for_each(|id| streams.forget(id));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
@@ -389,9 +408,9 @@ mod tests {
     impl Served {
         fn new() -> Self {
             let (sender, received) = mpsc::channel(16);
-            let mut streams = Streams::default();
+            let mut streams = Streams::new(sender);
             let address = "10.0.0.2:5060".parse().expect("address");
-            let (connection, outgoing) = streams.begin(address, address, &sender).expect("room");
+            let (connection, outgoing) = streams.begin(address, address).expect("room");
             let (peer, ours) = duplex(1024);
             let (reading, writing) = tokio::io::split(ours);
             let id = connection.id;

@@ -85,7 +85,7 @@ impl SipThread {
         let calls: Vec<_> = self.switchboard.calls_of(shard).collect();
         for id in calls {
             self.handle_wish(id, SipWish::End(outcome));
-            (self.record)(id, CallEvent::Ended { outcome });
+            self.record(id, CallEvent::Ended { outcome });
             self.switchboard.remove(id);
             // Should it come back, it drops the call without another record.
             let _ = self.shards[shard].send(ToShard::Drop(id));
@@ -103,12 +103,15 @@ const SILENT_LOOKS: u32 = 4;
 mod tests {
     use std::sync::Arc;
 
-    use talkstack_control::port::Snapshot;
+    use talkstack_control::gate::{DialPolicy, Gate};
+    use talkstack_control::port::{Snapshot, ToControl};
+    use talkstack_control::secret::Secret;
 
     use super::*;
     use crate::accept::Accept;
     use crate::io::inbox::inbox;
-    use crate::io::sip::{Listeners, Record, SipConfig};
+    use crate::io::sip::{Listeners, SipConfig, SipSurroundings};
+    use crate::journal::Journal;
     use crate::random::Random;
 
     /// In real time: what is tried is that the SIP thread looks by itself.
@@ -125,19 +128,36 @@ mod tests {
             advertised: None,
             advertised_ip: None,
         };
-        let (recorder, records) = std::sync::mpsc::channel();
-        let record: Record = Box::new(move |_, event| recorder.send(event).is_ok());
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(&dir.path().join("journal")).expect("opens");
+        let (own_inbox, inbox) = tokio::sync::mpsc::channel(16);
+        let surroundings = SipSurroundings {
+            journal: journal.handle(),
+            own_inbox,
+            gate: Gate::new(DialPolicy::default()),
+            secret: Secret::open(&dir.path().join("secret.key")).expect("made"),
+        };
         let random = Random::new().expect("random numbers");
         let snapshot = Arc::new(Snapshot::default());
-        let sip = SipThread::new(config, listeners, vec![shard], snapshot, record, Box::new(|| true), random);
-        let (_wishes, inbox) = tokio::sync::mpsc::channel(16);
+        let (sip, sockets) = SipThread::new(config, listeners, vec![shard], snapshot, surroundings, random);
+        let (records, mut recorded) = tokio::sync::mpsc::channel(16);
+        journal.handle().subscribe(None, records);
         let status = tokio::select! {
-            () = sip.run(inbox) => None,
+            () = sip.run(sockets, inbox) => None,
             status = tokio::time::timeout(Duration::from_secs(8), final_status(target)) => status.ok(),
         };
         assert_eq!(status.as_deref(), Some("500"));
         let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
-        assert_eq!(records.try_iter().last(), Some(CallEvent::Ended { outcome }));
+        let is_end = |message: &ToControl| matches!(message, ToControl::Record(record) if record.event == CallEvent::Ended { outcome });
+        let found = tokio::time::timeout(Duration::from_secs(8), async {
+            while let Some(message) = recorded.recv().await {
+                if is_end(&message) {
+                    return true;
+                }
+            }
+            false
+        });
+        assert_eq!(found.await, Ok(true));
     }
 
     /// Calls the echo and waits for a final response.

@@ -10,8 +10,18 @@ use crate::io::shard::SipWish;
 
 impl SipThread {
     pub(super) fn handle_wish(&mut self, id: CallId, wish: SipWish) {
-        let Some(entry) = self.switchboard.entry(id) else { return };
-        let (dialog, now) = (entry.dialog, Instant::now());
+        let now = Instant::now();
+        if wish == SipWish::Forgotten {
+            self.switchboard.remove(id);
+            return;
+        }
+        if let SipWish::Invite(sdp) = wish {
+            return self.handle_own_offer(id, sdp);
+        }
+        if let SipWish::End(_) = wish {
+            self.dialling.abandon(id);
+        }
+        let Some(dialog) = self.switchboard.entry(id).and_then(|entry| entry.dialog) else { return };
         // A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
         let _ = match wish {
             SipWish::Ring => self.endpoint.ring(dialog, now),
@@ -24,10 +34,7 @@ impl SipThread {
                 let refused = self.endpoint.refuse(dialog, refusal(outcome), now);
                 refused.or_else(|_| self.endpoint.hang_up(dialog, farewell(outcome), now))
             }
-            SipWish::Forgotten => {
-                self.switchboard.remove(id);
-                Ok(())
-            }
+            SipWish::Invite(_) | SipWish::Forgotten => Ok(()),
         };
     }
 }

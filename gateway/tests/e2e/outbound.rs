@@ -1,0 +1,144 @@
+//! Calls that the box places through a trunk, which SIPp plays.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, wait_until};
+use crate::http::Client;
+use crate::sipp::SippTrunk;
+
+#[test]
+fn a_call_is_placed_rings_is_answered_and_ends_as_the_called_side_wishes() {
+    for transport in ["udp", "tcp"] {
+        let trunk = SippTrunk::start("trunk_answer", transport, &[]);
+        let site = Site::new(&[], trunk.address, transport, json!({}));
+        let call = site.dial("+15550000001");
+        assert_eq!((&call["to"], &call["from"]), (&json!("+15550000001"), &json!(NUMBER)));
+        let ended = site.ended(&call);
+        assert_eq!(ended["status"], "completed", "{transport}: {ended}");
+        trunk.succeeds();
+    }
+}
+
+#[test]
+fn each_refusal_of_a_trunk_has_its_status() {
+    for (scenario, status) in [("trunk_busy", "busy"), ("trunk_reject", "failed"), ("trunk_rings", "no-answer")] {
+        let trunk = SippTrunk::start(scenario, "udp", &[]);
+        let site = Site::new(&[("TALKSTACK__CALLS__RING_TIMEOUT_S", "5")], trunk.address, "udp", json!({}));
+        let ended = site.ended(&site.dial("+15550000001"));
+        assert_eq!(ended["status"], status, "{scenario}: {ended}");
+        trunk.succeeds();
+    }
+}
+
+#[test]
+fn a_trunk_that_cannot_be_reached_fails_the_call() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let site = Site::new(&[], nobody, "tcp", json!({}));
+    let ended = site.ended(&site.dial("+15550000001"));
+    assert_eq!(ended["status"], "failed", "{ended}");
+    assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "unreachable" }));
+}
+
+#[test]
+fn a_trunk_that_asks_is_shown_the_password() {
+    let trunk = SippTrunk::start("trunk_auth", "udp", &[]);
+    let site = Site::new(&[], trunk.address, "udp", json!({ "username": "clinic", "password": "s3cret" }));
+    let ended = site.ended(&site.dial("+15550000001"));
+    assert_eq!(ended["status"], "completed", "{ended}");
+    trunk.succeeds();
+}
+
+#[test]
+fn a_redirection_leads_to_where_the_box_may_call_and_nowhere_else() {
+    let second = SippTrunk::start("trunk_answer", "udp", &[]);
+    let contact = format!("sip:+15550000002@{}", second.address);
+    let first = SippTrunk::start("trunk_redirect", "udp", &["-key", "contact", &contact]);
+    let site = Site::new(&[], first.address, "udp", json!({}));
+    assert_eq!(site.ended(&site.dial("+15550000001"))["status"], "completed");
+    first.succeeds();
+    second.succeeds();
+
+    let first = SippTrunk::start("trunk_redirect", "udp", &["-key", "contact", "sip:+1911@127.0.0.1:9"]);
+    let site = Site::new(&[], first.address, "udp", json!({}));
+    let ended = site.ended(&site.dial("+15550000001"));
+    assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "destination_not_allowed" }), "{ended}");
+    first.succeeds();
+}
+
+#[test]
+fn a_refused_destination_sends_no_invite() {
+    let trunk = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    trunk.set_nonblocking(true).expect("set");
+    let site = Site::new(&[], trunk.local_addr().expect("bound"), "udp", json!({}));
+    for (number, code) in [
+        ("+1911", "destination_not_allowed"),
+        ("+882123456789", "destination_not_allowed"),
+        ("+19005550000", "destination_not_allowed"),
+        ("+4915112345678", "destination_not_allowed"),
+        ("5550000001", "invalid_number"),
+    ] {
+        let (status, answer) = site.try_dial(number);
+        assert_eq!((status, &answer["code"]), (400, &json!(code)), "{number}: {answer}");
+    }
+    // A call that is allowed does send one, and it is the first datagram that comes.
+    site.dial("+15550000001");
+    let mut buffer = [0; 4096];
+    let bytes = wait_until("an INVITE comes", || trunk.recv(&mut buffer).ok());
+    let text = String::from_utf8_lossy(&buffer[..bytes]);
+    assert!(text.starts_with("INVITE sip:+15550000001@"), "{text}");
+}
+
+/// A box with an owner, a trunk, and an agent that has a number.
+struct Site {
+    client: Client,
+    project: String,
+    agent: String,
+    /// Dropped last.
+    _daemon: Daemon,
+}
+
+const NUMBER: &str = "+15551234567";
+
+impl Site {
+    fn new(settings: &[(&str, &str)], trunk: SocketAddr, transport: &str, extra: Value) -> Self {
+        let daemon = Daemon::serve(settings);
+        let client = Client::owner(&daemon);
+        let mut fields = json!({
+            "name": "line", "host": trunk.ip().to_string(), "port": trunk.port(), "transport": transport,
+            "numbers": [NUMBER], "max_channels": 10, "default": true,
+        });
+        for (name, value) in extra.as_object().into_iter().flatten() {
+            fields[name] = value.clone();
+        }
+        client.create("/api/v1/trunks", &fields);
+        let project = client.post("/project/create-project", &json!({ "name": "Clinic", "description": "" }));
+        let project = project["data"]["id"].as_str().expect("an id").to_owned();
+        let agent = json!({ "name": "Jack", "systemInstruction": "You are Jack.", "projectId": project });
+        let agent = client.post("/agent/create-agent", &agent)["id"].as_str().expect("an id").to_owned();
+        client.post("/phone-number/add-number", &json!({ "e164": NUMBER, "agentId": agent, "projectId": project }));
+        Site { client, project, agent, _daemon: daemon }
+    }
+
+    fn dial(&self, number: &str) -> Value {
+        let (status, answer) = self.try_dial(number);
+        assert_eq!(status, 200, "{answer}");
+        answer["call"].clone()
+    }
+
+    fn try_dial(&self, number: &str) -> (u16, Value) {
+        let order = json!({ "number": number, "projectId": self.project, "agentId": self.agent });
+        self.client.try_post("/call/makeCall", &order)
+    }
+
+    /// The call once it has ended.
+    fn ended(&self, call: &Value) -> Value {
+        let id = json!({ "sid": call["call_id"], "projectId": self.project });
+        wait_until("the call has ended", || {
+            let found = self.client.post("/call", &id);
+            let is_open = ["queued", "initiated", "ringing", "in-progress"].contains(&found["status"].as_str()?);
+            (!is_open).then_some(found)
+        })
+    }
+}
