@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, JournalRecord, Outcome, Position, ToControl};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use segments::OpenError;
 use segments::Segments;
@@ -44,7 +44,7 @@ pub struct JournalFull;
 
 #[derive(Debug)]
 enum Message {
-    Append { call_id: CallId, event: CallEvent, at_ms: u64 },
+    Append { call_id: CallId, event: CallEvent, at_ms: u64, synced: Option<oneshot::Sender<()>> },
     Subscribe { after: Option<Position>, sender: mpsc::Sender<ToControl> },
     Acknowledge(Position),
     Close,
@@ -68,8 +68,15 @@ impl Journal {
         let fill = Arc::new(Fill::default());
         fill.on_disk.store(segments.bytes(), Ordering::Relaxed);
         let handle = JournalHandle { sender, fill: Arc::clone(&fill) };
-        let mut writer =
-            Writer { segments, receiver, fill, waiting: VecDeque::new(), live: BTreeSet::new(), subscriber: None };
+        let mut writer = Writer {
+            segments,
+            receiver,
+            fill,
+            waiting: VecDeque::new(),
+            synced: Vec::new(),
+            live: BTreeSet::new(),
+            subscriber: None,
+        };
         let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
         for call_id in orphans {
             writer.enqueue(call_id, CallEvent::Ended { outcome }, now_ms());
@@ -99,8 +106,23 @@ impl JournalHandle {
     /// # Errors
     /// [`JournalFull`].
     pub fn append(&self, call_id: CallId, event: CallEvent) -> Result<(), JournalFull> {
+        self.send(call_id, event, None)
+    }
+
+    /// Queues an event and tells when it is on disk: the receiver completes after the fsync that covers it. While the
+    /// disk takes nothing it waits; it fails only when the journal ends first.
+    ///
+    /// # Errors
+    /// [`JournalFull`].
+    pub fn append_synced(&self, call_id: CallId, event: CallEvent) -> Result<oneshot::Receiver<()>, JournalFull> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(call_id, event, Some(sender))?;
+        Ok(receiver)
+    }
+
+    fn send(&self, call_id: CallId, event: CallEvent, synced: Option<oneshot::Sender<()>>) -> Result<(), JournalFull> {
         self.fill.queued.fetch_add(1, Ordering::Relaxed);
-        self.sender.try_send(Message::Append { call_id, event, at_ms: now_ms() }).map_err(|_| {
+        self.sender.try_send(Message::Append { call_id, event, at_ms: now_ms(), synced }).map_err(|_| {
             self.fill.queued.fetch_sub(1, Ordering::Relaxed);
             JournalFull
         })
@@ -133,6 +155,8 @@ struct Writer {
     fill: Arc<Fill>,
     /// Records that have a place but are not on disk yet.
     waiting: VecDeque<JournalRecord>,
+    /// Who is told once what waits is on disk.
+    synced: Vec<oneshot::Sender<()>>,
     live: BTreeSet<CallId>,
     subscriber: Option<Subscriber>,
 }
@@ -169,8 +193,9 @@ impl Writer {
 
     fn handle(&mut self, message: Message) -> bool {
         match message {
-            Message::Append { call_id, event, at_ms } => {
+            Message::Append { call_id, event, at_ms, synced } => {
                 self.fill.queued.fetch_sub(1, Ordering::Relaxed);
+                self.synced.extend(synced);
                 self.enqueue(call_id, event, at_ms);
             }
             Message::Subscribe { after, sender } => {
@@ -204,6 +229,10 @@ impl Writer {
         match self.segments.write(self.waiting.make_contiguous()) {
             Ok(()) => {
                 self.waiting.clear();
+                for synced in self.synced.drain(..) {
+                    // Nobody may wait any longer.
+                    let _ = synced.send(());
+                }
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
             Err(error) => {
@@ -274,7 +303,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
-    use talkstack_control::port::{CallStarted, Direction};
+    use talkstack_control::port::{CallStarted, CommandId, Direction};
 
     use super::*;
 
@@ -357,6 +386,21 @@ mod tests {
         assert_eq!(seen[100], ToControl::Live { boot: 1, calls: vec![CallId(9999)] });
         end(&journal, 9999);
         assert!(matches!(receiver.blocking_recv(), Some(ToControl::Record(record)) if record.call_id == CallId(9999)));
+    }
+
+    #[test]
+    fn whoever_waits_for_the_disk_is_told_once_the_record_can_be_read_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let event = || CallEvent::DialAccepted { command_id: CommandId("a".into()) };
+        let synced: Vec<_> =
+            (0..10).map(|call| journal.handle().append_synced(CallId(call), event()).expect("room")).collect();
+        for receiver in synced {
+            receiver.blocking_recv().expect("told");
+        }
+        let path = dir.path().join(format!("{:010}-{:010}.log", 1, 1));
+        let lines = std::fs::read_to_string(path).expect("readable").lines().count();
+        assert_eq!(lines, 10);
     }
 
     fn start(journal: &Journal, call: u128) {
