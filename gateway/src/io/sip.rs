@@ -253,6 +253,8 @@ impl SipThread {
                     self.tell(id, ToCall::Ended(outcome));
                 }
             }
+            // No call is placed from here.
+            Event::Progressed { .. } | Event::Accepted { .. } | Event::Refused { .. } | Event::Unanswered { .. } => {}
         }
     }
 

@@ -225,6 +225,8 @@ impl World {
                     call.handle_ended(outcome);
                 }
             }
+            // The simulated phone calls; nobody calls it.
+            Event::Progressed { .. } | Event::Accepted { .. } | Event::Refused { .. } | Event::Unanswered { .. } => {}
         }
     }
 

@@ -1,6 +1,10 @@
 //! Dialogs (RFC 3261 §12): what two user agents know of each other between requests.
 
-use super::message::{Headers, Host, Method, NameAddr, Request, Uri};
+mod saved;
+
+use super::message::{Headers, Host, Method, NameAddr, Request, Response, Uri};
+
+pub use saved::SavedDialog;
 
 /// One dialog, from our side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +24,8 @@ pub struct Dialog {
     /// Their Contact.
     target: Uri,
     local_cseq: u32,
-    remote_cseq: u32,
+    /// Of their last request; none before the first.
+    remote_cseq: Option<u32>,
 }
 
 /// A request whose number is not above those before it (RFC 3261 §12.2.2). The peer's doing; answer 500.
@@ -42,8 +47,58 @@ impl Dialog {
             routes: invite.headers.elements("Record-Route"),
             target: contact(&invite.headers).unwrap_or_else(|| invite.core.from.uri.clone()),
             local_cseq: 0,
-            remote_cseq: invite.core.cseq,
+            remote_cseq: Some(invite.core.cseq),
         }
+    }
+
+    /// The calling side's dialog before anybody has answered: it has no far end yet, and what it writes goes to
+    /// `target` through `routes`. `from` and `to` are whole header values without tag.
+    pub fn of_order(
+        call_id: String,
+        local_tag: String,
+        from: &str,
+        to: &str,
+        target: Uri,
+        routes: Vec<String>,
+    ) -> Self {
+        Dialog {
+            call_id,
+            remote_tag: String::new(),
+            local: format!("{from};tag={local_tag}"),
+            local_tag,
+            remote: to.to_owned(),
+            routes,
+            target,
+            local_cseq: 0,
+            remote_cseq: None,
+        }
+    }
+
+    /// A response to our INVITE tells who is at the far end, and by which way (RFC 3261 §12.1.2, §13.2.2.4). Without a
+    /// Contact the target stays.
+    pub fn handle_answer(&mut self, response: &Response) {
+        self.handle_refusal(response);
+        let tag = response.core.to.tag().unwrap_or_default();
+        if self.remote_tag != tag {
+            self.remote_tag = tag.to_owned();
+            self.remote_cseq = None;
+        }
+        self.routes = response.headers.elements("Record-Route");
+        self.routes.reverse();
+        self.refresh_target(&response.headers);
+    }
+
+    /// A refusal of our INVITE tells the To of its ACK, and nothing else (RFC 3261 §17.1.1.3).
+    pub fn handle_refusal(&mut self, response: &Response) {
+        if let Some(to) = response.headers.text("To") {
+            self.remote = to.into_owned();
+        }
+    }
+
+    /// Takes the number of the next request of ours.
+    pub fn next_cseq(&mut self) -> u32 {
+        self.local_cseq += 1;
+        self.local_cseq
     }
 
     /// Checks and keeps the number of their request.
@@ -51,10 +106,10 @@ impl Dialog {
     /// # Errors
     /// [`OutOfOrder`].
     pub fn handle_cseq(&mut self, cseq: u32) -> Result<(), OutOfOrder> {
-        if cseq <= self.remote_cseq {
+        if self.remote_cseq.is_some_and(|last| cseq <= last) {
             return Err(OutOfOrder);
         }
-        self.remote_cseq = cseq;
+        self.remote_cseq = Some(cseq);
         Ok(())
     }
 
@@ -67,7 +122,13 @@ impl Dialog {
 
     /// Writes a request within the dialog (RFC 3261 §12.2.1.1). `via` and `contact` are whole header values.
     pub fn request(&mut self, method: &Method, via: &str, contact: &str, fields: &[(&str, String)]) -> Vec<u8> {
-        self.local_cseq += 1;
+        let cseq = self.next_cseq();
+        let fields = [&[("Contact", contact.to_owned())], fields].concat();
+        self.write(method, cseq, via, &fields, b"")
+    }
+
+    /// Writes any request to the far end: `fields` are whole header values, the body's length is added.
+    pub fn write(&self, method: &Method, cseq: u32, via: &str, fields: &[(&str, String)], body: &[u8]) -> Vec<u8> {
         let target = self.target.to_string();
         let (uri, routes) = self.request_uri_and_routes(&target);
         let mut text = format!("{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n");
@@ -75,14 +136,19 @@ impl Dialog {
             text.push_str(&format!("Route: {route}\r\n"));
         }
         text.push_str(&format!(
-            "From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\nContact: {contact}\r\n",
-            self.local, self.remote, self.call_id, self.local_cseq
+            "From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n",
+            self.local, self.remote, self.call_id
         ));
         for (name, value) in fields {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str("Content-Length: 0\r\n\r\n");
-        text.into_bytes()
+        text.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        [text.as_bytes(), body].concat()
+    }
+
+    /// The Request-URI of what is written next.
+    pub fn request_uri(&self) -> String {
+        self.request_uri_and_routes(&self.target.to_string()).0
     }
 
     /// The host and port that the next request goes to first; `None` for a name.

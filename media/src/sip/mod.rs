@@ -1,11 +1,14 @@
 //! Session Initiation Protocol (RFC 3261): messages, transactions, dialogs and the endpoint that owns them.
 
 pub mod dialog;
+pub mod digest;
 pub mod endpoint;
 pub mod message;
 pub mod stream;
 pub mod transaction;
 
+pub use digest::Credentials;
 pub use endpoint::{
-    Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Offered, Output, Refusal, StreamId, Transport,
+    Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, InviteError, InviteOrder, Offered, Output,
+    Refusal, SavedError, StreamId, Transport,
 };

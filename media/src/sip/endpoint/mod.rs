@@ -9,6 +9,7 @@
 //!
 //! It opens no socket: [`Flow`]s say where messages came from and where they go.
 
+mod event;
 mod requests;
 mod respond;
 mod session;
@@ -16,18 +17,21 @@ mod session;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::message::{Core, Fault, Framing, Headers, Message, NameAddr, Rejected, Response, Uri, parse};
+use super::message::{Core, Fault, Framing, Headers, Message, Method, Rejected, Response, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
 use super::transaction::server_invite::{self, ServerInvite};
 use super::transaction::server_non_invite::ServerNonInvite;
 use super::transaction::{Reliability, Timers};
 use respond::Reply;
-use session::{InviteName, Session};
+use session::{InviteName, Outgoing, Session, Tried};
+
+pub use event::{CommandError, EndCause, Event, Offered, Output, Refusal};
+pub use session::{InviteError, InviteOrder, SavedError};
 
 /// What an endpoint is set up with.
 #[derive(Debug, Clone)]
@@ -92,102 +96,6 @@ impl Flow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialogId(u64);
 
-/// What the endpoint wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send these bytes.
-    Send {
-        /// Over this flow.
-        flow: Flow,
-        /// One message.
-        bytes: Vec<u8>,
-    },
-    /// Something happened.
-    Event(Event),
-}
-
-/// Something happened to a dialog.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// An INVITE has come; 100 has been sent.
-    Offered(Box<Offered>),
-    /// A re-INVITE has come: answer or refuse it.
-    ReOffered {
-        /// Of which dialog.
-        dialog: DialogId,
-        /// Its offer; `None` asks for ours.
-        sdp: Option<Vec<u8>>,
-    },
-    /// The 200 was acknowledged.
-    Acknowledged {
-        /// Of which dialog.
-        dialog: DialogId,
-        /// The answer to an offer in the 200.
-        sdp: Option<Vec<u8>>,
-    },
-    /// The dialog is over, or never came to be.
-    Ended {
-        /// Which.
-        dialog: DialogId,
-        /// Why.
-        cause: EndCause,
-    },
-}
-
-/// An INVITE, as far as its user needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Offered {
-    /// The dialog's name for all that follows.
-    pub dialog: DialogId,
-    /// Where it came from.
-    pub flow: Flow,
-    /// The header `Call-ID`.
-    pub call_id: String,
-    /// Whom it asks for.
-    pub request_uri: Uri,
-    /// Who calls.
-    pub from: NameAddr,
-    /// Whom they called.
-    pub to: NameAddr,
-    /// Its offer; `None` is a late offer.
-    pub sdp: Option<Vec<u8>>,
-}
-
-/// Why a dialog ended without our doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndCause {
-    /// BYE.
-    Bye,
-    /// CANCEL, before the answer.
-    Cancelled,
-    /// The 200 was not acknowledged for 64·T1 (RFC 3261 §13.3.1.4); BYE has been sent.
-    NoAck,
-    /// The far end does not know the dialog, or answers nothing (RFC 3261 §12.2.1.2); BYE has been sent.
-    Gone,
-}
-
-/// A final response other than 2xx.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// 300 to 699.
-    pub status: u16,
-    /// What caused it, in words for people: becomes a Reason header field (RFC 3326).
-    pub reason: Option<String>,
-    /// When to try again.
-    pub retry_after: Option<Duration>,
-}
-
-/// A command that the dialog's state does not allow. The caller's mistake or a race; nothing was sent.
-#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-pub enum CommandError {
-    /// The dialog is over.
-    #[error("no such dialog")]
-    NoDialog,
-    /// No INVITE waits for an answer.
-    #[error("no INVITE waits for an answer")]
-    NothingPending,
-}
-
 /// What wakes the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -195,7 +103,7 @@ pub enum Timer {
     Server(TransactionKey),
     /// A client transaction.
     Client(TransactionKey),
-    /// A 2xx without its ACK.
+    /// A 2xx without its ACK, or a CANCEL without its 487.
     Dialog(DialogId),
 }
 
@@ -210,7 +118,7 @@ pub struct Counters {
     pub dropped: u64,
     /// Requests refused because of what they say (4xx, 5xx by the endpoint itself).
     pub refused: u64,
-    /// INVITEs refused because of [`EndpointConfig::dialogs_max`].
+    /// INVITEs refused, or not sent, because of [`EndpointConfig::dialogs_max`].
     pub overloaded: u64,
 }
 
@@ -225,6 +133,7 @@ pub struct Endpoint {
     /// Call-ID, our tag, their tag.
     by_tags: HashMap<(String, String, String), DialogId>,
     by_invite: HashMap<InviteName, DialogId>,
+    outgoing: Outgoing,
     next_dialog: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
@@ -243,6 +152,10 @@ struct Client {
     flow: Flow,
     dialog: DialogId,
     purpose: Purpose,
+    /// Its own header fields, to be sent again with credentials.
+    fields: Vec<(&'static str, String)>,
+    /// The challenges it was answered with.
+    tried: Vec<Tried>,
 }
 
 /// What a request of ours is for.
@@ -252,6 +165,8 @@ enum Purpose {
     Bye,
     /// Learning whether it is alive.
     Probe,
+    /// Withdrawing its INVITE.
+    Cancel,
 }
 
 impl Endpoint {
@@ -265,6 +180,7 @@ impl Endpoint {
             sessions: HashMap::new(),
             by_tags: HashMap::new(),
             by_invite: HashMap::new(),
+            outgoing: Outgoing::default(),
             next_dialog: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -280,7 +196,7 @@ impl Endpoint {
         };
         match parse(bytes, framing) {
             Ok(Message::Request(request)) => self.handle_request(flow, request, now),
-            Ok(Message::Response(response)) => self.handle_response(&response, now),
+            Ok(Message::Response(response)) => self.handle_response(flow, &response, now),
             Err(rejected) => self.handle_rejected(flow, &rejected),
         }
     }
@@ -320,16 +236,25 @@ impl Endpoint {
         self.sessions.len()
     }
 
-    fn handle_response(&mut self, response: &Response, now: Instant) {
+    fn handle_response(&mut self, flow: &Flow, response: &Response, now: Instant) {
         let Core { via, cseq_method, .. } = &response.core;
-        let key = via.branch().map(|branch| TransactionKey(format!("{branch}|{cseq_method}").into()));
-        let Some((key, client)) = key.and_then(|key| self.clients.get_mut(&key).map(|client| (key, client))) else {
+        let Some(key) = via.branch().map(|branch| TransactionKey(format!("{branch}|{cseq_method}").into())) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        if *cseq_method == Method::Invite {
+            return self.handle_invite_response(flow, &key, response, now);
+        }
+        let Some(client) = self.clients.get_mut(&key) else {
             self.counters.dropped += 1;
             return;
         };
         let is_final = client.machine.handle_response(response.status, now);
         let (dialog, purpose) = (client.dialog, client.purpose);
-        self.schedule_client(key);
+        self.schedule_client(key.clone());
+        if is_final && self.answer_challenge(&key, response, now) {
+            return;
+        }
         match (is_final, purpose) {
             // Whatever the answer to a BYE says, the dialog is over (RFC 3261 §15.1.1).
             (true, Purpose::Bye) => self.forget_session(dialog),
@@ -374,15 +299,15 @@ impl Endpoint {
     }
 
     fn handle_client_timeout(&mut self, key: TransactionKey, now: Instant) {
-        let Some(client) = self.clients.get_mut(&key) else { return };
+        let Some(client) = self.clients.get_mut(&key) else { return self.handle_invite_timeout(key, now) };
         let (dialog, purpose) = (client.dialog, client.purpose);
         match client.machine.handle_timeout(now) {
             client_non_invite::Action::Send(bytes) => {
                 self.outputs.push_back(Output::Send { flow: client.flow, bytes: bytes.to_vec() });
             }
             client_non_invite::Action::TimedOut if purpose == Purpose::Probe => self.end_unreachable(dialog, now),
-            client_non_invite::Action::TimedOut => self.forget_session(dialog),
-            client_non_invite::Action::Nothing => {}
+            client_non_invite::Action::TimedOut if purpose == Purpose::Bye => self.forget_session(dialog),
+            client_non_invite::Action::TimedOut | client_non_invite::Action::Nothing => {}
         }
         if self.clients.get(&key).is_some_and(|client| client.machine.is_terminated()) {
             self.clients.remove(&key);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::respond::Reply;
 use super::{Endpoint, Flow, Server, TransactionKey};
-use crate::sip::message::{Method, Request, Uri};
+use crate::sip::message::{Headers, Method, Request, Response, Uri};
 use crate::sip::transaction::server_invite;
 use crate::sip::transaction::server_non_invite::ServerNonInvite;
 
@@ -131,13 +131,24 @@ pub(super) fn server_key(request: &Request, method: &Method) -> TransactionKey {
 
 /// The session description of a request: its body, or the first such part of a multipart body.
 pub(super) fn sdp_of(request: &Request) -> Option<Vec<u8>> {
-    if request.body.is_empty() {
+    sdp_in(&request.headers, &request.body)
+}
+
+/// The session description of a response; a body of another type is none.
+pub(super) fn sdp_of_response(response: &Response) -> Option<Vec<u8>> {
+    let content_type = response.headers.text("Content-Type").unwrap_or("application/sdp".into());
+    let is_sdp = boundary(&content_type).is_some() || media_type(&content_type).eq_ignore_ascii_case("application/sdp");
+    sdp_in(&response.headers, &response.body).filter(|_| is_sdp)
+}
+
+fn sdp_in(headers: &Headers, body: &[u8]) -> Option<Vec<u8>> {
+    if body.is_empty() {
         return None;
     }
-    let content_type = request.headers.texts("Content-Type").next().unwrap_or_default().into_owned();
+    let content_type = headers.text("Content-Type").unwrap_or_default();
     match boundary(&content_type) {
-        None => Some(request.body.clone()),
-        Some(boundary) => sdp_part(&request.body, &boundary),
+        None => Some(body.to_vec()),
+        Some(boundary) => sdp_part(body, &boundary),
     }
 }
 

@@ -7,24 +7,38 @@
 //!                └ CANCEL ─▶ 487, Ended
 //! ```
 
+mod account;
+mod answers;
+mod outgoing;
+mod request;
+mod saved;
+
 use std::time::{Duration, Instant};
 
 use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
-    Client, CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, Timer,
+    CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, Timer,
     TransactionKey, Transport,
 };
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{COOKIE, Method, Request};
-use crate::sip::transaction::client_non_invite::ClientNonInvite;
+use crate::sip::message::{Method, Request};
 use crate::sip::transaction::server_invite::ServerInvite;
+
+use account::Account;
+use request::{contact, reason_value, via};
+
+pub(super) use account::Tried;
+pub(super) use outgoing::Outgoing;
+pub use outgoing::{InviteError, InviteOrder};
+pub use saved::SavedError;
 
 /// One dialog and its INVITE usage.
 #[derive(Debug)]
 pub(super) struct Session {
     dialog: Dialog,
-    invite_name: InviteName,
+    /// Of an INVITE that came.
+    invite_name: Option<InviteName>,
     flow: Flow,
     /// The far end sits behind a NAT: requests go back to where its own came from.
     is_behind_nat: bool,
@@ -33,6 +47,8 @@ pub(super) struct Session {
     /// The 2xx that waits for its ACK.
     unacknowledged: Option<Unacknowledged>,
     state: State,
+    /// What challenges to our requests are answered with.
+    account: Option<Account>,
 }
 
 /// Call-ID, From tag and CSeq: what copies of one INVITE share, whichever path they took.
@@ -40,7 +56,9 @@ pub(super) type InviteName = (String, String, u32);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    /// The INVITE has no final response.
+    /// Our INVITE has no final response.
+    Calling,
+    /// Their INVITE has no final response.
     Early,
     /// It was answered.
     Confirmed,
@@ -103,13 +121,18 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Ends a dialog: 480 before the answer; BYE after it, as soon as the ACK has come.
+    /// Ends a dialog: 480 before the answer; BYE after it, as soon as the ACK has come. A call that we placed and
+    /// nobody has answered is cancelled (RFC 3261 §9.1). No event follows: it is our own doing.
     ///
     /// # Errors
     /// [`CommandError::NoDialog`].
     pub fn hang_up(&mut self, dialog: DialogId, reason: Option<String>, now: Instant) -> Result<(), CommandError> {
         let session = self.sessions.get_mut(&dialog).ok_or(CommandError::NoDialog)?;
         match session.state {
+            State::Calling => {
+                self.cancel(dialog, reason, now);
+                Ok(())
+            }
             State::Early => self.refuse(dialog, Refusal { status: 480, reason, retry_after: None }, now),
             State::Confirmed if session.unacknowledged.is_some() => {
                 session.state = State::Leaving { reason };
@@ -164,12 +187,13 @@ impl Endpoint {
             id,
             Session {
                 dialog,
-                invite_name: invite_name(&request),
+                invite_name: Some(invite_name(&request)),
                 flow: *flow,
                 is_behind_nat,
                 pending: Some(key),
                 unacknowledged: None,
                 state: State::Early,
+                account: None,
             },
         );
         self.outputs.push_back(Output::Event(Event::Offered(Box::new(Offered {
@@ -249,6 +273,10 @@ impl Endpoint {
             return self.reply(flow, request, Reply::new(481), now);
         };
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.state == State::Calling {
+            // RFC 3261 §15: the called side ends no early dialog with BYE; its INVITE still waits.
+            return self.reply(flow, request, Reply::new(481), now);
+        }
         if session.dialog.handle_cseq(request.core.cseq).is_err() {
             return self.reply(flow, request, Reply::new(500), now);
         }
@@ -276,7 +304,7 @@ impl Endpoint {
 
     pub(super) fn handle_dialog_timeout(&mut self, id: DialogId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(waiting) = &mut session.unacknowledged else { return };
+        let Some(waiting) = &mut session.unacknowledged else { return self.handle_cancel_timeout(id, now) };
         if waiting.give_up <= now {
             session.unacknowledged = None;
             let was_leaving = matches!(session.state, State::Leaving { .. });
@@ -297,7 +325,9 @@ impl Endpoint {
 
     pub(super) fn forget_session(&mut self, id: DialogId) {
         if let Some(Session { dialog, invite_name, .. }) = self.sessions.remove(&id) {
-            self.by_invite.remove(&invite_name);
+            if let Some(name) = invite_name {
+                self.by_invite.remove(&name);
+            }
             self.by_tags.remove(&(dialog.call_id, dialog.local_tag, dialog.remote_tag));
         }
     }
@@ -349,28 +379,6 @@ impl Endpoint {
         Ok(())
     }
 
-    fn bye(&mut self, id: DialogId, reason: Option<String>, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.state = State::Gone;
-        let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(200, &reason))).into_iter().collect();
-        self.request(id, &Method::Bye, &fields, Purpose::Bye, now);
-    }
-
-    /// Sends a request within a dialog, as a transaction of its own.
-    fn request(&mut self, id: DialogId, method: &Method, fields: &[(&str, String)], purpose: Purpose, now: Instant) {
-        let (contact, branch) = (self.contact(id).unwrap_or_default(), format!("{COOKIE}{}", self.tag()));
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let flow = session.next_flow();
-        let host = host(&self.config.advertised, &flow);
-        let via = format!("SIP/2.0/{} {host};branch={branch};rport", transport_name(&flow));
-        let bytes = session.dialog.request(method, &via, &contact, fields);
-        let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
-        let key = TransactionKey(format!("{branch}|{method}").into());
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, purpose });
-        self.send(flow, bytes);
-        self.schedule_client(key);
-    }
-
     /// The same request by two paths (RFC 3261 §8.2.2.2).
     fn is_merged(&self, request: &Request) -> bool {
         self.by_invite.contains_key(&invite_name(request))
@@ -380,12 +388,6 @@ impl Endpoint {
         let core = &request.core;
         let from = core.from.tag().unwrap_or_default().to_owned();
         self.by_tags.get(&(core.call_id.clone(), core.to.tag()?.to_owned(), from)).copied()
-    }
-
-    fn contact(&self, id: DialogId) -> Result<String, CommandError> {
-        let session = self.sessions.get(&id).ok_or(CommandError::NoDialog)?;
-        let parameter = if session.flow.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        Ok(format!("<sip:talkstack@{}{parameter}>", host(&self.config.advertised, &session.flow)))
     }
 }
 
@@ -405,28 +407,10 @@ fn invite_name(invite: &Request) -> InviteName {
     (invite.core.call_id.clone(), invite.core.from.tag().unwrap_or_default().to_owned(), invite.core.cseq)
 }
 
-fn host(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
-    match advertised {
-        Some((host, port)) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
-        None => flow.local.to_string(),
-    }
-}
-
-fn transport_name(flow: &Flow) -> &'static str {
-    match flow.transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-    }
-}
-
-/// RFC 3326; the text is ours, but what it quotes may be the caller's.
-fn reason_value(status: u16, text: &str) -> String {
-    let text: String =
-        text.chars().filter(|letter| !letter.is_control() && *letter != '"' && *letter != '\\').collect();
-    format!("SIP;cause={status};text=\"{text}\"")
-}
-
 fn cseq_of(headers: &crate::sip::message::Headers) -> u32 {
     let cseq = headers.texts("CSeq").next().unwrap_or_default();
     cseq.split_ascii_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Calls against a scripted phone in virtual time, torture messages, and mutations.
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]

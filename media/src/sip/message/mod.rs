@@ -16,6 +16,7 @@ pub use name_addr::NameAddr;
 pub use uri::{Host, Params, SipUri, Uri};
 pub use via::Via;
 
+pub(crate) use headers::split;
 pub(crate) use via::COOKIE;
 
 /// A request or a response.

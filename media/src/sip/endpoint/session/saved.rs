@@ -1,0 +1,82 @@
+//! Dialogs that outlive the process: written down when they are answered, ended by whoever starts next.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Session, State};
+use crate::sip::dialog::{Dialog, SavedDialog};
+use crate::sip::endpoint::{DialogId, Endpoint, Flow, Transport};
+
+/// Text that is no saved dialog: of another version, or damaged. Nothing can be sent; the far end finds out alone.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// No JSON of this form.
+    #[error("the saved dialog cannot be read")]
+    Malformed(#[source] serde_json::Error),
+    /// A value that cannot stand in a message.
+    #[error("the saved dialog holds what no message can")]
+    Value,
+}
+
+/// One line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    transport: SavedTransport,
+    local: SocketAddr,
+    remote: SocketAddr,
+    /// Requests go back to `remote`, whatever the target says.
+    #[serde(default)]
+    is_behind_nat: bool,
+    dialog: SavedDialog,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SavedTransport {
+    Udp,
+    Tcp,
+}
+
+impl Endpoint {
+    /// All that a later process needs to end this dialog, as one line of JSON; `None` unless it was answered and is
+    /// not ending. It names both sides: personal data. It goes out of date when a re-INVITE moves the far end.
+    pub fn saved(&self, dialog: DialogId) -> Option<String> {
+        let session = self.sessions.get(&dialog)?;
+        if !matches!(session.state, State::Confirmed | State::Leaving { .. }) {
+            return None;
+        }
+        let saved = Saved {
+            transport: match session.flow.transport {
+                Transport::Udp => SavedTransport::Udp,
+                Transport::Tcp => SavedTransport::Tcp,
+            },
+            local: session.flow.local,
+            remote: session.flow.remote,
+            is_behind_nat: session.is_behind_nat,
+            dialog: session.dialog.save(),
+        };
+        serde_json::to_string(&saved).ok()
+    }
+
+    /// Sends the BYE of a dialog that an earlier process [`saved`](Endpoint::saved), and repeats it as any BYE. No event
+    /// follows. Over TCP the message's flow names no stream: whoever owns the sockets opens one to its `remote`.
+    ///
+    /// # Errors
+    /// [`SavedError`].
+    pub fn end_saved(&mut self, saved: &str, now: Instant) -> Result<(), SavedError> {
+        let saved: Saved = serde_json::from_str(saved).map_err(SavedError::Malformed)?;
+        let dialog = Dialog::restored(saved.dialog).ok_or(SavedError::Value)?;
+        let transport = match saved.transport {
+            SavedTransport::Udp => Transport::Udp,
+            SavedTransport::Tcp => Transport::Tcp,
+        };
+        let flow = Flow { transport, local: saved.local, remote: saved.remote, stream: None };
+        let mut session = Session::confirmed(dialog, flow);
+        session.is_behind_nat = saved.is_behind_nat;
+        let id = self.adopt_session(session);
+        self.bye(id, None, now);
+        Ok(())
+    }
+}
