@@ -8,6 +8,7 @@ use rtp_rs::RtpReader;
 use super::{Channel, Heard, PlayError, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
 use crate::audio::playout::{FRAME_BYTES, FrameKind, Playout};
+use crate::codec::Codec;
 use crate::codec::plc::Concealer;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
@@ -233,6 +234,16 @@ impl RtpSession {
         Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes })
     }
 
+    /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
+    /// report.
+    pub fn sent_audio<'a>(&self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+        // The sender's header has its shortest form (RFC 3550 §5.1).
+        let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
+        let [_, second, _, _, timestamp @ .., _, _, _, _] = header;
+        let is_audio = second & 0x7f == self.negotiated.payload_type;
+        is_audio.then(|| (u32::from_be_bytes(*timestamp), self.negotiated.codec, payload))
+    }
+
     /// When to poll next.
     pub fn poll_timeout(&self) -> Instant {
         let mut at = self.rtcp.deadline().min(self.abandoned_at());
@@ -297,3 +308,6 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// 12 bytes: no extension and no contributing source.
+const RTP_HEADER_BYTES: usize = 12;
