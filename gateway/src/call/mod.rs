@@ -11,6 +11,7 @@
 //! [`AgentSession`]'s. It owns no socket, so whole calls run in virtual time.
 
 mod offer;
+mod tape;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use talkstack_media::session::{Heard, PlayError, RtpSession, Transmit};
 
 use offer::Negotiation;
 pub use offer::{LegAddress, Offer};
+use tape::Tape;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
@@ -42,6 +44,7 @@ pub struct Call {
     ends_at: Instant,
     /// The far end has been asked once, in the dialog, whether it is there.
     has_probed: bool,
+    tape: Tape,
     seed: u64,
 }
 
@@ -105,6 +108,7 @@ impl Call {
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
             has_probed: false,
+            tape: Tape::default(),
             seed,
         };
         match call.negotiation.handle_offer(offer.sdp) {
@@ -243,7 +247,9 @@ impl Call {
 
     /// Writes the next packet that is due into `packet`.
     pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<Transmit> {
-        let transmit = self.session.as_mut()?.poll_transmit(packet, now)?;
+        let session = self.session.as_mut()?;
+        let transmit = session.poll_transmit(packet, now)?;
+        self.tape.handle_sent(session, &packet[..transmit.bytes], now);
         // A frame has left: a prompt may have been heard to its end, a mark reached.
         self.talk(now);
         Some(transmit)
@@ -267,7 +273,10 @@ impl Call {
             Phase::Answered { agent_due } => agent_due,
         };
         let session = self.session.as_ref().map(RtpSession::poll_timeout);
-        [phase, session, self.agent.poll_timeout(), Some(self.ends_at)].into_iter().flatten().min()
+        [phase, session, self.agent.poll_timeout(), self.tape.poll_timeout(), Some(self.ends_at)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn ring(&mut self, now: Instant) {
@@ -298,6 +307,7 @@ impl Call {
         let codec = self.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
         self.outputs.push_back(CallOutput::Record(CallEvent::Answered { codec }));
+        self.tape.start(now);
         self.start_session(now);
     }
 
@@ -314,6 +324,7 @@ impl Call {
     fn listen(&mut self, now: Instant) {
         if let Some(session) = &mut self.session {
             while let Some(heard) = session.poll_heard(now) {
+                self.tape.handle_heard(&heard, now);
                 match heard {
                     Heard::Audio(frame) => self.agent.handle_audio(&frame),
                     Heard::Held(silence) => self.agent.handle_held(&silence),
@@ -369,6 +380,7 @@ impl Call {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
         self.session = None;
+        self.tape.finish();
         self.agent.stop();
         self.outputs.push_back(CallOutput::Disconnect);
         self.outputs.push_back(CallOutput::Record(CallEvent::Ended { outcome }));

@@ -23,11 +23,13 @@ use talkstack_media::session::Channel;
 
 use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
+use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
 
 mod messages;
 mod sockets;
+mod tapes;
 
 pub use messages::{OfferedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
@@ -47,6 +49,7 @@ pub struct Shard<S> {
     /// Calls to look after at the end of the slot.
     touched: Vec<u32>,
     next_housekeeping: Instant,
+    recorder: Option<RecorderHandle>,
 }
 
 /// A call and what belongs to it outside its machines.
@@ -58,6 +61,7 @@ struct Slot {
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
     is_touched: bool,
+    recorded: Option<Recorded>,
 }
 
 /// The thread's fixed surroundings.
@@ -66,6 +70,8 @@ pub struct ShardConfig {
     pub ports: Ports,
     /// What calls live under.
     pub limits: CallLimits,
+    /// Where recordings go; `None` when calls are not recorded.
+    pub recorder: Option<RecorderHandle>,
 }
 
 impl<S: Surroundings> Shard<S> {
@@ -89,6 +95,7 @@ impl<S: Surroundings> Shard<S> {
             wheel: Wheel::new(now),
             touched: Vec::new(),
             next_housekeeping: now + HOUSEKEEPING,
+            recorder: config.recorder,
         })
     }
 
@@ -165,10 +172,18 @@ impl<S: Surroundings> Shard<S> {
         });
         let local = LegAddress { host: offered.local, port: self.pairs.port(pair) };
         let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.signalling };
-        let call = Call::new(id, offered.plan, offer, self.limits, offered.seed, now);
+        let mut call = Call::new(id, offered.plan, offer, self.limits, offered.seed, now);
+        let recorded = self.begin_tape(&mut call, offered.is_recorded);
         self.pairs.assign(pair, Some(key));
-        self.slots[key as usize] =
-            Some(Slot { call, pair, agent: None, agent_wants_write: false, scheduled: None, is_touched: false });
+        self.slots[key as usize] = Some(Slot {
+            call,
+            pair,
+            agent: None,
+            agent_wants_write: false,
+            scheduled: None,
+            is_touched: false,
+            recorded,
+        });
         self.by_id.insert(id, key);
         self.touch(key);
     }
@@ -297,6 +312,7 @@ impl<S: Surroundings> Shard<S> {
         }
         for &key in &touched {
             self.send_media(key, buffer, now);
+            self.drain_tape(key, now);
             self.carry_out(key);
         }
         for key in touched.drain(..) {
@@ -412,6 +428,7 @@ impl<S: Surroundings> Shard<S> {
     fn forget(&mut self, key: u32) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::take) else { return };
         self.by_id.remove(&slot.call.id());
+        self.end_tape(slot.recorded);
         self.pairs.assign(slot.pair, None);
         self.ports.rest(slot.pair, self.pairs.family(slot.pair), Instant::now());
         self.free.push(key);

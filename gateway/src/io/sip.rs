@@ -293,6 +293,8 @@ impl SipThread {
             local: self.config.advertised_ip.unwrap_or(offered.flow.local.ip()),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
+            // The built-in users are nobody's.
+            is_recorded: route.project_id.is_some(),
         };
         if self.shards[shard].send(ToShard::Offered(Box::new(call))).is_err() {
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);

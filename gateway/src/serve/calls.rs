@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::io::connect::{AgentUrl, connect};
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
+use crate::io::recorder::Recorder;
 use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
 use crate::io::sip::{BindError, INBOX_MAX, Listeners, SipConfig, SipThread, ToSip};
 use crate::journal::{Journal, JournalHandle, OpenError};
@@ -44,6 +45,7 @@ pub struct Calls {
     sip: mpsc::Sender<ToSip>,
     sip_thread: JoinHandle<()>,
     shards: Vec<RunningShard>,
+    recorder: Option<Recorder>,
     journal: Journal,
     addresses: Vec<SocketAddr>,
     plane: Plane,
@@ -69,11 +71,13 @@ impl Calls {
         crate::prompts::warm_up();
         let (sip, sip_inbox) = mpsc::channel(INBOX_MAX);
         let mut random = Random::new()?;
-        let shards = start_shards(config, &sip, &journal.handle(), &mut random)?;
+        let recordings = config.store.dir.join("recordings");
+        let recorder = config.recording.enabled.then(|| Recorder::start(recordings, journal.handle())).transpose()?;
+        let shards = start_shards(config, &sip, &journal.handle(), recorder.as_ref(), &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, journal.handle(), random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
-        Ok(Calls { sip, sip_thread, shards, journal, addresses: bound, plane })
+        Ok(Calls { sip, sip_thread, shards, recorder, journal, addresses: bound, plane })
     }
 
     /// Where SIP listens.
@@ -101,6 +105,9 @@ impl Calls {
                 let _ = thread.join();
             }
         }
+        if let Some(recorder) = self.recorder {
+            recorder.close();
+        }
         self.journal.close();
     }
 }
@@ -112,6 +119,7 @@ fn start_shards(
     config: &Config,
     sip: &mpsc::Sender<ToSip>,
     journal: &JournalHandle,
+    recorder: Option<&Recorder>,
     random: &mut Random,
 ) -> Result<Vec<RunningShard>, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -134,6 +142,7 @@ fn start_shards(
             let shard_config = ShardConfig {
                 ports: Ports::new(range.first, range.last, index, count, random.u64()),
                 limits: CallLimits { duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()) },
+                recorder: recorder.map(Recorder::handle),
             };
             let shard = Shard::new(shard_config, inbox, surroundings, Instant::now())?;
             let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || {
