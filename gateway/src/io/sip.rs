@@ -7,6 +7,7 @@
 //!   shards' wishes ───────────────┘
 //! ```
 
+mod cut_off;
 mod listen;
 mod streams;
 mod wishes;
@@ -60,6 +61,8 @@ pub struct SipConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
     pub advertised_ip: Option<IpAddr>,
+    /// Dialogs that the last run left open; each gets its BYE.
+    pub cut_off: Vec<String>,
 }
 
 /// Writes to the journal; `false` when it is full.
@@ -78,6 +81,7 @@ pub struct SipCounters {
 pub struct SipThread {
     endpoint: Endpoint,
     config: SipConfig,
+    cut_off: cut_off::CutOff,
     switchboard: Switchboard,
     shards: Vec<Address<ToShard>>,
     snapshot: Arc<Snapshot>,
@@ -103,7 +107,7 @@ enum Received {
 impl SipThread {
     /// Prepares the thread. Nothing is read before [`SipThread::run`].
     pub fn new(
-        config: SipConfig,
+        mut config: SipConfig,
         listeners: Listeners,
         shards: Vec<Address<ToShard>>,
         snapshot: Arc<Snapshot>,
@@ -121,6 +125,7 @@ impl SipThread {
         SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
+            cut_off: cut_off::CutOff::new(std::mem::take(&mut config.cut_off)),
             config,
             shards,
             snapshot,
@@ -140,7 +145,8 @@ impl SipThread {
         listen::spawn_readers(&self.listeners, &sender);
         loop {
             self.carry_out().await;
-            let wake = self.endpoint.poll_timeout().map(|(at, _)| at);
+            let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
+            let wake = [endpoint, self.cut_off.poll_timeout()].into_iter().flatten().min();
             let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -155,7 +161,10 @@ impl SipThread {
                     None => break,
                 },
                 Some(received) = received.recv() => self.handle_received(received, &sender),
-                () = timer => self.endpoint.handle_timeout(Instant::now()),
+                () = timer => {
+                    self.endpoint.handle_timeout(Instant::now());
+                    self.end_cut_off(Instant::now());
+                }
             }
         }
         self.end_all_calls().await;
@@ -220,6 +229,9 @@ impl SipThread {
             match output {
                 Output::Send { flow, bytes } => match flow.stream {
                     Some(stream) => self.streams.send(stream, bytes),
+                    None if flow.transport == Transport::Tcp => {
+                        drop(tokio::spawn(cut_off::deliver(flow.remote, bytes)));
+                    }
                     None => self.listeners.send(&flow, &bytes),
                 },
                 Output::Event(event) => self.handle_event(event),

@@ -10,7 +10,7 @@
 
 mod segments;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, JournalRecord
 use tokio::sync::{mpsc, oneshot};
 
 pub use segments::OpenError;
-use segments::Segments;
+use segments::{LiveCalls, Segments};
 
 /// The way to the journal; cheap to clone, never blocks.
 #[derive(Debug, Clone)]
@@ -55,6 +55,7 @@ enum Message {
 pub struct Journal {
     handle: JournalHandle,
     thread: std::thread::JoinHandle<()>,
+    cut_off: Vec<String>,
 }
 
 impl Journal {
@@ -74,23 +75,30 @@ impl Journal {
             fill,
             waiting: VecDeque::new(),
             synced: Vec::new(),
-            live: BTreeSet::new(),
+            live: LiveCalls::default(),
             subscriber: None,
+            is_failing: false,
         };
         let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
-        for call_id in orphans {
+        let cut_off = orphans.dialogs();
+        for call_id in orphans.ids() {
             writer.enqueue(call_id, CallEvent::Ended { outcome }, now_ms());
         }
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
             .map_err(OpenError::Thread)?;
-        Ok(Journal { handle, thread })
+        Ok(Journal { handle, thread, cut_off })
     }
 
     /// The way to it.
     pub fn handle(&self) -> JournalHandle {
         self.handle.clone()
+    }
+
+    /// The dialogs that an earlier boot left open, as [`CallEvent::Dialog`] has them: each is owed a BYE. Once.
+    pub fn take_cut_off(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.cut_off)
     }
 
     /// Writes what is queued and ends the thread.
@@ -157,8 +165,10 @@ struct Writer {
     waiting: VecDeque<JournalRecord>,
     /// Who is told once what waits is on disk.
     synced: Vec<oneshot::Sender<()>>,
-    live: BTreeSet<CallId>,
+    live: LiveCalls,
     subscriber: Option<Subscriber>,
+    /// The last write failed, and that was told.
+    is_failing: bool,
 }
 
 /// Who is told, and how far it has been.
@@ -203,7 +213,11 @@ impl Writer {
                 self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
             }
             Message::Acknowledge(position) => {
-                self.segments.delete_up_to(position);
+                // What is deleted is judged by what is on disk.
+                self.commit();
+                if self.waiting.is_empty() {
+                    self.segments.delete_up_to(position, &self.live);
+                }
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
             Message::Close => return false,
@@ -212,13 +226,10 @@ impl Writer {
     }
 
     fn enqueue(&mut self, call_id: CallId, event: CallEvent, at_ms: u64) {
-        match event {
-            CallEvent::Started(_) => drop(self.live.insert(call_id)),
-            CallEvent::Ended { .. } => drop(self.live.remove(&call_id)),
-            _ => {}
-        }
         let position = self.segments.next_position();
-        self.waiting.push_back(JournalRecord { position, at_ms, call_id, event });
+        let record = JournalRecord { position, at_ms, call_id, event };
+        self.live.handle(&record);
+        self.waiting.push_back(record);
     }
 
     /// Writes what waits. On an error it stays waiting, the journal counts as full, and the next round tries again.
@@ -229,6 +240,7 @@ impl Writer {
         match self.segments.write(self.waiting.make_contiguous()) {
             Ok(()) => {
                 self.waiting.clear();
+                self.is_failing = false;
                 for synced in self.synced.drain(..) {
                     // Nobody may wait any longer.
                     let _ = synced.send(());
@@ -236,7 +248,11 @@ impl Writer {
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::error!("Cannot write the journal ({error}); no new calls are taken until it can be written");
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(
+                        "Cannot write the journal ({error}); no new calls are taken until it can be written"
+                    );
+                }
                 self.fill.on_disk.store(DISK_BYTES_MAX, Ordering::Relaxed);
             }
         }
@@ -270,7 +286,7 @@ impl Writer {
             }
         }
         if !subscriber.is_live && self.waiting.is_empty() {
-            let live = ToControl::Live { boot: self.segments.boot(), calls: self.live.iter().copied().collect() };
+            let live = ToControl::Live { boot: self.segments.boot(), calls: self.live.ids() };
             subscriber.is_live = subscriber.sender.try_send(live).is_ok();
         }
     }
@@ -386,6 +402,90 @@ mod tests {
         assert_eq!(seen[100], ToControl::Live { boot: 1, calls: vec![CallId(9999)] });
         end(&journal, 9999);
         assert!(matches!(receiver.blocking_recv(), Some(ToControl::Record(record)) if record.call_id == CallId(9999)));
+    }
+
+    #[test]
+    fn a_call_outlives_the_deletion_of_its_records_and_a_crash_at_any_step_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        begin_dialog(&journal, 7);
+        begin_dialog(&journal, 8);
+        let mut last = 4;
+        for call in 100..13_100u128 {
+            start(&journal, call);
+            end(&journal, call);
+            last += 2;
+            if call == 200 {
+                end(&journal, 8);
+                last += 1;
+            }
+            if call % 1000 == 0 {
+                sync(&journal);
+                last += 1;
+            }
+        }
+        sync(&journal);
+        let before = snapshot(dir.path());
+        assert!(before.keys().filter(|name| name.ends_with(".log")).count() >= 2, "more than one file");
+        journal.handle().acknowledge(Position { boot: 1, seq: last });
+        sync(&journal);
+        let after = snapshot(dir.path());
+        std::mem::forget(journal);
+        let gone: Vec<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
+        assert!(!gone.is_empty() && after.contains_key("live"), "{gone:?}");
+        // A crash with the new file half written, written, and with each number of files deleted.
+        let mut states = vec![before.clone()];
+        states[0].insert("live.tmp".into(), after["live"][..after["live"].len() / 2].to_vec());
+        for deleted in 0..=gone.len() {
+            let mut state = before.clone();
+            state.insert("live".into(), after["live"].clone());
+            gone[..deleted].iter().for_each(|name| drop(state.remove(*name)));
+            states.push(state);
+        }
+        states.push(after);
+        for (step, state) in states.iter().enumerate() {
+            let dir = tempfile::tempdir().expect("a directory");
+            state.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).expect("written"));
+            for boot in 2..=3 {
+                let mut journal = Journal::open(dir.path()).expect("opens");
+                let cut_off: &[String] = if boot == 2 { &["dialog 7".into()] } else { &[] };
+                assert_eq!(journal.take_cut_off(), cut_off, "step {step}, boot {boot}");
+                let (sender, mut receiver) = mpsc::channel(8192);
+                journal.handle().subscribe(Some(Position { boot: 1, seq: last }), sender);
+                journal.close();
+                let mut ends = Vec::new();
+                while let Some(message) = receiver.blocking_recv() {
+                    if let ToControl::Record(record) = message
+                        && let CallEvent::Ended { .. } = record.event
+                    {
+                        ends.push((record.call_id.0, record.position.boot));
+                    }
+                }
+                assert_eq!(ends, [(7, 2)], "step {step}, boot {boot}");
+            }
+        }
+    }
+
+    fn begin_dialog(journal: &Journal, call: u128) {
+        start(journal, call);
+        let event = CallEvent::Dialog { saved: format!("dialog {call}") };
+        journal.handle().append(CallId(call), event).expect("room");
+    }
+
+    /// Waits until all of it is on disk.
+    fn sync(journal: &Journal) {
+        let synced = journal.handle().append_synced(CallId(0), CallEvent::Ringing).expect("room");
+        synced.blocking_recv().expect("told");
+    }
+
+    fn snapshot(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let entries = std::fs::read_dir(dir).expect("readable").flatten();
+        entries
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, std::fs::read(entry.path()).expect("readable"))
+            })
+            .collect()
     }
 
     #[test]

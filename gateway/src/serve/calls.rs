@@ -58,7 +58,7 @@ impl Calls {
     /// [`StartError`]; what was started ends with the process.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let dir = config.store.dir.join("calls");
-        let journal = Journal::open(&dir.join("journal"))?;
+        let mut journal = Journal::open(&dir.join("journal"))?;
         let snapshot_path = dir.join("snapshot");
         let snapshot = match snapshot_file::load(&snapshot_path) {
             Ok(snapshot) => snapshot.unwrap_or_default(),
@@ -75,7 +75,9 @@ impl Calls {
         let recorder = config.recording.enabled.then(|| Recorder::start(recordings, journal.handle())).transpose()?;
         let shards = start_shards(config, &sip, &journal.handle(), recorder.as_ref(), &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
-        let (sip_thread, bound) = start_sip(config, addresses, snapshot, journal.handle(), random, sip_inbox)?;
+        let cut_off = journal.take_cut_off();
+        let (sip_thread, bound) =
+            start_sip(config, addresses, snapshot, (journal.handle(), cut_off), random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
         Ok(Calls { sip, sip_thread, shards, recorder, journal, addresses: bound, plane })
     }
@@ -171,7 +173,7 @@ fn start_sip(
     config: &Config,
     shards: Vec<Address<ToShard>>,
     snapshot: Snapshot,
-    journal: JournalHandle,
+    (journal, cut_off): (JournalHandle, Vec<String>),
     random: Random,
     inbox: mpsc::Receiver<ToSip>,
 ) -> Result<(JoinHandle<()>, Vec<SocketAddr>), StartError> {
@@ -182,6 +184,7 @@ fn start_sip(
         calls_max: config.calls.max.0 as usize,
         advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
         advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
+        cut_off,
     };
     let listen = config.sip.listen.0.clone();
     let (bound, wait) = std::sync::mpsc::sync_channel(1);
