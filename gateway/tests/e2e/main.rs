@@ -5,6 +5,7 @@
 mod calls;
 mod cli;
 mod daemon;
+mod durable;
 mod http;
 mod phones;
 mod signal;

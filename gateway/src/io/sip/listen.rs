@@ -67,7 +67,11 @@ impl Listeners {
     pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) {
         let fits =
             |address: &SocketAddr| address.port() == flow.local.port() && address.is_ipv4() == flow.remote.is_ipv4();
-        if let Some((socket, _)) = self.udp.iter().find(|(_, address)| fits(address)) {
+        let is_family = |address: &SocketAddr| address.is_ipv4() == flow.remote.is_ipv4();
+        let mut sockets = self.udp.iter();
+        // A dialog of an earlier run may come from a port that is listened on no longer.
+        let socket = sockets.clone().find(|(_, address)| fits(address));
+        if let Some((socket, _)) = socket.or_else(|| sockets.find(|(_, address)| is_family(address))) {
             let _ = socket.try_send_to(bytes, flow.remote);
         }
     }
