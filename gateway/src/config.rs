@@ -157,7 +157,7 @@ pub struct Calls {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recording {
-    /// Whether calls are recorded. Default true. Recording itself is not part of this version.
+    /// Whether calls to a project's agents and numbers are recorded. Default true.
     pub enabled: bool,
 }
 

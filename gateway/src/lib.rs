@@ -30,6 +30,7 @@
 //! | `media-N` ([`io::shard`]), one per core, pinned | whole calls: machines, RTP sockets, the agent's connected socket | bounded inbox ([`io::inbox`]) |
 //! | `sip` ([`io::sip`]) | the SIP endpoint, its sockets, the [`switchboard`] | bounded tokio channel |
 //! | `journal` ([`journal`]) | the journal's files | bounded queue |
+//! | `recorder` ([`io::recorder`]) | the recordings' files; only calls of a project are recorded | bounded queue |
 //! | `store` (control) | the only writing SQLite connection | bounded queue |
 //! | tokio, two workers | the API, the pipe between the halves ([`plane`]), connecting to agents ([`io::connect`]) | |
 //!
@@ -61,7 +62,7 @@
 //!
 //! `Ended{outcome}` → journal, on disk → the [`plane`] sends it to control → one transaction stores row and cursor
 //! ([`talkstack_control::ingest`]) → the acknowledged segment is deleted. What a crash left open is ended at the next
-//! start, once, by the gateway.
+//! start, once, by the gateway, and its far end gets a BYE.
 //!
 //! # What it costs
 //!

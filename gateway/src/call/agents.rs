@@ -126,7 +126,7 @@ impl Call {
     }
 
     fn record_said(&mut self, said: Said) {
-        let since_answer = self.answered_at.map(|at| said.began.saturating_duration_since(at)).unwrap_or_default();
+        let since_answer = self.answered().map(|at| said.began.saturating_duration_since(at)).unwrap_or_default();
         // A call of 584 million years fits.
         let at_ms = since_answer.as_millis() as u64;
         let utterance = Utterance { speaker: said.speaker, text: said.text, at_ms };

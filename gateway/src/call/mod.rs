@@ -13,6 +13,7 @@
 mod agents;
 mod offer;
 mod outbound;
+mod tape;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use talkstack_media::session::{Heard, RtpSession, Transmit};
 use offer::Negotiation;
 pub use offer::{LegAddress, Line, Offer};
 use outbound::Outbound;
+use tape::Tape;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
@@ -46,9 +48,9 @@ pub struct Call {
     outputs: VecDeque<CallOutput>,
     ends_at: Instant,
     speech: SpeechPool,
-    answered_at: Option<Instant>,
     /// What a call that the box has placed waits for besides.
     outbound: Option<Outbound>,
+    tape: Tape,
     seed: u64,
 }
 
@@ -131,8 +133,8 @@ impl Call {
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
             speech: limits.speech,
-            answered_at: None,
             outbound: None,
+            tape: Tape::default(),
             seed,
         }
     }
@@ -250,7 +252,9 @@ impl Call {
 
     /// Writes the next packet that is due into `packet`.
     pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<Transmit> {
-        let transmit = self.session.as_mut()?.poll_transmit(packet, now)?;
+        let session = self.session.as_mut()?;
+        let transmit = session.poll_transmit(packet, now)?;
+        self.tape.handle_sent(session, &packet[..transmit.bytes], now);
         // A frame has left: a prompt may have been heard to its end, a mark reached.
         self.talk(now);
         Some(transmit)
@@ -274,7 +278,8 @@ impl Call {
             Phase::Answered { agent_due } => agent_due,
         };
         let session = self.session.as_ref().map(RtpSession::poll_timeout);
-        [phase, session, self.agent_timeout(), self.greets_at(), Some(self.ends_at)].into_iter().flatten().min()
+        let timeouts = [session, self.agent_timeout(), self.greets_at(), self.tape.poll_timeout()];
+        [phase, Some(self.ends_at)].into_iter().chain(timeouts).flatten().min()
     }
 
     /// Nobody waits for a caller who has put us on hold.
@@ -310,7 +315,7 @@ impl Call {
     }
 
     fn record_answer(&mut self, now: Instant) {
-        self.answered_at = Some(now);
+        self.tape.start(now);
         let codec = self.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
         self.outputs.push_back(CallOutput::Record(CallEvent::Answered { codec }));
@@ -337,6 +342,7 @@ impl Call {
     fn listen(&mut self, now: Instant) {
         if let Some(session) = &mut self.session {
             while let Some(heard) = session.poll_heard(now) {
+                self.tape.handle_heard(&heard, now);
                 match heard {
                     Heard::Audio(frame) => self.agent.handle_audio(&frame),
                     Heard::Held(silence) => self.agent.handle_held(&silence),
@@ -359,6 +365,7 @@ impl Call {
         self.phase = Phase::Over;
         self.record_last_words();
         self.session = None;
+        self.tape.finish();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));
         self.outputs.push_back(CallOutput::Record(CallEvent::Ended { outcome }));
         self.outputs.push_back(CallOutput::Finished);

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod inbox;
 pub mod ports;
+pub mod recorder;
 pub mod shard;
 pub mod sip;
 pub mod wheel;

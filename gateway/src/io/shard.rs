@@ -23,12 +23,14 @@ use talkstack_media::session::Channel;
 
 use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
+use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, Line, Offer};
 
 mod agent_socket;
 mod messages;
 mod sockets;
+mod tapes;
 
 use agent_socket::AgentSocket;
 pub use messages::{OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
@@ -49,6 +51,7 @@ pub struct Shard<S> {
     /// Calls to look after at the end of the slot.
     touched: Vec<u32>,
     next_housekeeping: Instant,
+    recorder: Option<RecorderHandle>,
 }
 
 /// A call and what belongs to it outside its machines.
@@ -59,6 +62,7 @@ struct Slot {
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
     is_touched: bool,
+    recorded: Option<Recorded>,
 }
 
 /// The thread's fixed surroundings.
@@ -67,6 +71,8 @@ pub struct ShardConfig {
     pub ports: Ports,
     /// What calls live under.
     pub limits: CallLimits,
+    /// Where recordings go; `None` when calls are not recorded.
+    pub recorder: Option<RecorderHandle>,
 }
 
 impl<S: Surroundings> Shard<S> {
@@ -90,6 +96,7 @@ impl<S: Surroundings> Shard<S> {
             wheel: Wheel::new(now),
             touched: Vec::new(),
             next_housekeeping: now + HOUSEKEEPING,
+            recorder: config.recorder,
         })
     }
 
@@ -158,8 +165,8 @@ impl<S: Surroundings> Shard<S> {
     }
 
     fn offer(&mut self, offered: OfferedCall, now: Instant) {
-        let OfferedCall { id, plan, sdp, local, signalling, seed } = offered;
-        self.adopt_call(id, local, now, |local, limits| {
+        let OfferedCall { id, plan, sdp, local, signalling, seed, is_recorded } = offered;
+        self.adopt_call(id, local, is_recorded, now, |local, limits| {
             let offer = Offer { sdp: sdp.as_deref(), local, signalling };
             Call::new(id, plan, offer, limits, seed, now)
         });
@@ -167,7 +174,8 @@ impl<S: Surroundings> Shard<S> {
 
     fn place(&mut self, placed: PlacedCall, now: Instant) {
         let PlacedCall { id, plan, local, signalling, seed } = placed;
-        self.adopt_call(id, local, now, |local, limits| {
+        // A placed call belongs to a project.
+        self.adopt_call(id, local, true, now, |local, limits| {
             Call::dial(id, plan, Line { local, signalling }, limits, seed, now)
         });
     }
@@ -177,6 +185,7 @@ impl<S: Surroundings> Shard<S> {
         &mut self,
         id: CallId,
         local: IpAddr,
+        is_recorded: bool,
         now: Instant,
         make: impl FnOnce(LegAddress, CallLimits) -> Call,
     ) {
@@ -193,13 +202,14 @@ impl<S: Surroundings> Shard<S> {
             (self.slots.len() - 1) as u32
         });
         let (address, limits) = (LegAddress { host: local, port: self.pairs.port(pair) }, self.limits.clone());
-        let Ok(call) = catch_unwind(AssertUnwindSafe(|| make(address, limits))) else {
+        let Ok(mut call) = catch_unwind(AssertUnwindSafe(|| make(address, limits))) else {
             self.free.push(key);
             self.rest(pair);
             return self.report_panic(id);
         };
+        let recorded = self.begin_tape(&mut call, is_recorded);
         self.pairs.assign(pair, Some(key));
-        self.slots[key as usize] = Some(Slot { call, pair, agent: None, scheduled: None, is_touched: false });
+        self.slots[key as usize] = Some(Slot { call, pair, agent: None, scheduled: None, is_touched: false, recorded });
         self.by_id.insert(id, key);
         self.touch(key);
     }
@@ -340,6 +350,7 @@ impl<S: Surroundings> Shard<S> {
         }
         for &key in &touched {
             self.send_media(key, buffer, now);
+            self.drain_tape(key, now);
             self.carry_out(key);
         }
         for key in touched.drain(..) {
@@ -456,6 +467,7 @@ impl<S: Surroundings> Shard<S> {
     fn forget(&mut self, key: u32) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::take) else { return };
         self.by_id.remove(&slot.call.id());
+        self.end_tape(slot.recorded);
         self.rest(slot.pair);
         self.free.push(key);
     }

@@ -8,6 +8,7 @@
 //! ```
 
 mod answered;
+mod cut_off;
 mod dial;
 mod listen;
 mod streams;
@@ -87,6 +88,8 @@ pub struct SipSurroundings {
     pub gate: Gate,
     /// Opens the trunks' passwords.
     pub secret: Secret,
+    /// Dialogs that the last run left open; each gets its BYE.
+    pub cut_off: Vec<String>,
 }
 
 /// What the sockets' tasks have read.
@@ -107,6 +110,7 @@ pub struct SipCounters {
 pub struct SipThread {
     endpoint: Endpoint,
     config: SipConfig,
+    cut_off: cut_off::CutOff,
     switchboard: Switchboard,
     shards: Vec<Address<ToShard>>,
     snapshot: Arc<Snapshot>,
@@ -119,8 +123,6 @@ pub struct SipThread {
     counters: SipCounters,
     strangers_told: Option<Instant>,
     watch: ShardWatch,
-    /// For tasks that answer later.
-    own_inbox: mpsc::Sender<ToSip>,
 }
 
 /// A message from a socket.
@@ -164,13 +166,14 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
-        let mut dialling = Dialling::new(gate, secret);
+        let mut dialling = Dialling::new(gate, secret, own_inbox);
         dialling.trunks.apply(&snapshot, Instant::now());
         let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
+            cut_off: cut_off::CutOff::new(cut_off),
             config,
             watch: ShardWatch::new(shards.len(), Instant::now()),
             shards,
@@ -183,7 +186,6 @@ impl SipThread {
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
             strangers_told: None,
-            own_inbox,
         };
         (thread, Sockets(receiver))
     }
@@ -195,7 +197,7 @@ impl SipThread {
             self.resolve_due(Instant::now());
             self.carry_out();
             let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
-            let due = [endpoint, self.dialling.poll_timeout()].into_iter().flatten();
+            let due = [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten();
             let wake = due.fold(self.watch.due(), Instant::min);
             let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
@@ -210,6 +212,7 @@ impl SipThread {
                     let now = Instant::now();
                     self.endpoint.handle_timeout(now);
                     self.handle_dial_timeout(now);
+                    self.end_cut_off(now);
                 }
             }
             self.watch_shards(Instant::now());
@@ -401,6 +404,8 @@ impl SipThread {
             local: self.config.advertised_ip.unwrap_or(offered.flow.local.ip()),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
+            // The built-in users are nobody's.
+            is_recorded: route.project_id.is_some(),
         };
         if self.shards[shard].send(ToShard::Offered(Box::new(call))).is_err() {
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
@@ -419,13 +424,6 @@ impl SipThread {
     fn record(&self, id: CallId, event: CallEvent) {
         if self.journal.append(id, event).is_err() {
             tracing::error!(call = %id, "The journal is full; an event of this call is lost");
-        }
-    }
-
-    /// Writes down what a restart would need to end the dialog.
-    fn keep_dialog(&self, id: CallId, dialog: DialogId) {
-        if let Some(saved) = self.endpoint.saved(dialog) {
-            self.record(id, CallEvent::Dialog { saved });
         }
     }
 

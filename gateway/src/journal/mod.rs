@@ -10,7 +10,7 @@
 
 mod segments;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,10 +18,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, JournalRecord, Outcome, Position, ToControl};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use segments::OpenError;
-use segments::Segments;
+use segments::{LiveCalls, Segments};
 
 /// The way to the journal; cheap to clone, never blocks.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct JournalFull;
 
 #[derive(Debug)]
 enum Message {
-    Append { call_id: CallId, event: CallEvent, at_ms: u64 },
+    Append { call_id: CallId, event: CallEvent, at_ms: u64, synced: Option<oneshot::Sender<()>> },
     Subscribe { after: Option<Position>, sender: mpsc::Sender<ToControl> },
     Acknowledge(Position),
     Close,
@@ -55,6 +55,7 @@ enum Message {
 pub struct Journal {
     handle: JournalHandle,
     thread: std::thread::JoinHandle<()>,
+    cut_off: Vec<String>,
 }
 
 impl Journal {
@@ -68,10 +69,19 @@ impl Journal {
         let fill = Arc::new(Fill::default());
         fill.on_disk.store(segments.bytes(), Ordering::Relaxed);
         let handle = JournalHandle { sender, fill: Arc::clone(&fill) };
-        let mut writer =
-            Writer { segments, receiver, fill, waiting: VecDeque::new(), live: BTreeSet::new(), subscriber: None };
+        let mut writer = Writer {
+            segments,
+            receiver,
+            fill,
+            waiting: VecDeque::new(),
+            synced: Vec::new(),
+            live: LiveCalls::default(),
+            subscriber: None,
+            is_failing: false,
+        };
         let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
-        for call_id in orphans {
+        let cut_off = orphans.dialogs();
+        for call_id in orphans.ids() {
             writer.enqueue(call_id, CallEvent::Ended { outcome }, now_ms());
         }
         let thread = std::thread::Builder::new()
@@ -81,12 +91,17 @@ impl Journal {
                 writer.run();
             })
             .map_err(OpenError::Thread)?;
-        Ok(Journal { handle, thread })
+        Ok(Journal { handle, thread, cut_off })
     }
 
     /// The way to it.
     pub fn handle(&self) -> JournalHandle {
         self.handle.clone()
+    }
+
+    /// The dialogs that an earlier boot left open, as [`CallEvent::Dialog`] has them: each is owed a BYE. Once.
+    pub fn take_cut_off(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.cut_off)
     }
 
     /// Writes what is queued and ends the thread.
@@ -102,8 +117,23 @@ impl JournalHandle {
     /// # Errors
     /// [`JournalFull`].
     pub fn append(&self, call_id: CallId, event: CallEvent) -> Result<(), JournalFull> {
+        self.send(call_id, event, None)
+    }
+
+    /// Queues an event and tells when it is on disk: the receiver completes after the fsync that covers it. While the
+    /// disk takes nothing it waits; it fails only when the journal ends first.
+    ///
+    /// # Errors
+    /// [`JournalFull`].
+    pub fn append_synced(&self, call_id: CallId, event: CallEvent) -> Result<oneshot::Receiver<()>, JournalFull> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(call_id, event, Some(sender))?;
+        Ok(receiver)
+    }
+
+    fn send(&self, call_id: CallId, event: CallEvent, synced: Option<oneshot::Sender<()>>) -> Result<(), JournalFull> {
         self.fill.queued.fetch_add(1, Ordering::Relaxed);
-        self.sender.try_send(Message::Append { call_id, event, at_ms: now_ms() }).map_err(|_| {
+        self.sender.try_send(Message::Append { call_id, event, at_ms: now_ms(), synced }).map_err(|_| {
             self.fill.queued.fetch_sub(1, Ordering::Relaxed);
             JournalFull
         })
@@ -136,8 +166,12 @@ struct Writer {
     fill: Arc<Fill>,
     /// Records that have a place but are not on disk yet.
     waiting: VecDeque<JournalRecord>,
-    live: BTreeSet<CallId>,
+    /// Who is told once what waits is on disk.
+    synced: Vec<oneshot::Sender<()>>,
+    live: LiveCalls,
     subscriber: Option<Subscriber>,
+    /// The last write failed, and that was told.
+    is_failing: bool,
 }
 
 /// Who is told, and how far it has been.
@@ -172,8 +206,9 @@ impl Writer {
 
     fn handle(&mut self, message: Message) -> bool {
         match message {
-            Message::Append { call_id, event, at_ms } => {
+            Message::Append { call_id, event, at_ms, synced } => {
                 self.fill.queued.fetch_sub(1, Ordering::Relaxed);
+                self.synced.extend(synced);
                 self.enqueue(call_id, event, at_ms);
             }
             Message::Subscribe { after, sender } => {
@@ -181,7 +216,11 @@ impl Writer {
                 self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
             }
             Message::Acknowledge(position) => {
-                self.segments.delete_up_to(position);
+                // What is deleted is judged by what is on disk.
+                self.commit();
+                if self.waiting.is_empty() {
+                    self.segments.delete_up_to(position, &self.live);
+                }
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
             Message::Close => return false,
@@ -190,13 +229,10 @@ impl Writer {
     }
 
     fn enqueue(&mut self, call_id: CallId, event: CallEvent, at_ms: u64) {
-        match event {
-            CallEvent::Started(_) => drop(self.live.insert(call_id)),
-            CallEvent::Ended { .. } => drop(self.live.remove(&call_id)),
-            _ => {}
-        }
         let position = self.segments.next_position();
-        self.waiting.push_back(JournalRecord { position, at_ms, call_id, event });
+        let record = JournalRecord { position, at_ms, call_id, event };
+        self.live.handle(&record);
+        self.waiting.push_back(record);
     }
 
     /// Writes what waits. On an error it stays waiting, the journal counts as full, and the next round tries again.
@@ -207,10 +243,19 @@ impl Writer {
         match self.segments.write(self.waiting.make_contiguous()) {
             Ok(()) => {
                 self.waiting.clear();
+                self.is_failing = false;
+                for synced in self.synced.drain(..) {
+                    // Nobody may wait any longer.
+                    let _ = synced.send(());
+                }
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::error!("Cannot write the journal ({error}); no new calls are taken until it can be written");
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(
+                        "Cannot write the journal ({error}); no new calls are taken until it can be written"
+                    );
+                }
                 self.fill.on_disk.store(DISK_BYTES_MAX, Ordering::Relaxed);
             }
         }
@@ -244,7 +289,7 @@ impl Writer {
             }
         }
         if !subscriber.is_live && self.waiting.is_empty() {
-            let live = ToControl::Live { boot: self.segments.boot(), calls: self.live.iter().copied().collect() };
+            let live = ToControl::Live { boot: self.segments.boot(), calls: self.live.ids() };
             subscriber.is_live = subscriber.sender.try_send(live).is_ok();
         }
     }
@@ -277,7 +322,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
-    use talkstack_control::port::{CallStarted, Direction};
+    use talkstack_control::port::{CallStarted, CommandId, Direction};
 
     use super::*;
 
@@ -360,6 +405,105 @@ mod tests {
         assert_eq!(seen[100], ToControl::Live { boot: 1, calls: vec![CallId(9999)] });
         end(&journal, 9999);
         assert!(matches!(receiver.blocking_recv(), Some(ToControl::Record(record)) if record.call_id == CallId(9999)));
+    }
+
+    #[test]
+    fn a_call_outlives_the_deletion_of_its_records_and_a_crash_at_any_step_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        begin_dialog(&journal, 7);
+        begin_dialog(&journal, 8);
+        let mut last = 4;
+        for call in 100..13_100u128 {
+            start(&journal, call);
+            end(&journal, call);
+            last += 2;
+            if call == 200 {
+                end(&journal, 8);
+                last += 1;
+            }
+            if call % 1000 == 0 {
+                sync(&journal);
+                last += 1;
+            }
+        }
+        sync(&journal);
+        let before = snapshot(dir.path());
+        assert!(before.keys().filter(|name| name.ends_with(".log")).count() >= 2, "more than one file");
+        journal.handle().acknowledge(Position { boot: 1, seq: last });
+        sync(&journal);
+        let after = snapshot(dir.path());
+        std::mem::forget(journal);
+        let gone: Vec<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
+        assert!(!gone.is_empty() && after.contains_key("live"), "{gone:?}");
+        // A crash with the new file half written, written, and with each number of files deleted.
+        let mut states = vec![before.clone()];
+        states[0].insert("live.tmp".into(), after["live"][..after["live"].len() / 2].to_vec());
+        for deleted in 0..=gone.len() {
+            let mut state = before.clone();
+            state.insert("live".into(), after["live"].clone());
+            gone[..deleted].iter().for_each(|name| drop(state.remove(*name)));
+            states.push(state);
+        }
+        states.push(after);
+        for (step, state) in states.iter().enumerate() {
+            let dir = tempfile::tempdir().expect("a directory");
+            state.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).expect("written"));
+            for boot in 2..=3 {
+                let mut journal = Journal::open(dir.path()).expect("opens");
+                let cut_off: &[String] = if boot == 2 { &["dialog 7".into()] } else { &[] };
+                assert_eq!(journal.take_cut_off(), cut_off, "step {step}, boot {boot}");
+                let (sender, mut receiver) = mpsc::channel(8192);
+                journal.handle().subscribe(Some(Position { boot: 1, seq: last }), sender);
+                journal.close();
+                let mut ends = Vec::new();
+                while let Some(message) = receiver.blocking_recv() {
+                    if let ToControl::Record(record) = message
+                        && let CallEvent::Ended { .. } = record.event
+                    {
+                        ends.push((record.call_id.0, record.position.boot));
+                    }
+                }
+                assert_eq!(ends, [(7, 2)], "step {step}, boot {boot}");
+            }
+        }
+    }
+
+    fn begin_dialog(journal: &Journal, call: u128) {
+        start(journal, call);
+        let event = CallEvent::Dialog { saved: format!("dialog {call}") };
+        journal.handle().append(CallId(call), event).expect("room");
+    }
+
+    /// Waits until all of it is on disk.
+    fn sync(journal: &Journal) {
+        let synced = journal.handle().append_synced(CallId(0), CallEvent::Ringing).expect("room");
+        synced.blocking_recv().expect("told");
+    }
+
+    fn snapshot(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let entries = std::fs::read_dir(dir).expect("readable").flatten();
+        entries
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, std::fs::read(entry.path()).expect("readable"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn whoever_waits_for_the_disk_is_told_once_the_record_can_be_read_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let event = || CallEvent::DialAccepted { command_id: CommandId("a".into()) };
+        let synced: Vec<_> =
+            (0..10).map(|call| journal.handle().append_synced(CallId(call), event()).expect("room")).collect();
+        for receiver in synced {
+            receiver.blocking_recv().expect("told");
+        }
+        let path = dir.path().join(format!("{:010}-{:010}.log", 1, 1));
+        let lines = std::fs::read_to_string(path).expect("readable").lines().count();
+        assert_eq!(lines, 10);
     }
 
     fn start(journal: &Journal, call: u128) {

@@ -1,7 +1,9 @@
 //! The journal's files: one line a record, a checksum in front, a file per boot and 4 MiB.
+//!
+//! Beside them lies `live`: the first records of the calls that are up, out of files that were deleted. It is replaced
+//! as a whole before anything is deleted, so that at any moment every call that is up can be found.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -33,6 +35,52 @@ pub(super) struct Segments {
     next_seq: u64,
     files: BTreeMap<PathBuf, Segment>,
     current: Option<(PathBuf, File)>,
+    /// What `live` holds.
+    carried: Vec<JournalRecord>,
+    /// The current file ends in what a failed write left and could not be cut.
+    is_torn: bool,
+}
+
+/// The calls that have begun and not ended, each with the records that a restart needs: how it began, and its dialog.
+#[derive(Debug, Default)]
+pub(super) struct LiveCalls(BTreeMap<CallId, Vec<JournalRecord>>);
+
+impl LiveCalls {
+    pub(super) fn handle(&mut self, record: &JournalRecord) {
+        match record.event {
+            CallEvent::DialAccepted { .. } | CallEvent::Started(_) => {
+                self.0.entry(record.call_id).or_default().push(record.clone());
+            }
+            CallEvent::Dialog { .. } => {
+                let Some(records) = self.0.get_mut(&record.call_id) else { return };
+                // A re-INVITE that moved the far end makes the former one useless.
+                records.retain(|former| !matches!(former.event, CallEvent::Dialog { .. }));
+                records.push(record.clone());
+            }
+            CallEvent::Ended { .. } => drop(self.0.remove(&record.call_id)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn ids(&self) -> Vec<CallId> {
+        self.0.keys().copied().collect()
+    }
+
+    /// The dialogs that were answered.
+    pub(super) fn dialogs(&self) -> Vec<String> {
+        let saved = |record: &JournalRecord| match &record.event {
+            CallEvent::Dialog { saved } => Some(saved.clone()),
+            _ => None,
+        };
+        self.0.values().flatten().filter_map(saved).collect()
+    }
+
+    fn up_to(&self, position: Position) -> Vec<JournalRecord> {
+        let records = self.0.values().flatten().filter(|record| record.position <= position);
+        let mut records: Vec<_> = records.cloned().collect();
+        records.sort_by_key(|record| record.position);
+        records
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,28 +91,30 @@ struct Segment {
 
 impl Segments {
     /// Opens the directory as a boot of its own; also returns the calls that have begun and not ended.
-    pub(super) fn open(dir: &Path) -> Result<(Self, BTreeSet<CallId>), OpenError> {
+    pub(super) fn open(dir: &Path) -> Result<(Self, LiveCalls), OpenError> {
         let failed = |source| OpenError::Directory { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        sync_parents(dir).map_err(failed)?;
         let boot = count_boot(dir).map_err(failed)?;
-        let mut segments = Segments { dir: dir.to_owned(), boot, next_seq: 1, files: BTreeMap::new(), current: None };
-        let mut open_calls = BTreeSet::new();
+        let live = dir.join(LIVE);
+        let carried = if live.exists() { read_segment(&live).map_err(failed)? } else { Vec::new() };
+        let mut seen: BTreeMap<Position, JournalRecord> = BTreeMap::new();
+        seen.extend(carried.iter().map(|record| (record.position, record.clone())));
+        let mut files = BTreeMap::new();
         for path in segment_paths(dir).map_err(failed)? {
             let records = read_segment(&path).map_err(failed)?;
-            for record in &records {
-                match record.event {
-                    CallEvent::Started(_) => drop(open_calls.insert(record.call_id)),
-                    CallEvent::Ended { .. } => drop(open_calls.remove(&record.call_id)),
-                    _ => {}
-                }
-            }
             let bytes = std::fs::metadata(&path).map_err(failed)?.len() as usize;
             match records.last() {
-                Some(record) => drop(segments.files.insert(path, Segment { bytes, last: record.position })),
+                Some(record) => drop(files.insert(path, Segment { bytes, last: record.position })),
                 None => std::fs::remove_file(&path).map_err(failed)?,
             }
+            let matters = |record: &JournalRecord| !matches!(record.event, CallEvent::Said(_));
+            seen.extend(records.into_iter().filter(matters).map(|record| (record.position, record)));
         }
-        Ok((segments, open_calls))
+        let mut open_calls = LiveCalls::default();
+        seen.values().for_each(|record| open_calls.handle(record));
+        let dir = dir.to_owned();
+        Ok((Segments { dir, boot, next_seq: 1, files, current: None, carried, is_torn: false }, open_calls))
     }
 
     pub(super) fn boot(&self) -> u64 {
@@ -84,21 +134,19 @@ impl Segments {
     /// Appends records and waits until they are on disk.
     pub(super) fn write(&mut self, records: &[JournalRecord]) -> std::io::Result<()> {
         let Some(last) = records.last() else { return Ok(()) };
-        let mut lines = Vec::with_capacity(records.len() * LINE_BYTES);
-        for record in records {
-            let json = serde_json::to_vec(record)?;
-            write!(lines, "{:08x} ", crc32fast::hash(&json))?;
-            lines.extend_from_slice(&json);
-            lines.push(b'\n');
-        }
+        let lines = lines_of(records)?;
         if self.current.is_none() {
             self.begin_segment(records[0].position)?;
         }
         let Some((path, file)) = &mut self.current else { return Ok(()) };
         let segment = self.files.entry(path.clone()).or_insert(Segment { bytes: 0, last: last.position });
+        if self.is_torn {
+            file.set_len(segment.bytes as u64)?;
+            self.is_torn = false;
+        }
         if let Err(error) = file.write_all(&lines).and_then(|()| file.sync_data()) {
             // Cut what may have been half written, so that the next try does not double it.
-            let _ = file.set_len(segment.bytes as u64);
+            self.is_torn = file.set_len(segment.bytes as u64).is_err();
             return Err(error);
         }
         segment.bytes += lines.len();
@@ -111,40 +159,59 @@ impl Segments {
 
     /// Reads up to `max` records behind `after`, from the oldest on.
     pub(super) fn read_after(&self, after: Option<Position>, max: usize) -> std::io::Result<Vec<JournalRecord>> {
-        let mut records = Vec::new();
+        let is_behind = |record: &JournalRecord| after.is_none_or(|after| record.position > after);
+        // What is carried may lie in a file as well.
+        let mut records: BTreeMap<Position, JournalRecord> = BTreeMap::new();
+        let carried = self.carried.iter().filter(|record| is_behind(record)).cloned();
+        records.extend(carried.map(|record| (record.position, record)));
         for (path, segment) in &self.files {
             if after.is_some_and(|after| segment.last <= after) {
                 continue;
             }
-            let behind = |record: &JournalRecord| after.is_none_or(|after| record.position > after);
-            records.extend(read_segment(path)?.into_iter().filter(behind));
+            let found = read_segment(path)?.into_iter().filter(is_behind);
+            records.extend(found.map(|record| (record.position, record)));
             if records.len() >= max {
-                records.truncate(max);
                 break;
             }
         }
-        Ok(records)
+        Ok(records.into_values().take(max).collect())
     }
 
-    /// Deletes the files that hold nothing behind `position`, but never the one being written.
-    pub(super) fn delete_up_to(&mut self, position: Position) {
+    /// Deletes the files that hold nothing behind `position`, once what calls that are up have in them is carried over.
+    /// The file being written goes only while no call is up: until then it grows to its full size.
+    pub(super) fn delete_up_to(&mut self, position: Position, live: &LiveCalls) {
         let current = self.current.as_ref().map(|(path, _)| path.clone());
-        self.files.retain(|path, segment| {
-            let is_done = segment.last <= position && Some(path) != current.as_ref();
-            if is_done && let Err(error) = std::fs::remove_file(path) {
+        let is_idle = live.0.is_empty();
+        let is_done =
+            |path: &PathBuf, segment: &Segment| segment.last <= position && (is_idle || Some(path) != current.as_ref());
+        let done: Vec<PathBuf> =
+            self.files.iter().filter(|(path, segment)| is_done(path, segment)).map(|(path, _)| path.clone()).collect();
+        if done.is_empty() {
+            return;
+        }
+        if let Err(error) = self.carry(live.up_to(position)) {
+            tracing::error!("Cannot carry live calls over ({error}); the journal's files stay");
+            return;
+        }
+        for path in done {
+            if let Err(error) = std::fs::remove_file(&path) {
                 tracing::warn!("Cannot delete {} ({error})", path.display());
             }
-            !is_done
-        });
-        // The file being written goes as well once all of it is stored and it has grown.
-        if let Some((path, _)) = &self.current
-            && let Some(segment) = self.files.get(path)
-            && segment.last <= position
-        {
-            let _ = std::fs::remove_file(path);
-            self.files.remove(path);
-            self.current = None;
+            self.files.remove(&path);
+            if Some(&path) == current.as_ref() {
+                self.current = None;
+            }
         }
+    }
+
+    /// Replaces what `live` holds. A call that has ended leaves it before the file with its end is deleted: it would
+    /// come back to life otherwise.
+    fn carry(&mut self, records: Vec<JournalRecord>) -> std::io::Result<()> {
+        if records != self.carried {
+            crate::durable::replace(&self.dir.join(LIVE), &lines_of(&records)?)?;
+            self.carried = records;
+        }
+        Ok(())
     }
 
     fn begin_segment(&mut self, first: Position) -> std::io::Result<()> {
@@ -154,6 +221,25 @@ impl Segments {
         self.current = Some((path, file));
         Ok(())
     }
+}
+
+fn lines_of(records: &[JournalRecord]) -> std::io::Result<Vec<u8>> {
+    let mut lines = Vec::with_capacity(records.len() * LINE_BYTES);
+    for record in records {
+        let json = serde_json::to_vec(record)?;
+        write!(lines, "{:08x} ", crc32fast::hash(&json))?;
+        lines.extend_from_slice(&json);
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+/// Makes the directory itself durable: its entry, and its parent's.
+fn sync_parents(dir: &Path) -> std::io::Result<()> {
+    for parent in dir.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Reads a file's whole records; torn and corrupt lines are left out and told.
@@ -207,6 +293,9 @@ fn count_boot(dir: &Path) -> std::io::Result<u64> {
     crate::durable::replace(&path, boot.to_string().as_bytes())?;
     Ok(boot)
 }
+
+/// Beside the files, and no name of one.
+const LIVE: &str = "live";
 
 /// 4 MiB: 20,000 records; small enough to read back at once.
 const SEGMENT_BYTES: usize = 4 << 20;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
+use crate::io::recorder::Recorder;
 use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
 use crate::io::sip::{BindError, INBOX_MAX, Listeners, SipConfig, SipSurroundings, SipThread, ToSip};
 use crate::journal::{Journal, JournalHandle, OpenError};
@@ -54,6 +55,7 @@ pub struct Calls {
     sip: mpsc::Sender<ToSip>,
     sip_thread: JoinHandle<()>,
     shards: Vec<RunningShard>,
+    recorder: Option<Recorder>,
     journal: Journal,
     addresses: Vec<SocketAddr>,
     plane: Plane,
@@ -66,7 +68,7 @@ impl Calls {
     /// [`StartError`]; what was started ends with the process.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let dir = config.store.dir.join("calls");
-        let journal = Journal::open(&dir.join("journal"))?;
+        let mut journal = Journal::open(&dir.join("journal"))?;
         let snapshot_path = dir.join("snapshot");
         let snapshot = match snapshot_file::load(&snapshot_path) {
             Ok(snapshot) => snapshot.unwrap_or_default(),
@@ -82,9 +84,12 @@ impl Calls {
         let secret = Secret::open(&config.store.dir.join("secret.key")).map_err(StartError::Secret)?;
         let agents =
             Agents { runtime: tokio::runtime::Handle::current(), secret: secret.clone(), tls: client_config()? };
-        let shards = start_shards(config, &sip, &journal.handle(), &agents, &mut random)?;
+        let recordings = config.store.dir.join("recordings");
+        let recorder = config.recording.enabled.then(|| Recorder::start(recordings, journal.handle())).transpose()?;
+        let shards = start_shards(config, &sip, &journal.handle(), &agents, recorder.as_ref(), &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
         let surroundings = SipSurroundings {
+            cut_off: journal.take_cut_off(),
             journal: journal.handle(),
             own_inbox: sip.clone(),
             gate: Gate::new(DialPolicy::default()),
@@ -92,7 +97,7 @@ impl Calls {
         };
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
-        Ok(Calls { sip, sip_thread, shards, journal, addresses: bound, plane })
+        Ok(Calls { sip, sip_thread, shards, recorder, journal, addresses: bound, plane })
     }
 
     /// Where SIP listens.
@@ -120,6 +125,9 @@ impl Calls {
                 let _ = thread.join();
             }
         }
+        if let Some(recorder) = self.recorder {
+            recorder.close();
+        }
         self.journal.close();
     }
 }
@@ -132,6 +140,7 @@ fn start_shards(
     sip: &mpsc::Sender<ToSip>,
     journal: &JournalHandle,
     agents: &Agents,
+    recorder: Option<&Recorder>,
     random: &mut Random,
 ) -> Result<Vec<RunningShard>, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -158,6 +167,7 @@ fn start_shards(
                     duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()),
                     speech: speech.clone(),
                 },
+                recorder: recorder.map(Recorder::handle),
             };
             let shard = Shard::new(shard_config, inbox, surroundings, Instant::now())?;
             let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || {

@@ -7,6 +7,7 @@ mod caller;
 mod calls;
 mod cli;
 mod daemon;
+mod durable;
 mod http;
 mod outbound;
 mod phones;

@@ -106,6 +106,11 @@ impl Baresip {
         self.recording().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len() as usize / 2)
     }
 
+    /// What it says of itself.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("phone.out")).unwrap_or_default()
+    }
+
     /// Ends the call as a person does and returns what was heard.
     pub(crate) fn hang_up(mut self) -> Vec<i16> {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");

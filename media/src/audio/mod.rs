@@ -3,3 +3,4 @@
 pub mod frame;
 pub mod playout;
 pub mod pool;
+pub mod recording;

@@ -9,6 +9,7 @@ use super::{Channel, Heard, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
 use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
+use crate::codec::Codec;
 use crate::codec::plc::Concealer;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
@@ -243,6 +244,16 @@ impl RtpSession {
         Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes })
     }
 
+    /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
+    /// report.
+    pub fn sent_audio<'a>(&self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+        // The sender's header has its shortest form (RFC 3550 §5.1).
+        let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
+        let [_, second, _, _, timestamp @ .., _, _, _, _] = header;
+        let is_audio = second & 0x7f == self.negotiated.payload_type;
+        is_audio.then(|| (u32::from_be_bytes(*timestamp), self.negotiated.codec, payload))
+    }
+
     /// When to poll next.
     pub fn poll_timeout(&self) -> Instant {
         let mut at = self.rtcp.deadline().min(self.abandoned_at());
@@ -328,6 +339,8 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// 12 bytes: no extension and no contributing source.
+const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;

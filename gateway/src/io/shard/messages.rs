@@ -37,6 +37,8 @@ pub struct OfferedCall {
     pub signalling: IpAddr,
     /// Unpredictable: SSRC, first sequence number and masking keys come from it.
     pub seed: u64,
+    /// Whether it belongs to a project, and hence is recorded where recordings are made at all.
+    pub is_recorded: bool,
 }
 
 /// A call that is to be placed.

@@ -116,6 +116,7 @@ impl Bench {
         let (sender, told) = channel();
         let (inbox, _) = inbox().expect("a descriptor");
         let config = ShardConfig {
+            recorder: None,
             ports: Ports::new(33_000, 60_000, 0, 1, u64::from(std::process::id())),
             limits: CallLimits { duration_max: Duration::from_secs(60), ring_max: Duration::from_secs(45), speech },
         };
@@ -125,7 +126,15 @@ impl Bench {
     fn offer(&mut self, id: u128, plan: Plan) -> u32 {
         let sdp = b"v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 9 RTP/AVP 0\r\n".to_vec();
         let host = Ipv4Addr::LOCALHOST.into();
-        let offered = OfferedCall { id: CallId(id), plan, sdp: Some(sdp), local: host, signalling: host, seed: 7 };
+        let offered = OfferedCall {
+            id: CallId(id),
+            plan,
+            sdp: Some(sdp),
+            local: host,
+            signalling: host,
+            seed: 7,
+            is_recorded: false,
+        };
         self.shard.offer(offered, Instant::now());
         self.shard.by_id[&CallId(id)]
     }

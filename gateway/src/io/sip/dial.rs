@@ -19,6 +19,8 @@ use talkstack_control::secret::Secret;
 use talkstack_media::sip::message::{Host, Uri};
 use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
+use tokio::sync::mpsc;
+
 use super::answered::Answered;
 use super::streams::{self, Opened};
 use super::{SipThread, ToSip};
@@ -35,6 +37,8 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     gate: Gate,
     secret: Secret,
+    /// For tasks that answer later.
+    own_inbox: mpsc::Sender<ToSip>,
 }
 
 /// A call that is being placed, and what belongs to it outside its machine.
@@ -61,8 +65,15 @@ pub enum DialProgress {
 }
 
 impl Dialling {
-    pub(super) fn new(gate: Gate, secret: Secret) -> Self {
-        Dialling { answered: Answered::default(), placing: BTreeMap::new(), trunks: Trunks::default(), gate, secret }
+    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>) -> Self {
+        Dialling {
+            answered: Answered::default(),
+            placing: BTreeMap::new(),
+            trunks: Trunks::default(),
+            gate,
+            secret,
+            own_inbox,
+        }
     }
 
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
@@ -98,7 +109,10 @@ impl SipThread {
         }
         tracing::info!(call = %id, "Places a call");
         self.record(id, CallEvent::Started(started(&order, found.as_ref().map(|(id, _)| id.clone()))));
-        let on_disk = self.journal.append_synced(id, CallEvent::DialAccepted { command_id });
+        let Ok(on_disk) = self.journal.append_synced(id, CallEvent::DialAccepted { command_id }) else {
+            self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
+            return CommandReply::Accepted;
+        };
         let Some((trunk_id, trunk)) = found else {
             self.end_unplaced(id, Outcome::new(Blame::Operator, EndReason::NoTrunk));
             return CommandReply::Accepted;
@@ -113,7 +127,7 @@ impl SipThread {
             is_initiated: false,
         };
         self.dialling.placing.insert(id, placing);
-        let inbox = self.own_inbox.clone();
+        let inbox = self.dialling.own_inbox.clone();
         tokio::spawn(async move {
             // A journal that is gone takes the whole daemon with it.
             if on_disk.await.is_ok() {
@@ -142,7 +156,7 @@ impl SipThread {
     /// Resolves the names that are due; each answer comes back by the inbox.
     pub(super) fn resolve_due(&mut self, now: Instant) {
         for name in self.dialling.trunks.take_due(now) {
-            let inbox = self.own_inbox.clone();
+            let inbox = self.dialling.own_inbox.clone();
             tokio::spawn(async move {
                 let lookup = tokio::net::lookup_host((name.host.as_str(), name.port));
                 let addresses = match tokio::time::timeout(LOOKUP_MAX, lookup).await {
@@ -220,7 +234,7 @@ impl SipThread {
                     self.carry_out_attempt(id);
                 }
                 None => {
-                    let (inbox, port) = (self.own_inbox.clone(), self.listeners.port_towards(target));
+                    let (inbox, port) = (self.dialling.own_inbox.clone(), self.listeners.port_towards(target));
                     tokio::spawn(async move {
                         let opened = streams::connect(target, port).await;
                         // The thread that asked is the one that is told; it may have stopped.
@@ -284,7 +298,7 @@ impl SipThread {
         self.dialling.mark_answered(id);
         let target = self.dialling.placing.remove(&id).and_then(|placing| placing.attempt.target());
         let Some(target) = target else { return };
-        self.keep_dialog(id, dialog);
+        self.save_dialog(id, dialog);
         if self.tell(id, ToCall::Accepted { sdp, signalling: target.ip() }) != Some(true) {
             self.handle_wish(id, SipWish::End(Outcome::new(Blame::Gateway, EndReason::Overloaded)));
         }

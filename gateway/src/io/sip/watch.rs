@@ -136,6 +136,7 @@ mod tests {
             own_inbox,
             gate: Gate::new(DialPolicy::default()),
             secret: Secret::open(&dir.path().join("secret.key")).expect("made"),
+            cut_off: Vec::new(),
         };
         let random = Random::new().expect("random numbers");
         let snapshot = Arc::new(Snapshot::default());

@@ -1,0 +1,343 @@
+//! Recordings on disk: one thread writes what the shards hand over.
+//!
+//! ```text
+//!   shard ──blocks, bounded──▶ thread ──▶ <store.dir>/recordings/YYYY/MM/DD/<call>.wav
+//!     ▲                          │
+//!     └────── used blocks ◀──────┘
+//! ```
+//!
+//! Calls that belong to a project are recorded, where `recording.enabled` says so; the built-in users (`demo`, `echo`,
+//! `attendant`) never are. Each file can be read at any moment, a `kill -9` included: sound goes to disk before the
+//! header that counts it. What does not reach the disk is lost from the recording and never holds up a call.
+
+mod wav;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use talkstack_control::port::{CallEvent, CallId};
+use talkstack_media::audio::recording::{BLOCK_SAMPLES, BLOCK_VALUES, Block};
+
+use crate::journal::JournalHandle;
+use wav::Wav;
+
+/// The recorder's thread.
+#[derive(Debug)]
+pub struct Recorder {
+    sender: SyncSender<Message>,
+    thread: JoinHandle<()>,
+}
+
+/// A shard's way to the recorder. Nothing in it waits.
+#[derive(Debug)]
+pub struct RecorderHandle {
+    sender: SyncSender<Message>,
+    used: Receiver<Box<Block>>,
+    give_back: SyncSender<Box<Block>>,
+    spare: Option<Box<Block>>,
+}
+
+/// What a shard keeps of a call that is recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    id: CallId,
+    /// Samples that found the queue full and are owed as silence.
+    gap: u64,
+    has_told: bool,
+    has_begun: bool,
+}
+
+#[derive(Debug)]
+enum Message {
+    Block(Piece),
+    End(CallId),
+    Close,
+}
+
+/// A stretch of one call.
+#[derive(Debug)]
+struct Piece {
+    id: CallId,
+    answered: SystemTime,
+    /// Samples of silence in front.
+    gap: u64,
+    block: Box<Block>,
+    samples: usize,
+    give_back: SyncSender<Box<Block>>,
+}
+
+impl Recorder {
+    /// Starts the thread; files go below `dir`, which is made with the first recording.
+    ///
+    /// # Errors
+    /// When the kernel refuses a thread.
+    pub fn start(dir: PathBuf, journal: JournalHandle) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE_MAX);
+        let mut writer = Writer { dir, journal, files: HashMap::new() };
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&receiver))?;
+        Ok(Recorder { sender, thread })
+    }
+
+    /// A way to it, for one shard.
+    pub fn handle(&self) -> RecorderHandle {
+        let (give_back, used) = sync_channel(QUEUE_MAX);
+        RecorderHandle { sender: self.sender.clone(), used, give_back, spare: None }
+    }
+
+    /// Writes what is queued, closes all files and ends the thread.
+    pub fn close(self) {
+        let _ = self.sender.send(Message::Close);
+        let _ = self.thread.join();
+    }
+}
+
+impl RecorderHandle {
+    /// A call is to be recorded. Its file begins with its first block.
+    pub fn begin(&self, id: CallId) -> Recorded {
+        Recorded { id, gap: 0, has_told: false, has_begun: false }
+    }
+
+    /// The buffer that [`RecorderHandle::write`] sends: one that came back, else a new one.
+    pub fn block(&mut self) -> &mut Block {
+        let used = &self.used;
+        self.spare.get_or_insert_with(|| used.try_recv().unwrap_or_else(|_| Box::new([0; BLOCK_VALUES])))
+    }
+
+    /// Sends the buffer's first `samples`, `since_answer` behind the answer. A full queue makes a gap of it, told once.
+    pub fn write(&mut self, recorded: &mut Recorded, samples: usize, since_answer: Duration) {
+        let Some(block) = self.spare.take() else { return };
+        let piece = Piece {
+            id: recorded.id,
+            answered: SystemTime::now() - since_answer,
+            gap: recorded.gap,
+            block,
+            samples,
+            give_back: self.give_back.clone(),
+        };
+        match self.sender.try_send(Message::Block(piece)) {
+            Ok(()) => {
+                recorded.gap = 0;
+                recorded.has_begun = true;
+            }
+            Err(refused) => {
+                recorded.gap += samples as u64;
+                if !std::mem::replace(&mut recorded.has_told, true) {
+                    tracing::warn!(call = %recorded.id, "The recorder is behind; the recording has a gap");
+                }
+                if let std::sync::mpsc::TrySendError::Full(Message::Block(piece)) = refused {
+                    self.spare = Some(piece.block);
+                }
+            }
+        }
+    }
+
+    /// The call is over.
+    pub fn end(&mut self, recorded: Recorded) {
+        // Lost in a full queue, the file is closed with the thread; it can be read all the same.
+        if recorded.has_begun && self.sender.try_send(Message::End(recorded.id)).is_err() {
+            tracing::warn!(call = %recorded.id, "The recorder is behind; the end of a recording is not told");
+        }
+    }
+}
+
+/// The thread's state.
+struct Writer {
+    dir: PathBuf,
+    journal: JournalHandle,
+    /// `None` where the disk has refused: that recording is over.
+    files: HashMap<CallId, Option<Wav>>,
+}
+
+impl Writer {
+    fn run(&mut self, receiver: &Receiver<Message>) {
+        loop {
+            // While calls are recorded the queue is looked at by the clock: a thread that does not wait for a message
+            // costs the shards no lock and no wake-up.
+            let message = match receiver.try_recv() {
+                Ok(message) => message,
+                Err(TryRecvError::Empty) => {
+                    if self.files.is_empty() {
+                        match receiver.recv_timeout(IDLE) {
+                            Ok(message) => message,
+                            Err(RecvTimeoutError::Timeout) => continue,
+                            Err(RecvTimeoutError::Disconnected) => break,
+                        }
+                    } else {
+                        std::thread::sleep(LOOK);
+                        continue;
+                    }
+                }
+                Err(TryRecvError::Disconnected) => break,
+            };
+            match message {
+                Message::Block(piece) => self.write(piece),
+                Message::End(id) => self.end(id),
+                Message::Close => break,
+            }
+        }
+        let left: Vec<CallId> = self.files.keys().copied().collect();
+        for id in left {
+            self.end(id);
+        }
+    }
+
+    fn write(&mut self, piece: Piece) {
+        let (id, dir) = (piece.id, &self.dir);
+        let file = self.files.entry(id).or_insert_with(|| {
+            let opened = Wav::create(dir, &file_name(id, piece.answered));
+            opened.map_err(|error| failed(id, &error)).ok()
+        });
+        if let Some(wav) = file
+            && let Err(error) = wav.write(piece.gap, &piece.block[..piece.samples * 2])
+        {
+            failed(id, &error);
+            *file = None;
+        }
+        // A shard that has as many as it may have lets this one go.
+        let _ = piece.give_back.try_send(piece.block);
+    }
+
+    fn end(&mut self, id: CallId) {
+        let Some(Some(wav)) = self.files.remove(&id) else { return };
+        let (file, samples) = (wav.name().to_owned(), wav.samples());
+        if let Err(error) = wav.close() {
+            return failed(id, &error);
+        }
+        let event = CallEvent::Recorded { file, duration_ms: samples / 8 };
+        if self.journal.append(id, event).is_err() {
+            tracing::error!(call = %id, "The journal is full; a recording is not announced");
+        }
+    }
+}
+
+fn failed(id: CallId, error: &std::io::Error) {
+    tracing::error!(call = %id, "The recording ends here ({error}); the call goes on");
+}
+
+/// Relative to the recordings' directory, by the UTC date of the answer.
+fn file_name(id: CallId, answered: SystemTime) -> String {
+    let date = Timestamp::try_from(answered).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y/%m/%d").to_string();
+    format!("{date}/{id}.wav")
+}
+
+/// 4,096 blocks of 6.4 kB, 26 MB: 1,000 calls for 0.8 s. Full: the recording gets a gap.
+const QUEUE_MAX: usize = 4096;
+
+/// 20 ms between two looks at the queue: a tenth of a block.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// An idle thread looks around once a minute.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The queue holds a bounded time of sound.
+const _: () = assert!(BLOCK_SAMPLES == 1600);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::journal::Journal;
+
+    #[test]
+    fn a_recording_is_announced_with_its_file_and_length_and_readable_by_its_owner_alone() {
+        let bench = Bench::new();
+        let mut handle = bench.recorder.handle();
+        let mut recorded = handle.begin(CallId(7));
+        for value in [1, 2] {
+            handle.block().fill(value);
+            handle.write(&mut recorded, 1600, Duration::ZERO);
+        }
+        handle.end(recorded);
+        let (dir, events) = bench.finish();
+        let [CallEvent::Recorded { file, duration_ms: 400 }] = &events[..] else { panic!("{events:?}") };
+        let path = dir.path().join("recordings").join(file);
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        let day = path.parent().expect("a day");
+        assert_eq!(std::fs::metadata(day).expect("there").permissions().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::metadata(&path).expect("there").len(), 44 + 2 * 6400);
+    }
+
+    #[test]
+    fn a_full_queue_becomes_silence_of_its_length() {
+        let (sender, receiver) = sync_channel(1);
+        let (give_back, used) = sync_channel(4);
+        let mut handle = RecorderHandle { sender, used, give_back, spare: None };
+        let mut recorded = handle.begin(CallId(7));
+        for _ in 0..3 {
+            handle.block().fill(5);
+            handle.write(&mut recorded, 1600, Duration::ZERO);
+        }
+        assert_eq!(recorded.gap, 3200);
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(&dir.path().join("journal")).expect("opens");
+        let mut writer = Writer { dir: dir.path().to_owned(), journal: journal.handle(), files: HashMap::new() };
+        let take = |writer: &mut Writer| match receiver.try_recv() {
+            Ok(Message::Block(piece)) => {
+                let path = writer.dir.join(file_name(piece.id, piece.answered));
+                writer.write(piece);
+                path
+            }
+            other => panic!("{other:?}"),
+        };
+        take(&mut writer);
+        handle.block().fill(6);
+        handle.write(&mut recorded, 1600, Duration::ZERO);
+        let path = take(&mut writer);
+        writer.end(CallId(7));
+        let bytes = std::fs::read(path).expect("readable");
+        let at = |block: usize| bytes[44 + block * 6400];
+        assert_eq!([at(0), at(1), at(2), at(3)], [5, 0, 0, 6]);
+        assert_eq!(bytes.len(), 44 + 4 * 6400);
+    }
+
+    #[test]
+    fn a_disk_that_refuses_ends_the_recording_and_nothing_else() {
+        let bench = Bench::new();
+        // A file where the directory should be.
+        std::fs::write(bench.dir.path().join("recordings"), b"").expect("written");
+        let mut handle = bench.recorder.handle();
+        let mut recorded = handle.begin(CallId(7));
+        for _ in 0..3 {
+            handle.block().fill(1);
+            handle.write(&mut recorded, 1600, Duration::ZERO);
+        }
+        handle.end(recorded);
+        let (_, events) = bench.finish();
+        assert_eq!(events, []);
+    }
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        journal: Journal,
+        recorder: Recorder,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let journal = Journal::open(&dir.path().join("journal")).expect("opens");
+            let recorder = Recorder::start(dir.path().join("recordings"), journal.handle()).expect("starts");
+            Bench { dir, journal, recorder }
+        }
+
+        /// What was journalled.
+        fn finish(self) -> (tempfile::TempDir, Vec<CallEvent>) {
+            self.recorder.close();
+            let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
+            self.journal.handle().subscribe(None, sender);
+            self.journal.close();
+            let mut events = Vec::new();
+            while let Some(message) = receiver.blocking_recv() {
+                if let talkstack_control::port::ToControl::Record(record) = message {
+                    events.push(record.event);
+                }
+            }
+            (self.dir, events)
+        }
+    }
+}
