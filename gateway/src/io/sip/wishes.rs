@@ -5,7 +5,8 @@ use std::time::Instant;
 use talkstack_control::port::{CallId, EndReason, Outcome};
 use talkstack_media::sip::Refusal;
 
-use super::{RETRY_AFTER, SipThread};
+use super::SipThread;
+use super::offered::RETRY_AFTER;
 use crate::io::shard::SipWish;
 
 impl SipThread {
