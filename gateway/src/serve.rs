@@ -19,7 +19,7 @@ use talkstack_control::http::{Settings, SignupPolicy};
 use talkstack_control::plane::PipeSource;
 use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpenError};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use calls::{Calls, StartError};
 
@@ -88,39 +88,39 @@ pub fn run(config: &Config, halves: Halves) -> Result<(), ServeError> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let mut stop = StopSignals::catch()?;
         match halves {
-            Halves::Both => serve_both(config).await,
-            Halves::Calls => serve_calls(config).await,
+            Halves::Both => serve_both(config, &mut stop).await,
+            Halves::Calls => serve_calls(config, &mut stop).await,
             Halves::Control => {
                 priority::step_back();
                 let http = bind_http(config.http.listen).await?;
-                serve_control(config, PipeSource::Path(dir.join("calls.sock")), http, Vec::new()).await
+                serve_control(config, PipeSource::Path(dir.join("calls.sock")), http, Vec::new(), &mut stop).await
             }
         }
     })
 }
 
-async fn serve_both(config: &Config) -> Result<(), ServeError> {
+async fn serve_both(config: &Config, stop: &mut StopSignals) -> Result<(), ServeError> {
     // The API's port first: of two daemons by mistake the second must not answer the phone for a moment.
     let http = bind_http(config.http.listen).await?;
     let calls = Calls::start(config)?;
     priority::step_back();
     let (ours, theirs) = UnixStream::pair()?;
     tokio::spawn(calls.plane().serve(ours));
-    let served = serve_control(config, PipeSource::Pair(theirs), http, calls.addresses()).await;
+    let served = serve_control(config, PipeSource::Pair(theirs), http, calls.addresses(), stop).await;
     tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
     served
 }
 
-async fn serve_calls(config: &Config) -> Result<(), ServeError> {
+async fn serve_calls(config: &Config, stop: &mut StopSignals) -> Result<(), ServeError> {
     let path = config.store.dir.join("calls.sock");
     let listener = bind_socket(&path).map_err(|source| ServeError::Directory { path: path.clone(), source })?;
     let calls = Calls::start(config)?;
     priority::step_back();
     tokio::spawn(calls.plane().listen(listener));
     announce(&calls.addresses(), None);
-    stop_signal().await?;
-    tracing::info!("Stopping");
+    stop.wait().await;
     tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
     Ok(())
 }
@@ -130,6 +130,7 @@ async fn serve_control(
     pipe: PipeSource,
     http: TcpListener,
     sip: Vec<SocketAddr>,
+    stop: &mut StopSignals,
 ) -> Result<(), ServeError> {
     let settings = Settings {
         signup: match config.auth.signup {
@@ -151,9 +152,7 @@ async fn serve_control(
     let stop = async move {
         // Asked for first when all sockets listen, the command line's too.
         announce(&sip, Some(address));
-        // Without the signal the daemon could only be killed; it then stops at once.
-        let _ = stop_signal().await;
-        tracing::info!("Stopping");
+        stop.wait().await;
     };
     control.serve(http, stop).await;
     Ok(())
@@ -202,13 +201,25 @@ fn announce(sip: &[SocketAddr], http: Option<SocketAddr>) {
     println!("{line}");
 }
 
-async fn stop_signal() -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which end nothing by themselves any more.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// To be called before anybody is told that the daemon is up: who tells it to stop must be heard.
+    fn catch() -> std::io::Result<Self> {
+        Ok(StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("Stopping");
+    }
 }
 
 fn make_dir(dir: &Path) -> Result<(), ServeError> {

@@ -78,7 +78,10 @@ impl Recorder {
     pub fn start(dir: PathBuf, journal: JournalHandle) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let mut writer = Writer { dir, journal, files: HashMap::new() };
-        let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&receiver))?;
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
+            crate::priority::step_back();
+            writer.run(&receiver);
+        })?;
         Ok(Recorder { sender, thread })
     }
 
