@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use talkstack_control::port::{CallId, FirstSpeaker, Speaker};
+use talkstack_media::audio::pool::SpeechPool;
 
 use super::*;
 use crate::agent::openai_realtime::{Greets, Opening};
-use crate::call::{CallLimits, LegAddress, Offer};
+use crate::call::{CallLimits, LegAddress, Line, Offer};
 use crate::io::connect::{AgentTarget, AgentUrl};
 use crate::route::RealtimePlan;
-use talkstack_media::audio::pool::SpeechPool;
 
 #[test]
 fn the_caller_rings_until_the_session_is_ready_and_is_then_let_in() {
@@ -109,33 +109,127 @@ fn what_was_said_is_recorded_before_the_end() {
     assert_eq!((bench.said[0].speaker, bench.said[0].at_ms), (Speaker::Caller, 2000));
 }
 
+#[test]
+fn a_placed_call_is_greeted_a_second_and_a_half_after_its_answer_and_not_before() {
+    let mut bench = Bench::dialling();
+    assert_eq!(bench.outputs(), ["Invite", "Connect"]);
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.wait(Duration::from_secs(5));
+    bench.call.handle_progressed(None);
+    bench.call.handle_progressed(None);
+    assert_eq!(bench.outputs(), ["Ringing"], "once");
+    assert!(!bench.told().contains("response.create"), "nobody is there to greet");
+    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    assert_eq!(bench.outputs(), ["Answered"]);
+    bench.wait(Duration::from_millis(1490));
+    assert!(!bench.told().contains("response.create"), "the called side may speak first");
+    bench.wait(Duration::from_millis(10));
+    assert!(bench.told().contains("response.create"));
+}
+
+#[test]
+fn a_called_side_that_speaks_first_is_not_talked_over() {
+    let mut bench = Bench::dialling();
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    bench.wait(Duration::from_millis(500));
+    bench.receive(json!({ "type": "input_audio_buffer.speech_started", "item_id": "u" }));
+    bench.wait(Duration::from_secs(3));
+    assert!(!bench.told().contains("response.create"), "the server answers by itself");
+}
+
+#[test]
+fn an_agent_that_comes_after_the_answer_greets_at_once() {
+    let mut bench = Bench::dialling();
+    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    bench.wait(Duration::from_secs(3));
+    assert!(!bench.is_speaking(), "comfort noise");
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    assert!(bench.told().contains("response.create"));
+}
+
+#[test]
+fn who_does_not_answer_is_given_up_after_the_ring_time() {
+    let mut bench = Bench::dialling();
+    bench.call.handle_progressed(None);
+    bench.outputs();
+    bench.wait(Duration::from_millis(44_990));
+    assert_eq!(bench.outputs(), [""; 0]);
+    bench.wait(Duration::from_millis(10));
+    assert_eq!(bench.outputs(), ["End", "Disconnect", "Ended", "Finished"]);
+    assert_eq!(bench.ended, Some(Outcome::new(Blame::Caller, EndReason::NoAnswer)));
+}
+
+#[test]
+fn an_agent_lost_while_the_phone_rings_leaves_the_answer_to_the_attendant() {
+    let mut bench = Bench::dialling();
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.outputs();
+    bench.call.handle_agent_disconnect(bench.now);
+    assert_eq!(bench.outputs(), ["Disconnect"], "the phone goes on ringing");
+    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    assert_eq!(bench.outputs(), ["Answered"]);
+    assert!(bench.is_speaking(), "the attendant");
+}
+
+#[test]
+fn an_answer_ahead_of_the_answer_counts_and_none_at_all_ends_the_call() {
+    let mut bench = Bench::dialling();
+    bench.call.handle_progressed(Some(OFFER));
+    bench.call.handle_accepted(None, [10, 0, 0, 1].into(), bench.now);
+    assert_eq!(bench.outputs(), ["Invite", "Connect", "Ringing", "Answered"]);
+    let mut bench = Bench::dialling();
+    bench.call.handle_accepted(None, [10, 0, 0, 1].into(), bench.now);
+    assert_eq!(bench.outputs(), ["Invite", "Connect", "End", "Disconnect", "Ended", "Finished"]);
+    assert_eq!(bench.ended, Some(Outcome::new(Blame::Trunk, EndReason::BadOffer)));
+}
+
 struct Bench {
     call: Call,
     now: Instant,
     said: Vec<Utterance>,
+    ended: Option<Outcome>,
 }
 
 impl Bench {
+    /// A call that comes in.
     fn new(sdp: Option<&[u8]>) -> Self {
+        Bench::of(Greets::WhenReady, |plan, local, limits, now| {
+            let offer = Offer { sdp, local, signalling: [10, 0, 0, 1].into() };
+            Call::new(CallId(1), plan, offer, limits, 42, now)
+        })
+    }
+
+    /// A call that is placed.
+    fn dialling() -> Self {
+        Bench::of(Greets::WhenTold, |plan, local, limits, now| {
+            Call::dial(CallId(1), plan, Line { local, signalling: [10, 0, 0, 1].into() }, limits, 42, now)
+        })
+    }
+
+    fn of(greets: Greets, make: impl FnOnce(Plan, LegAddress, CallLimits, Instant) -> Call) -> Self {
         let opening = Opening {
             instructions: String::new(),
             voice: None,
             greeting: None,
             first_speaker: FirstSpeaker::Agent,
-            greets: Greets::WhenReady,
+            greets,
         };
         let url = AgentUrl::realtime("ws://agent/v1", "m").expect("an address");
         let plan = RealtimePlan { target: AgentTarget { url, api_key: None }, opening };
-        let host = [10, 0, 0, 2].into();
-        let offer = Offer { sdp, local: LegAddress { host, port: 10_000 }, signalling: [10, 0, 0, 1].into() };
+        let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let limits = CallLimits {
             duration_max: Duration::from_secs(3600),
             ring_max: Duration::from_secs(45),
             speech: SpeechPool::default(),
         };
         let now = Instant::now();
-        let call = Call::new(CallId(1), Plan::OpenAiRealtime(Box::new(plan)), offer, limits, 42, now);
-        Bench { call, now, said: Vec::new() }
+        let call = make(Plan::OpenAiRealtime(Box::new(plan)), local, limits, now);
+        Bench { call, now, said: Vec::new(), ended: None }
     }
 
     fn set_up(&mut self) {
@@ -158,6 +252,22 @@ impl Bench {
         }
     }
 
+    /// What the agent has been told since the last look: the texts of all frames.
+    fn told(&mut self) -> String {
+        let bytes = std::mem::take(self.call.agent_outbound().expect("an agent"));
+        let (mut text, mut rest) = (String::new(), &bytes[..]);
+        while let [_, second, tail @ ..] = rest {
+            let (length, tail) = match second & 0x7f {
+                126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
+                short => (usize::from(short), tail),
+            };
+            let (key, payload) = tail[..4 + length].split_at(4);
+            text.extend(payload.iter().enumerate().map(|(at, byte)| char::from(byte ^ key[at % 4])));
+            rest = &tail[4 + length..];
+        }
+        text
+    }
+
     /// Tells whether speech is queued.
     fn is_speaking(&self) -> bool {
         !self.call.progress().is_drained()
@@ -168,6 +278,8 @@ impl Bench {
         let mut names = Vec::new();
         while let Some(output) = self.call.poll_output() {
             names.push(match output {
+                CallOutput::Invite(_) => "Invite",
+                CallOutput::End(_) => "End",
                 CallOutput::Ring => "Ring",
                 CallOutput::Answer(_) => "Answer",
                 CallOutput::Connect(_) => "Connect",
@@ -175,7 +287,10 @@ impl Bench {
                 CallOutput::Finished => "Finished",
                 CallOutput::Record(CallEvent::Ringing) => "Ringing",
                 CallOutput::Record(CallEvent::Answered { .. }) => "Answered",
-                CallOutput::Record(CallEvent::Ended { .. }) => "Ended",
+                CallOutput::Record(CallEvent::Ended { outcome }) => {
+                    self.ended = Some(outcome);
+                    "Ended"
+                }
                 CallOutput::Record(CallEvent::Said(utterance)) => {
                     self.said.push(utterance);
                     "Said"
