@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::ingest;
 use crate::port::{
-    CallPlane, Command, CommandId, CommandReply, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError, Position,
-    Snapshot, ToCalls, ToControl, encode,
+    CallPlane, Command, CommandId, CommandReply, Decoder, DialOrder, JournalRecord, PROTOCOL_VERSION, PlaneError,
+    Position, Snapshot, ToCalls, ToControl, encode,
 };
 use crate::snapshot;
 use crate::store::{Store, StoreError, calls};
@@ -24,17 +24,24 @@ use crate::store::{Store, StoreError, calls};
 /// The call plane behind an encoded pipe.
 #[derive(Clone)]
 pub struct PipedPlane {
-    outgoing: mpsc::Sender<ToCalls>,
+    outgoing: mpsc::Sender<Outgoing>,
     is_connected: Arc<AtomicBool>,
+    /// Connections so far.
+    connections: Arc<AtomicU64>,
+    /// The connection whose backlog is stored.
+    live: Arc<watch::Sender<Option<u64>>>,
     replies: Arc<Mutex<Replies>>,
 }
 
-type Replies = HashMap<CommandId, oneshot::Sender<CommandReply>>;
+/// A message, and the only connection that it may go over, if there is but one.
+type Outgoing = (ToCalls, Option<u64>);
+
+type Replies = HashMap<CommandId, oneshot::Sender<Result<CommandReply, PlaneError>>>;
 
 /// Where the pipe comes from.
 pub enum PipeSource {
-    /// One end of a pair: the process is the other end, there is nothing to connect again to.
-    Pair(UnixStream),
+    /// The same process: each call makes one end of a pair whose other end it serves.
+    InProcess(Box<dyn Fn() -> std::io::Result<UnixStream> + Send + Sync>),
     /// The socket of `talkstack calls`, connected again whenever it is lost.
     Path(std::path::PathBuf),
 }
@@ -58,7 +65,13 @@ impl PipedPlane {
     /// Connects and keeps connected, on the current runtime.
     pub fn spawn(source: PipeSource, store: Store, clock: Clock) -> Self {
         let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
-        let plane = PipedPlane { outgoing, is_connected: Arc::default(), replies: Arc::default() };
+        let plane = PipedPlane {
+            outgoing,
+            is_connected: Arc::default(),
+            connections: Arc::default(),
+            live: Arc::new(watch::channel(None).0),
+            replies: Arc::default(),
+        };
         tokio::spawn(plane.clone().keep_connected(source, receiver, store, clock));
         plane
     }
@@ -66,23 +79,24 @@ impl PipedPlane {
     async fn keep_connected(
         self,
         source: PipeSource,
-        mut outgoing: mpsc::Receiver<ToCalls>,
+        mut outgoing: mpsc::Receiver<Outgoing>,
         store: Store,
         clock: Clock,
     ) {
-        let path = match source {
-            PipeSource::Pair(stream) => {
-                let closed = self.converse(stream, &mut outgoing, &store, &clock).await;
-                tracing::error!("{closed}");
-                return self.is_connected.store(false, Ordering::Relaxed);
-            }
-            PipeSource::Path(path) => path,
-        };
         loop {
-            match UnixStream::connect(&path).await {
+            let stream = match &source {
+                PipeSource::InProcess(connect) => connect(),
+                PipeSource::Path(path) => UnixStream::connect(path).await,
+            };
+            match stream {
                 Ok(stream) => {
                     let closed = self.converse(stream, &mut outgoing, &store, &clock).await;
                     self.is_connected.store(false, Ordering::Relaxed);
+                    self.live.send_replace(None);
+                    // Whoever waits for an answer learns that none will come.
+                    if let Ok(mut replies) = self.replies.lock() {
+                        replies.clear();
+                    }
                     tracing::warn!("{closed}; connecting again");
                 }
                 Err(error) => tracing::debug!("The call plane is not there yet ({error})"),
@@ -94,11 +108,12 @@ impl PipedPlane {
     async fn converse(
         &self,
         stream: UnixStream,
-        outgoing: &mut mpsc::Receiver<ToCalls>,
+        outgoing: &mut mpsc::Receiver<Outgoing>,
         store: &Store,
         clock: &Clock,
     ) -> Closed {
         let (reader, mut writer) = stream.into_split();
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         // What was queued for an earlier connection is in the snapshot or has timed out.
         while outgoing.try_recv().is_ok() {}
         let greeted = async {
@@ -111,14 +126,18 @@ impl PipedPlane {
             return closed;
         }
         let (acks, mut acked) = mpsc::channel(16);
-        let read = self.read(reader, acks, store, clock);
+        let read = self.read(connection, reader, acks, store, clock);
         let write = async {
             loop {
                 let message = tokio::select! {
                     message = outgoing.recv() => message,
-                    position = acked.recv() => position.map(ToCalls::Ack),
+                    position = acked.recv() => position.map(|position| (ToCalls::Ack(position), None)),
                 };
-                let Some(message) = message else { return Closed::Gone };
+                let Some((message, only)) = message else { return Closed::Gone };
+                if only.is_some_and(|only| only != connection) {
+                    self.refuse(&message);
+                    continue;
+                }
                 if let Err(closed) = send(&mut writer, &message).await {
                     return closed;
                 }
@@ -133,6 +152,7 @@ impl PipedPlane {
     /// Stores what comes, a batch at a time, and confirms it.
     async fn read(
         &self,
+        connection: u64,
         mut reader: OwnedReadHalf,
         acks: mpsc::Sender<Position>,
         store: &Store,
@@ -148,7 +168,7 @@ impl PipedPlane {
                     Some(ToControl::Record(record)) => records.push(record),
                     Some(other) => {
                         store_batch(store, std::mem::take(&mut records), &acks).await?;
-                        self.handle(other, store, clock).await?;
+                        self.handle(connection, other, store, clock).await?;
                     }
                 }
             }
@@ -163,29 +183,65 @@ impl PipedPlane {
         }
     }
 
-    async fn handle(&self, message: ToControl, store: &Store, clock: &Clock) -> Result<(), Closed> {
+    async fn handle(&self, connection: u64, message: ToControl, store: &Store, clock: &Clock) -> Result<(), Closed> {
         match message {
             ToControl::Hello { version: PROTOCOL_VERSION } => self.is_connected.store(true, Ordering::Relaxed),
             ToControl::Hello { version } => return Err(Closed::Version(version)),
             ToControl::Live { calls, .. } => {
                 let now_ms = clock.now_ms();
                 store.write(move |connection| ingest::close_others(connection, &calls, now_ms)).await?;
+                self.live.send_replace(Some(connection));
             }
             ToControl::Reply { command_id, reply } => {
                 if let Some(waiting) = self.replies.lock().ok().and_then(|mut replies| replies.remove(&command_id)) {
                     // It may have timed out meanwhile.
-                    let _ = waiting.send(reply);
+                    let _ = waiting.send(Ok(reply));
                 }
             }
             ToControl::Record(_) => {}
         }
         Ok(())
     }
+
+    /// Tells whoever sent a command that it has not left.
+    fn refuse(&self, message: &ToCalls) {
+        let ToCalls::Command { command_id, .. } = message else { return };
+        if let Some(waiting) = self.replies.lock().ok().and_then(|mut replies| replies.remove(command_id)) {
+            // It may have timed out meanwhile.
+            let _ = waiting.send(Err(PlaneError::NotConnected));
+        }
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask(
+        &self,
+        command_id: CommandId,
+        command: Command,
+        only: Option<u64>,
+    ) -> Result<CommandReply, PlaneError> {
+        if !self.is_connected() {
+            return Err(PlaneError::NotConnected);
+        }
+        let (sender, receiver) = oneshot::channel();
+        if let Ok(mut replies) = self.replies.lock() {
+            replies.insert(command_id.clone(), sender);
+        }
+        let message = ToCalls::Command { command_id: command_id.clone(), command };
+        self.outgoing.send((message, only)).await.map_err(|_| PlaneError::NotConnected)?;
+        let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
+        if let Ok(mut replies) = self.replies.lock() {
+            replies.remove(&command_id);
+        }
+        match answer {
+            Ok(Ok(answer)) => answer,
+            _ => Err(PlaneError::TimedOut),
+        }
+    }
 }
 
 impl CallPlane for PipedPlane {
     fn apply(&self, snapshot: Snapshot) {
-        if self.outgoing.try_send(ToCalls::Snapshot(snapshot)).is_err() {
+        if self.outgoing.try_send((ToCalls::Snapshot(snapshot), None)).is_err() {
             tracing::error!("The pipe to the call plane is full; the configuration goes out with the next change");
         }
     }
@@ -195,27 +251,28 @@ impl CallPlane for PipedPlane {
         command_id: CommandId,
         command: Command,
     ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
-        Box::pin(async move {
-            if !self.is_connected() {
-                return Err(PlaneError::NotConnected);
-            }
-            let (sender, receiver) = oneshot::channel();
-            if let Ok(mut replies) = self.replies.lock() {
-                replies.insert(command_id.clone(), sender);
-            }
-            let message = ToCalls::Command { command_id: command_id.clone(), command };
-            self.outgoing.send(message).await.map_err(|_| PlaneError::NotConnected)?;
-            let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
-            if let Ok(mut replies) = self.replies.lock() {
-                replies.remove(&command_id);
-            }
-            answer.ok().and_then(Result::ok).ok_or(PlaneError::TimedOut)
-        })
+        Box::pin(self.ask(command_id, command, None))
+    }
+
+    fn dial(
+        &self,
+        connection: u64,
+        command_id: CommandId,
+        order: DialOrder,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
+        if *self.live.borrow() != Some(connection) {
+            return Box::pin(async { Err(PlaneError::NotConnected) });
+        }
+        Box::pin(self.ask(command_id, Command::Dial(Box::new(order)), Some(connection)))
+    }
+
+    fn live(&self) -> watch::Receiver<Option<u64>> {
+        self.live.subscribe()
     }
 
     fn acknowledge(&self, position: Position) {
         // Lost, it is made good by the next one.
-        let _ = self.outgoing.try_send(ToCalls::Ack(position));
+        let _ = self.outgoing.try_send((ToCalls::Ack(position), None));
     }
 
     fn is_connected(&self) -> bool {

@@ -1,5 +1,6 @@
-//! A control plane of its own for each test, with a clock that stands still and a call plane that only listens.
+//! A control plane of its own for each test, with a clock that stands still and a call plane that follows a script.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,11 +13,13 @@ use axum::http::{HeaderMap, Method, Request};
 use serde_json::{Value, json};
 use talkstack_control::auth::password::Cost;
 use talkstack_control::clock::Clock;
+use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Service, Settings, SignupPolicy};
-use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, PlaneError, Position, Snapshot};
+use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, DialOrder, PlaneError, Position, Snapshot};
 use talkstack_control::server::{Control, ControlConfig};
 use talkstack_control::store::{Store, StoreError, mails};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// A control plane, and who asks it.
@@ -26,10 +29,10 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) setup_token: Option<String>,
     now_ms: Arc<AtomicI64>,
-    plane: Arc<Listening>,
+    pub(crate) plane: Arc<Scripted>,
     peer: SocketAddr,
     headers: Vec<(String, String)>,
-    _dir: Arc<TempDir>,
+    dir: Arc<TempDir>,
 }
 
 /// An answer.
@@ -67,6 +70,11 @@ impl Reply {
 impl Bench {
     /// An empty box.
     pub(crate) async fn new(signup: SignupPolicy) -> Self {
+        Bench::with(signup, DialSettings::default()).await
+    }
+
+    /// An empty box with settings of its own for calls that are placed.
+    pub(crate) async fn with(signup: SignupPolicy, dial: DialSettings) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("talkstack.db")).expect("opens");
         let now_ms = Arc::new(AtomicI64::new(START_MS));
@@ -74,10 +82,11 @@ impl Bench {
             let now_ms = Arc::clone(&now_ms);
             move || now_ms.load(Ordering::Relaxed)
         });
-        let plane = Arc::new(Listening::default());
+        let plane = Arc::new(Scripted::default());
         let config = ControlConfig {
             dir: dir.path().to_owned(),
             settings: Settings { signup, literal_typos: false },
+            dial,
             smtp: None,
             password_cost: Cost { memory_kib: 64, passes: 1 },
         };
@@ -92,7 +101,7 @@ impl Bench {
             plane,
             peer: ([127, 0, 0, 1], 4000).into(),
             headers: Vec::new(),
-            _dir: Arc::new(dir),
+            dir: Arc::new(dir),
         }
     }
 
@@ -140,6 +149,12 @@ impl Bench {
         self.plane.snapshots.lock().expect("unpoisoned").last().cloned().expect("sent")
     }
 
+    /// Everything that lies in the box's directory, as one heap of bytes.
+    pub(crate) fn bytes_on_disk(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.dir.path()).expect("readable").flatten();
+        files.filter_map(|file| std::fs::read(file.path()).ok()).flatten().collect()
+    }
+
     pub(crate) async fn get(&self, path: impl AsRef<str>) -> Reply {
         self.raw(Method::GET, path.as_ref(), Vec::new()).await
     }
@@ -172,13 +187,36 @@ impl Bench {
     }
 }
 
-/// Hears configurations and carries nothing out.
-#[derive(Default)]
-struct Listening {
+/// Keeps what it hears, and answers offers from a script; with nothing in it, `Accepted`.
+pub(crate) struct Scripted {
     snapshots: Mutex<Vec<Snapshot>>,
+    /// Offers with the connection they came over.
+    offers: watch::Sender<Vec<(u64, CommandId, DialOrder)>>,
+    pub(crate) answers: Mutex<VecDeque<Result<CommandReply, PlaneError>>>,
+    pub(crate) live: watch::Sender<Option<u64>>,
 }
 
-impl CallPlane for Listening {
+impl Default for Scripted {
+    fn default() -> Self {
+        Scripted {
+            snapshots: Mutex::default(),
+            offers: watch::channel(Vec::new()).0,
+            answers: Mutex::default(),
+            live: watch::channel(None).0,
+        }
+    }
+}
+
+impl Scripted {
+    /// The offers so far, once there are as many.
+    pub(crate) async fn offers(&self, count: usize) -> Vec<(u64, CommandId, DialOrder)> {
+        let mut offers = self.offers.subscribe();
+        let seen = tokio::time::timeout(WAIT_MAX, offers.wait_for(|offers| offers.len() >= count)).await;
+        seen.expect("in time").expect("the sender lives").clone()
+    }
+}
+
+impl CallPlane for Scripted {
     fn apply(&self, snapshot: Snapshot) {
         self.snapshots.lock().expect("unpoisoned").push(snapshot);
     }
@@ -191,12 +229,30 @@ impl CallPlane for Listening {
         Box::pin(async { Ok(CommandReply::NoSuchCall) })
     }
 
+    fn dial(
+        &self,
+        connection: u64,
+        command_id: CommandId,
+        order: DialOrder,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
+        let answer = self.answers.lock().expect("unpoisoned").pop_front().unwrap_or(Ok(CommandReply::Accepted));
+        self.offers.send_modify(|offers| offers.push((connection, command_id, order)));
+        Box::pin(async move { answer })
+    }
+
+    fn live(&self) -> watch::Receiver<Option<u64>> {
+        self.live.subscribe()
+    }
+
     fn acknowledge(&self, _: Position) {}
 
     fn is_connected(&self) -> bool {
         true
     }
 }
+
+/// Nothing here takes longer on a loaded machine.
+const WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// 2025-03-10T05:20:39.831Z, as in the documentation.
 pub(crate) const START_MS: i64 = 1_741_584_039_831;
