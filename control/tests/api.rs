@@ -2,6 +2,9 @@
 //! other, which is nothing.
 
 mod bench;
+mod dial;
+mod manage;
+mod pipe;
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ use talkstack_control::clock::Clock;
 use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Service, Settings, SignupPolicy};
 use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, DialOrder, PlaneError, Position, Snapshot};
+use talkstack_control::secret::Secret;
 use talkstack_control::server::{Control, ControlConfig};
 use talkstack_control::store::{Store, StoreError, mails};
 use tempfile::TempDir;
@@ -77,7 +78,22 @@ impl Bench {
     pub(crate) async fn with(signup: SignupPolicy, dial: DialSettings) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("talkstack.db")).expect("opens");
-        let now_ms = Arc::new(AtomicI64::new(START_MS));
+        Bench::open(signup, dial, Arc::new(dir), store, Arc::new(AtomicI64::new(START_MS))).await
+    }
+
+    /// The same box with control started again, and a call plane that has heard nothing yet.
+    pub(crate) async fn restarted(&self) -> Self {
+        let (dir, now_ms) = (Arc::clone(&self.dir), Arc::clone(&self.now_ms));
+        Bench::open(SignupPolicy::Open, DialSettings::default(), dir, self.store.clone(), now_ms).await
+    }
+
+    async fn open(
+        signup: SignupPolicy,
+        dial: DialSettings,
+        dir: Arc<TempDir>,
+        store: Store,
+        now_ms: Arc<AtomicI64>,
+    ) -> Self {
         let clock = Clock::of({
             let now_ms = Arc::clone(&now_ms);
             move || now_ms.load(Ordering::Relaxed)
@@ -101,8 +117,13 @@ impl Bench {
             plane,
             peer: ([127, 0, 0, 1], 4000).into(),
             headers: Vec::new(),
-            dir: Arc::new(dir),
+            dir,
         }
+    }
+
+    /// The box's secret.
+    pub(crate) fn secret(&self) -> Secret {
+        Secret::open(&self.dir.path().join("secret.key")).expect("made")
     }
 
     /// The same box, asked from another address.
