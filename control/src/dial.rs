@@ -185,7 +185,9 @@ pub(crate) async fn run(store: Store, plane: Arc<dyn CallPlane>, clock: Clock, o
     loop {
         // The connection before the outbox: what is read was stored after that connection's backlog.
         let connection = *live.borrow_and_update();
-        match store.read(|connection| dials::waiting(connection, ORDERS_MAX).map_err(StoreError::from)).await {
+        let waiting = store.read(|connection| dials::waiting(connection, ORDERS_MAX).map_err(StoreError::from)).await;
+        let idle_ms = if waiting.is_ok() { IDLE_MS } else { RETRY_MS };
+        match waiting {
             Ok(waiting) => {
                 dispatcher.handle_connection(connection);
                 dispatcher.handle_orders(waiting);
@@ -209,8 +211,8 @@ pub(crate) async fn run(store: Store, plane: Arc<dyn CallPlane>, clock: Clock, o
             asked
                 .spawn(async move { (call_id, connection, plane.dial(connection, dial.command_id, dial.order).await) });
         }
-        let wait_ms = dispatcher.poll_timeout().map_or(IDLE_MS, |at_ms| at_ms - clock.now_ms());
-        let wait = Duration::from_millis(wait_ms.clamp(PAUSE_MS, IDLE_MS).unsigned_abs());
+        let wait_ms = dispatcher.poll_timeout().map_or(idle_ms, |at_ms| at_ms - clock.now_ms());
+        let wait = Duration::from_millis(wait_ms.clamp(PAUSE_MS, idle_ms).unsigned_abs());
         tokio::select! {
             Ok(()) = live.changed() => {}
             () = order_waits.notified() => {}

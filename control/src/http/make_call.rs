@@ -194,10 +194,12 @@ impl Request {
             let message = format!("{} calls are under way, as many as are allowed at once.", settings.max_calls);
             return Err(too_many(message, CAPACITY_RETRY_S));
         }
-        let nth = calls::nth_latest_outbound_ms(connection, &self.user_id, settings.per_minute)?;
-        if let Some(free_ms) = nth.map(|placed_ms| placed_ms + MINUTE_MS).filter(|free_ms| *free_ms > self.now_ms) {
+        let since_ms = self.now_ms - MINUTE_MS;
+        if let Some(placed_ms) =
+            calls::nth_latest_outbound_ms(connection, &self.user_id, settings.per_minute, since_ms)?
+        {
             let message = format!("{} calls were placed within a minute, as many as are allowed.", settings.per_minute);
-            return Err(too_many(message, (free_ms - self.now_ms).unsigned_abs().div_ceil(1000)));
+            return Err(too_many(message, (placed_ms - since_ms).unsigned_abs().div_ceil(1000)));
         }
         Ok(())
     }

@@ -207,19 +207,27 @@ pub fn count_open_on_trunk(connection: &Connection, trunk_id: &str) -> rusqlite:
 /// # Errors
 /// What SQLite says.
 pub fn count_open_outbound(connection: &Connection, user_id: &str) -> rusqlite::Result<i64> {
-    let sql = "SELECT COUNT(*) FROM calls c JOIN projects p ON p.id = c.project_id
+    let sql = "SELECT COUNT(*) FROM calls c CROSS JOIN projects p ON p.id = c.project_id
         WHERE c.ended_ms IS NULL AND c.direction = 'outbound' AND p.user_id = ?1";
     connection.prepare_cached(sql)?.query_row([user_id], |row| row.get(0))
 }
 
-/// When the account placed its `nth` latest call, counted from 1.
+/// When the account placed its `nth` latest call, counted from 1; `None` when that was not after `since_ms`.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn nth_latest_outbound_ms(connection: &Connection, user_id: &str, nth: u32) -> rusqlite::Result<Option<i64>> {
-    let sql = "SELECT c.started_ms FROM calls c JOIN projects p ON p.id = c.project_id
-        WHERE c.direction = 'outbound' AND p.user_id = ?1 ORDER BY c.started_ms DESC LIMIT 1 OFFSET ?2";
-    connection.prepare_cached(sql)?.query_row(params![user_id, nth.saturating_sub(1)], |row| row.get(0)).optional()
+pub fn nth_latest_outbound_ms(
+    connection: &Connection,
+    user_id: &str,
+    nth: u32,
+    since_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    // The latest calls of the box first: an account's own may be many.
+    let sql = "SELECT c.started_ms FROM calls c CROSS JOIN projects p ON p.id = c.project_id
+        WHERE c.started_ms > ?3 AND c.direction = 'outbound' AND p.user_id = ?1
+        ORDER BY c.started_ms DESC LIMIT 1 OFFSET ?2";
+    let values = params![user_id, nth.saturating_sub(1), since_ms];
+    connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }
 
 /// Calls that have not ended.

@@ -183,7 +183,9 @@ async fn limits_hold_for_requests_at_once_and_say_when_to_come_back() {
 
 #[tokio::test]
 async fn a_repeated_request_with_its_key_is_the_same_call_for_a_day() {
-    let line = Line::new(DialSettings::default()).await;
+    let mut line = Line::new(DialSettings::default()).await;
+    let api_key = line.user.get("/user/generate-apikey").await.ok()["apiKey"].as_str().expect("a key").to_owned();
+    line.user = line.bench.with_header(Some(("x-api-key", &api_key)));
     let with_key = |key: &str| Line { user: line.user.with_header(Some(("idempotency-key", key))), ..line.clone() };
     let keyed = with_key("order-1");
     let first = keyed.call(&json!({})).await;
@@ -248,6 +250,10 @@ async fn busy_is_offered_again_with_the_same_name_and_given_up_after_a_minute() 
     line.bench.pass(Duration::from_secs(2));
     line.wake();
     line.until(&stuck, "failed").await;
+    // Should the call plane have had it all the same, its word counts.
+    let accepted = CallEvent::DialAccepted { command_id: CommandId("x".into()) };
+    line.next(stuck.parse().expect("an id"), [accepted, started(), CallEvent::Ringing]).await;
+    assert_eq!(line.status(&stuck).await, "ringing");
     assert_eq!(line.status(&sid).await, "queued", "that one was handed over");
 }
 
