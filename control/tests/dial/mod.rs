@@ -219,7 +219,7 @@ async fn an_undelivered_order_survives_a_restart_and_one_that_was_accepted_is_no
     line.bench.store.write(move |connection| close_others(connection, &live, now_ms)).await.expect("stored");
     restarted.plane.live.send_replace(Some(1));
     let offers = restarted.plane.offers(1).await;
-    assert_eq!(offers.iter().map(|(_, _, order)| order.call_id.to_string()).collect::<Vec<_>>(), [kept.clone()]);
+    assert_eq!((offers.len(), offers[0].2.call_id.to_string()), (1, kept.clone()));
     assert_eq!(line.status(&kept).await, "queued", "a queued row is not closed with the others");
     assert_eq!(line.status(&taken).await, "queued", "taken on, not yet dialled");
     line.bench.store.write(move |connection| close_others(connection, &[], now_ms)).await.expect("stored");
