@@ -13,6 +13,8 @@
 pub mod auth;
 pub mod call_status;
 pub mod clock;
+pub mod dial;
+pub mod gate;
 pub mod http;
 pub mod ingest;
 mod listen;

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use crate::auth::password::{Cost, HashFailed, Passwords};
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
+use crate::dial;
+use crate::http::make_call::{DialSettings, Dialling};
 use crate::http::{self, App, Limits, Settings};
 use crate::listen::{self, ACCEPT_PAUSE, Room};
 use crate::mail::{Mailer, SmtpUrlError};
@@ -28,6 +30,8 @@ pub struct ControlConfig {
     pub dir: PathBuf,
     /// What the operator has set of the API.
     pub settings: Settings,
+    /// What the operator has set of calls that are placed.
+    pub dial: DialSettings,
     /// The mail server's URL; without one letters lie in the outbox.
     pub smtp: Option<String>,
     /// What a password's hash costs.
@@ -100,11 +104,14 @@ impl Control {
             limits: Arc::new(Limits::default()),
             mail_waits: Arc::new(Notify::new()),
             settings: config.settings,
+            dialling: Arc::new(Dialling::new(config.dial)),
             store,
             clock,
             secret,
             plane,
         };
+        let (plane, order_waits) = (Arc::clone(&app.plane), Arc::clone(&app.dialling.order_waits));
+        tokio::spawn(dial::run(app.store.clone(), plane, app.clock.clone(), order_waits));
         let mailer = Mailer::new(outbox, config.smtp.as_deref())?;
         // Before anybody is told that the box runs: a command must not find it missing.
         let path = config.dir.join(ADMIN_SOCKET);

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub use values::{Advertise, CallsMax, DurationMax, ListenList, PortRange, PublicUrl, SmtpUrl, Threads, Timezone};
+pub use values::{
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DurationMax, ListenList, PortRange, PublicUrl,
+    RingTimeout, SmtpUrl, Threads, Timezone,
+};
 
 use crate::accept::Accept;
 
@@ -38,6 +41,8 @@ pub struct Config {
     pub mail: Mail,
     /// Calls.
     pub calls: Calls,
+    /// Calls that are placed.
+    pub dial: Dial,
     /// Recording.
     pub recording: Recording,
     /// The box itself.
@@ -151,6 +156,20 @@ pub struct Calls {
     pub max: CallsMax,
     /// The longest call in seconds, 10 to 14,400. Default 3600.
     pub max_duration_s: DurationMax,
+    /// How long a called phone may ring, in seconds, 5 to 180. Default 45.
+    pub ring_timeout_s: RingTimeout,
+}
+
+/// `[dial]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dial {
+    /// Where the box calls: prefixes in E.164 with `+`. Default none: only the country of the presented number.
+    pub allow: AllowList,
+    /// Calls that an account has placed and that are up, 1 to 10,000. Default 10.
+    pub max_calls: DialsMax,
+    /// Calls that an account places within 60 s, 1 to 10,000. Default 60.
+    pub per_minute: DialsPerMinute,
 }
 
 /// `[recording]`
@@ -206,7 +225,13 @@ impl Default for Store {
 
 impl Default for Calls {
     fn default() -> Self {
-        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600) }
+        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600), ring_timeout_s: RingTimeout(45) }
+    }
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Dial { allow: AllowList::default(), max_calls: DialsMax(10), per_minute: DialsPerMinute(60) }
     }
 }
 
@@ -361,7 +386,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 17, "every key");
+        assert_eq!(keys, 21, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
@@ -406,6 +431,9 @@ mod tests {
             ("[mail]\nsmtp = \"http://x\"\n", "must be an address such as"),
             ("[mail]\nsmtp = \"smtp://user:secret@\"\n", "must be an address such as"),
             ("[mail]\nsmtp = \"http://user:secret@host\"\n", "line 2, column 8: the mail server must be"),
+            ("[dial]\nallow = [\"0036\"]\n", "\"0036\" is no \"+\" and digits"),
+            ("[dial]\nmax_calls = 0\n", "0 is not within 1 to 10000"),
+            ("[calls]\nring_timeout_s = 200\n", "200 is not within 5 to 180"),
             ("nonsense", "line 1"),
         ] {
             let dir = tempfile::tempdir().expect("a directory");

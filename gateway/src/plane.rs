@@ -132,7 +132,10 @@ impl Session<'_> {
                         }
                     }
                 };
-                self.answered.remember(command_id.clone(), reply, now);
+                // Busy is an invitation to try again.
+                if reply != CommandReply::Busy {
+                    self.answered.remember(command_id.clone(), reply, now);
+                }
                 let reply = ToControl::Reply { command_id, reply };
                 self.replies.send(reply).await.map_err(|_| PlaneClosed::Gone)?;
             }

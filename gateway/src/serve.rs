@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use talkstack_control::auth::password::Cost;
 use talkstack_control::clock::Clock;
+use talkstack_control::gate::DialPolicy;
+use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Settings, SignupPolicy};
 use talkstack_control::plane::PipeSource;
 use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpenError};
@@ -105,9 +107,13 @@ async fn serve_both(config: &Config) -> Result<(), ServeError> {
     let http = bind_http(config.http.listen).await?;
     let calls = Calls::start(config)?;
     priority::step_back();
-    let (ours, theirs) = UnixStream::pair()?;
-    tokio::spawn(calls.plane().serve(ours));
-    let served = serve_control(config, PipeSource::Pair(theirs), http, calls.addresses()).await;
+    let plane = calls.plane();
+    let connect = move || {
+        let (ours, theirs) = UnixStream::pair()?;
+        tokio::spawn(plane.clone().serve(ours));
+        Ok(theirs)
+    };
+    let served = serve_control(config, PipeSource::InProcess(Box::new(connect)), http, calls.addresses()).await;
     tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
     served
 }
@@ -142,6 +148,12 @@ async fn serve_control(
     let control_config = ControlConfig {
         dir: config.store.dir.clone(),
         settings,
+        dial: DialSettings {
+            policy: DialPolicy { allow: config.dial.allow.0.clone() },
+            max_calls: config.dial.max_calls.0,
+            per_minute: config.dial.per_minute.0,
+            calls_max: config.calls.max.0,
+        },
         smtp: config.mail.smtp.as_ref().map(|url| url.0.clone()),
         password_cost: Cost::default(),
     };

@@ -24,6 +24,16 @@ pub struct Snapshot {
     pub trunks: BTreeMap<String, TrunkRoute>,
 }
 
+impl Snapshot {
+    /// The trunk that a number is presented on: the one that lists it, else the default.
+    pub fn trunk_for(&self, from: &str) -> Option<(&str, &TrunkRoute)> {
+        let digits = from.strip_prefix('+').unwrap_or(from);
+        let listing = self.trunks.iter().find(|(_, trunk)| trunk.numbers.iter().any(|number| number == digits));
+        let found = listing.or_else(|| self.trunks.iter().find(|(_, trunk)| trunk.is_default));
+        found.map(|(id, trunk)| (id.as_str(), trunk))
+    }
+}
+
 /// A SIP peer that calls are placed through and come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrunkRoute {
@@ -140,4 +150,35 @@ pub struct NumberRoute {
     pub project_id: String,
     /// The agent it is assigned to.
     pub agent_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_goes_through_the_trunk_that_lists_it_else_the_default_else_none() {
+        let trunk = |numbers: &[&str], is_default| TrunkRoute {
+            name: "t".into(),
+            host: "h".into(),
+            port: 5060,
+            transport: TrunkTransport::Udp,
+            username: None,
+            password: None,
+            numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
+            max_channels: 1,
+            is_default,
+        };
+        let mut snapshot = Snapshot::default();
+        assert_eq!(snapshot.trunk_for("+361"), None);
+        snapshot.trunks.insert("a".into(), trunk(&["361"], false));
+        snapshot.trunks.insert("b".into(), trunk(&["362"], false));
+        let id = |snapshot: &Snapshot, from: &str| snapshot.trunk_for(from).map(|(id, _)| id.to_owned());
+        assert_eq!(id(&snapshot, "+362").as_deref(), Some("b"));
+        assert_eq!(id(&snapshot, "361").as_deref(), Some("a"));
+        assert_eq!(id(&snapshot, "+3611"), None);
+        snapshot.trunks.insert("c".into(), trunk(&[], true));
+        assert_eq!(id(&snapshot, "+3611").as_deref(), Some("c"));
+        assert_eq!(id(&snapshot, "+361").as_deref(), Some("a"));
+    }
 }

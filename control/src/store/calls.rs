@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::call_status::CallStatus;
-use crate::port::{CallStarted, Direction, Outcome, Position};
+use crate::port::{CallStarted, DialOrder, Direction, Outcome, Position};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -94,7 +94,25 @@ pub fn put_cursor(connection: &Connection, position: Position) -> rusqlite::Resu
     connection.prepare_cached(sql)?.execute(params![position.boot as i64, position.seq as i64]).map(drop)
 }
 
-/// Begins a row.
+/// Adds the row of a call that is to be placed.
+///
+/// # Errors
+/// What SQLite says.
+pub fn queue(connection: &Connection, order: &DialOrder, trunk_id: &str, now_ms: i64) -> rusqlite::Result<()> {
+    let started = CallStarted {
+        direction: Direction::Outbound,
+        from: order.from.clone(),
+        to: order.to.clone(),
+        project_id: Some(order.project_id.clone()),
+        agent_id: Some(order.agent_id.clone()),
+        sip_call_id: String::new(),
+        trunk_id: Some(trunk_id.to_owned()),
+    };
+    begin(connection, &order.call_id.to_string(), &started, CallStatus::Queued, NO_BOOT, now_ms)
+}
+
+/// Begins a row. One that was queued has begun already: it learns of its dialog and trunk, and goes on should it have
+/// been given up meanwhile.
 ///
 /// # Errors
 /// What SQLite says.
@@ -110,9 +128,12 @@ pub fn begin(
         Direction::Inbound => "inbound",
         Direction::Outbound => "outbound",
     };
-    let sql = "INSERT OR IGNORE INTO calls
-        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let sql = "INSERT INTO calls
+        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms, trunk_id)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+        ON CONFLICT (id) DO UPDATE SET sip_call_id = ?8, boot = ?9, trunk_id = coalesce(?11, trunk_id), status = ?7,
+            outcome = NULL, ended_ms = NULL
+        WHERE boot = 0 AND ?9 <> 0";
     connection
         .prepare_cached(sql)?
         .execute(params![
@@ -125,7 +146,8 @@ pub fn begin(
             status.name(),
             started.sip_call_id,
             boot as i64,
-            at_ms
+            at_ms,
+            started.trunk_id
         ])
         .map(drop)
 }
@@ -160,6 +182,52 @@ pub fn end(connection: &Connection, id: &str, outcome: Outcome, at_ms: i64) -> r
     let json = serde_json::to_string(&outcome).unwrap_or_default();
     let sql = "UPDATE calls SET status = ?2, outcome = ?3, ended_ms = ?4 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id, status.name(), json, at_ms]).map(drop)
+}
+
+/// How many calls have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_open(connection: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM calls WHERE ended_ms IS NULL";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
+/// How many calls on a trunk have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_open_on_trunk(connection: &Connection, trunk_id: &str) -> rusqlite::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM calls WHERE ended_ms IS NULL AND trunk_id = ?1";
+    connection.prepare_cached(sql)?.query_row([trunk_id], |row| row.get(0))
+}
+
+/// How many calls that an account has placed have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_open_outbound(connection: &Connection, user_id: &str) -> rusqlite::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM calls c CROSS JOIN projects p ON p.id = c.project_id
+        WHERE c.ended_ms IS NULL AND c.direction = 'outbound' AND p.user_id = ?1";
+    connection.prepare_cached(sql)?.query_row([user_id], |row| row.get(0))
+}
+
+/// When the account placed its `nth` latest call, counted from 1; `None` when that was not after `since_ms`.
+///
+/// # Errors
+/// What SQLite says.
+pub fn nth_latest_outbound_ms(
+    connection: &Connection,
+    user_id: &str,
+    nth: u32,
+    since_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    // The latest calls of the box first: an account's own may be many.
+    let sql = "SELECT c.started_ms FROM calls c CROSS JOIN projects p ON p.id = c.project_id
+        WHERE c.started_ms > ?3 AND c.direction = 'outbound' AND p.user_id = ?1
+        ORDER BY c.started_ms DESC LIMIT 1 OFFSET ?2";
+    let values = params![user_id, nth.saturating_sub(1), since_ms];
+    connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }
 
 /// Calls that have not ended.
@@ -238,3 +306,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Call> {
         ended_ms: row.get(10)?,
     })
 }
+
+/// The boot of a row that no call plane has begun.
+const NO_BOOT: u64 = 0;

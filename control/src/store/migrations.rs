@@ -129,4 +129,65 @@ const STEPS: &[&str] = &[
         delivered INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX mails_waiting ON mails(id) WHERE delivered = 0;",
+    // 2: trunks, providers, what an agent runs on, and calls that are to be placed.
+    "CREATE TABLE trunks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        transport TEXT NOT NULL,                 -- udp, tcp
+        username TEXT,
+        password TEXT,                           -- sealed
+        max_channels INTEGER NOT NULL,
+        is_default INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX trunks_default ON trunks(is_default) WHERE is_default = 1;
+    CREATE TABLE trunk_numbers (                 -- a number is on one trunk
+        digits TEXT PRIMARY KEY,                 -- E.164 without the +
+        trunk_id TEXT NOT NULL REFERENCES trunks(id) ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX trunk_numbers_trunk ON trunk_numbers(trunk_id);
+
+    CREATE TABLE providers (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        base_url TEXT NOT NULL,
+        model TEXT NOT NULL,
+        api_key TEXT,                            -- sealed
+        audio TEXT NOT NULL,
+        voices TEXT NOT NULL,                    -- JSON list; empty: any
+        is_default INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX providers_default ON providers(is_default) WHERE is_default = 1;
+
+    ALTER TABLE agents ADD COLUMN provider_id TEXT REFERENCES providers(id) ON DELETE SET NULL;
+    ALTER TABLE agents ADD COLUMN first_speaker TEXT NOT NULL DEFAULT 'agent';
+    ALTER TABLE agents ADD COLUMN greeting TEXT;
+    CREATE INDEX agents_provider ON agents(provider_id);
+
+    ALTER TABLE calls ADD COLUMN trunk_id TEXT;
+    CREATE INDEX calls_open_trunk ON calls(trunk_id) WHERE ended_ms IS NULL;
+
+    CREATE TABLE dials (                         -- orders that the call plane is not known to have taken on
+        call_id TEXT PRIMARY KEY REFERENCES calls(id),
+        command_id TEXT NOT NULL,
+        dial_order TEXT NOT NULL,                -- JSON
+        offered INTEGER NOT NULL DEFAULT 0,      -- sent at least once, so it may have been taken on
+        created_ms INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE idempotency_keys (              -- for 24 hours
+        user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        body_digest BLOB NOT NULL,
+        answer TEXT NOT NULL,                    -- JSON
+        created_ms INTEGER NOT NULL,
+        PRIMARY KEY (user_id, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_created ON idempotency_keys(created_ms);",
 ];

@@ -6,12 +6,16 @@
 pub mod agents;
 pub mod calls;
 pub mod codes;
+pub mod dials;
+pub mod idempotency;
 pub mod mails;
 mod migrations;
 pub mod numbers;
 pub mod projects;
+pub mod providers;
 pub mod sessions;
 pub mod settings;
+pub mod trunks;
 pub mod users;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,6 @@
-//! A control plane of its own for each test, with a clock that stands still and a call plane that only listens.
+//! A control plane of its own for each test, with a clock that stands still and a call plane that follows a script.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,11 +13,14 @@ use axum::http::{HeaderMap, Method, Request};
 use serde_json::{Value, json};
 use talkstack_control::auth::password::Cost;
 use talkstack_control::clock::Clock;
+use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Service, Settings, SignupPolicy};
-use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, PlaneError, Position, Snapshot};
+use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, DialOrder, PlaneError, Position, Snapshot};
+use talkstack_control::secret::Secret;
 use talkstack_control::server::{Control, ControlConfig};
 use talkstack_control::store::{Store, StoreError, mails};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// A control plane, and who asks it.
@@ -26,10 +30,10 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) setup_token: Option<String>,
     now_ms: Arc<AtomicI64>,
-    plane: Arc<Listening>,
+    pub(crate) plane: Arc<Scripted>,
     peer: SocketAddr,
     headers: Vec<(String, String)>,
-    _dir: Arc<TempDir>,
+    dir: Arc<TempDir>,
 }
 
 /// An answer.
@@ -72,17 +76,43 @@ impl Bench {
 
     /// An empty box that is set otherwise.
     pub(crate) async fn with_settings(settings: Settings) -> Self {
+        Bench::empty(settings, DialSettings::default()).await
+    }
+
+    /// An empty box with settings of its own for calls that are placed.
+    pub(crate) async fn with(signup: SignupPolicy, dial: DialSettings) -> Self {
+        Bench::empty(Settings { signup, literal_typos: false }, dial).await
+    }
+
+    async fn empty(settings: Settings, dial: DialSettings) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("talkstack.db")).expect("opens");
-        let now_ms = Arc::new(AtomicI64::new(START_MS));
+        Bench::open(settings, dial, Arc::new(dir), store, Arc::new(AtomicI64::new(START_MS))).await
+    }
+
+    /// The same box with control started again, and a call plane that has heard nothing yet.
+    pub(crate) async fn restarted(&self) -> Self {
+        let (dir, now_ms) = (Arc::clone(&self.dir), Arc::clone(&self.now_ms));
+        let settings = Settings { signup: SignupPolicy::Open, literal_typos: false };
+        Bench::open(settings, DialSettings::default(), dir, self.store.clone(), now_ms).await
+    }
+
+    async fn open(
+        settings: Settings,
+        dial: DialSettings,
+        dir: Arc<TempDir>,
+        store: Store,
+        now_ms: Arc<AtomicI64>,
+    ) -> Self {
         let clock = Clock::of({
             let now_ms = Arc::clone(&now_ms);
             move || now_ms.load(Ordering::Relaxed)
         });
-        let plane = Arc::new(Listening::default());
+        let plane = Arc::new(Scripted::default());
         let config = ControlConfig {
             dir: dir.path().to_owned(),
             settings,
+            dial,
             smtp: None,
             password_cost: Cost { memory_kib: 64, passes: 1 },
         };
@@ -97,8 +127,13 @@ impl Bench {
             plane,
             peer: ([127, 0, 0, 1], 4000).into(),
             headers: Vec::new(),
-            _dir: Arc::new(dir),
+            dir,
         }
+    }
+
+    /// The box's secret.
+    pub(crate) fn secret(&self) -> Secret {
+        Secret::open(&self.dir.path().join("secret.key")).expect("made")
     }
 
     /// The same box, asked from another address.
@@ -150,6 +185,12 @@ impl Bench {
         self.plane.snapshots.lock().expect("unpoisoned").last().cloned().expect("sent")
     }
 
+    /// Everything that lies in the box's directory, as one heap of bytes.
+    pub(crate) fn bytes_on_disk(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.dir.path()).expect("readable").flatten();
+        files.filter_map(|file| std::fs::read(file.path()).ok()).flatten().collect()
+    }
+
     pub(crate) async fn get(&self, path: impl AsRef<str>) -> Reply {
         self.raw(Method::GET, path.as_ref(), Vec::new()).await
     }
@@ -182,13 +223,41 @@ impl Bench {
     }
 }
 
-/// Hears configurations and carries nothing out.
-#[derive(Default)]
-struct Listening {
+/// Keeps what it hears, and answers offers from a script; with nothing in it, `Accepted`.
+pub(crate) struct Scripted {
     snapshots: Mutex<Vec<Snapshot>>,
+    /// Offers with the connection they came over.
+    offers: watch::Sender<Vec<(u64, CommandId, DialOrder)>>,
+    pub(crate) answers: Mutex<VecDeque<Result<CommandReply, PlaneError>>>,
+    pub(crate) live: watch::Sender<Option<u64>>,
 }
 
-impl CallPlane for Listening {
+impl Default for Scripted {
+    fn default() -> Self {
+        Scripted {
+            snapshots: Mutex::default(),
+            offers: watch::channel(Vec::new()).0,
+            answers: Mutex::default(),
+            live: watch::channel(None).0,
+        }
+    }
+}
+
+impl Scripted {
+    /// The offers so far, once there are as many.
+    pub(crate) async fn offers(&self, count: usize) -> Vec<(u64, CommandId, DialOrder)> {
+        assert!(self.has_offers(count, WAIT_MAX).await, "in time");
+        self.offers.borrow().clone()
+    }
+
+    /// Whether there are as many offers within a time.
+    pub(crate) async fn has_offers(&self, count: usize, within: Duration) -> bool {
+        let mut offers = self.offers.subscribe();
+        tokio::time::timeout(within, offers.wait_for(|offers| offers.len() >= count)).await.is_ok()
+    }
+}
+
+impl CallPlane for Scripted {
     fn apply(&self, snapshot: Snapshot) {
         self.snapshots.lock().expect("unpoisoned").push(snapshot);
     }
@@ -201,12 +270,30 @@ impl CallPlane for Listening {
         Box::pin(async { Ok(CommandReply::NoSuchCall) })
     }
 
+    fn dial(
+        &self,
+        connection: u64,
+        command_id: CommandId,
+        order: DialOrder,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
+        let answer = self.answers.lock().expect("unpoisoned").pop_front().unwrap_or(Ok(CommandReply::Accepted));
+        self.offers.send_modify(|offers| offers.push((connection, command_id, order)));
+        Box::pin(async move { answer })
+    }
+
+    fn live(&self) -> watch::Receiver<Option<u64>> {
+        self.live.subscribe()
+    }
+
     fn acknowledge(&self, _: Position) {}
 
     fn is_connected(&self) -> bool {
         true
     }
 }
+
+/// Nothing here takes longer on a loaded machine.
+const WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// 2025-03-10T05:20:39.831Z, as in the documentation.
 pub(crate) const START_MS: i64 = 1_741_584_039_831;
