@@ -191,3 +191,30 @@ const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_keys_created ON idempotency_keys(created_ms);",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_of_the_first_schema_keeps_its_agents_and_calls() {
+        let mut connection = Connection::open_in_memory().expect("opens");
+        connection.execute_batch(STEPS[0]).expect("the first schema");
+        connection.pragma_update(None, "user_version", 1).expect("set");
+        let rows = "INSERT INTO users (id, email, name, password_hash, created_ms, updated_ms)
+                VALUES ('u', 'a@b.com', 'A', '', 0, 0);
+            INSERT INTO projects (id, user_id, name, description, created_ms, updated_ms)
+                VALUES ('p', 'u', 'P', '', 0, 0);
+            INSERT INTO agents (id, project_id, name, system_instruction, created_ms, updated_ms)
+                VALUES ('a', 'p', 'Jack', 'x', 0, 0);
+            INSERT INTO calls (id, direction, from_number, to_number, status, sip_call_id, boot, started_ms)
+                VALUES ('CA', 'inbound', '+1', '+2', 'ringing', 'x', 1, 0);";
+        connection.execute_batch(rows).expect("filled");
+        migrate(&mut connection).expect("migrates");
+        let agents = super::super::agents::all(&connection, "u", "p").expect("read");
+        assert_eq!((agents[0].name.as_str(), &agents[0].provider_id, &agents[0].greeting), ("Jack", &None, &None));
+        assert_eq!(agents[0].first_speaker, crate::port::FirstSpeaker::Agent);
+        assert_eq!(super::super::calls::count_open(&connection), Ok(1));
+        migrate(&mut connection).expect("a second time changes nothing");
+    }
+}

@@ -246,14 +246,9 @@ impl Default for Scripted {
 impl Scripted {
     /// The offers so far, once there are as many.
     pub(crate) async fn offers(&self, count: usize) -> Vec<(u64, CommandId, DialOrder)> {
-        assert!(self.has_offers(count, WAIT_MAX).await, "in time");
-        self.offers.borrow().clone()
-    }
-
-    /// Whether there are as many offers within a time.
-    pub(crate) async fn has_offers(&self, count: usize, within: Duration) -> bool {
         let mut offers = self.offers.subscribe();
-        tokio::time::timeout(within, offers.wait_for(|offers| offers.len() >= count)).await.is_ok()
+        let seen = tokio::time::timeout(WAIT_MAX, offers.wait_for(|offers| offers.len() >= count)).await;
+        seen.expect("in time").expect("the sender lives").clone()
     }
 }
 

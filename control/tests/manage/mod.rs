@@ -196,14 +196,17 @@ async fn an_agent_has_its_provider_or_the_default_and_a_voice_that_the_provider_
     assert_eq!(bench.last_snapshot().agents[&id(&plain)].provider, None, "no default yet: the attendant");
 
     let provider = |name: &str, voices: Value, default: bool| {
-        let body = json!({ "name": name, "kind": "openai-realtime", "base_url": format!("wss://{name}/v1/"), "model": "m", "voices": voices, "default": default });
+        let body = json!({ "name": name, "kind": "openai-realtime", "base_url": format!("wss://{name}/v1/"), "model": "m", "voices": voices, "default": default, "api_key": "sk-1" });
         let owner = &owner;
         async move { owner.post("/api/v1/providers", &body).await.created() }
     };
     let main = provider("main", json!(["marin", "cedar"]), true).await;
     let side = provider("side", json!([]), false).await;
     let url_of = |agent: &str| match bench.last_snapshot().agents[agent].provider.clone() {
-        Some(ProviderRoute::OpenAiRealtime { base_url, .. }) => base_url,
+        Some(ProviderRoute::OpenAiRealtime { base_url, api_key: Some(sealed), .. }) => {
+            assert_eq!(bench.secret().unseal("provider api key", &sealed).as_deref(), Ok("sk-1"));
+            base_url
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(url_of(&id(&plain)), "wss://main/v1", "the default, without a restart");
