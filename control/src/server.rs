@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::connect_info::Connected;
@@ -18,8 +19,10 @@ use crate::http::{self, App, Limits, Settings};
 use crate::mail::{Mailer, SmtpUrlError};
 use crate::plane::{PipeSource, PipedPlane};
 use crate::port::CallPlane;
+use crate::recording::Recordings;
 use crate::secret::Secret;
 use crate::store::{self, Store, StoreError};
+use crate::webhook::{Dispatcher, Outbound, Poster};
 
 /// What control is set up with.
 #[derive(Clone)]
@@ -32,6 +35,12 @@ pub struct ControlConfig {
     pub smtp: Option<String>,
     /// What a password's hash costs.
     pub password_cost: Cost,
+    /// What links begin with: `http.public_url`, or the address that is listened on.
+    pub public_url: String,
+    /// Where requests that tenants cause may go.
+    pub outbound: Outbound,
+    /// How long a webhook's receiver may take to answer. 15 s outside tests.
+    pub webhook_answer_max: Duration,
 }
 
 /// Control cannot start. The operator's to mend; the program exits 75.
@@ -94,12 +103,14 @@ impl Control {
         let outbox = config.dir.join("outbox");
         std::fs::create_dir_all(&outbox).map_err(|source| OpenError::Directory { path: outbox.clone(), source })?;
         let setup_token = http::new_setup_token(&store, clock.now_ms()).await?;
+        let recordings = Recordings::new(config.dir.join("recordings"), &config.public_url, secret.clone());
         let app = App {
             tokens: Arc::new(Tokens::new(&secret)),
             passwords: Arc::new(Passwords::new(config.password_cost)?),
             limits: Arc::new(Limits::default()),
             mail_waits: Arc::new(Notify::new()),
             settings: config.settings,
+            recordings,
             store,
             clock,
             secret,
@@ -107,6 +118,15 @@ impl Control {
         };
         let mailer = Mailer::new(outbox, config.smtp.as_deref())?;
         tokio::spawn(mailer.run(app.store.clone(), Arc::clone(&app.mail_waits)));
+        let dispatcher = Dispatcher {
+            store: app.store.clone(),
+            clock: app.clock.clone(),
+            secret: app.secret.clone(),
+            recordings: app.recordings.clone(),
+            poster: Poster::new(config.outbound, config.webhook_answer_max),
+            mail_waits: Arc::clone(&app.mail_waits),
+        };
+        tokio::spawn(dispatcher.run());
         // Bound before anybody is told that the box is up: a command that comes next must find it.
         let admin_path = config.dir.join("admin.sock");
         let admin =

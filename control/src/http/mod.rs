@@ -10,7 +10,10 @@ mod health;
 mod phone_number;
 pub mod principal;
 mod project;
+mod range;
+mod recording;
 mod user;
+mod webhook;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::port::CallPlane;
+use crate::recording::Recordings;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 use error::ApiError;
@@ -58,6 +62,8 @@ pub struct App {
     pub settings: Settings,
     /// A letter was queued.
     pub mail_waits: Arc<Notify>,
+    /// Files of calls, and links to them.
+    pub recordings: Recordings,
 }
 
 /// What the operator has set of the API.
@@ -140,6 +146,7 @@ fn talkstack_routes() -> Router<App> {
         .route("/project/list", get(project::list))
         .route("/project/get-projects", get(project::list))
         .route("/project/active-agent", patch(project::set_active_agent))
+        .route("/project/call-status/add-webhookurl", post(webhook::add))
         .route("/project/{projectId}", get(project::find))
         .route("/agent/create-agent", post(agent::create))
         .route("/agent", post(agent::find))
@@ -147,6 +154,7 @@ fn talkstack_routes() -> Router<App> {
         .route("/phone-number/add-number", post(phone_number::assign))
         .route("/call", post(call::find))
         .route("/call/get-call-history", post(call::history))
+        .route("/recordings/{file}", get(recording::fetch))
         .route("/healthz", get(health::healthz))
         .route("/livez", get(health::healthz))
         .route("/readyz", get(health::readyz))
