@@ -405,8 +405,8 @@ mod tests {
         assert!(config.compat.literal_typos);
         assert_eq!(config.outbound.loopback_ports.0, [8000, 9000]);
         let one = [("TALKSTACK__OUTBOUND__LOOPBACK_PORTS".to_owned(), "8000".to_owned())];
-        let config = Config::load(None, one.into_iter(), vec![]).expect("loads");
-        assert_eq!(config.outbound.loopback_ports.0, [8000]);
+        let alone = Config::load(None, one.into_iter(), vec![]).expect("loads");
+        assert_eq!(alone.outbound.loopback_ports.0, [8000]);
         assert_eq!(config.http.listen.port(), 0);
     }
 

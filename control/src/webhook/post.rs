@@ -1,6 +1,6 @@
 //! One POST to an address that a tenant chose: resolved, judged, connected to exactly that, within a time limit.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +84,10 @@ impl Poster {
     /// Sends to what `outbound` allows, and waits `answer_max` for the head of the answer (15 s by default).
     pub fn new(outbound: Outbound, answer_max: Duration) -> Self {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Poster::with_roots(outbound, answer_max, roots)
+    }
+
+    fn with_roots(outbound: Outbound, answer_max: Duration, roots: RootCertStore) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -133,7 +137,7 @@ impl Poster {
         };
         let mut last = PostError::NoAddress(None);
         for address in addresses {
-            if let Err(refusal) = self.outbound.check(address, is_own(address).await) {
+            if let Err(refusal) = self.outbound.check(address, is_own(address.ip()).await) {
                 last = PostError::Refused { ip: address.ip(), refusal };
                 continue;
             }
@@ -147,12 +151,9 @@ impl Poster {
     }
 }
 
-/// Whether an address is one of this machine's: then the kernel would send from it. Nothing is sent.
-async fn is_own(address: SocketAddr) -> bool {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let Ok(socket) = UdpSocket::bind((any, 0)).await else { return false };
-    let routed = socket.connect(address).await.is_ok();
-    routed && socket.local_addr().is_ok_and(|local| local.ip().to_canonical() == address.ip().to_canonical())
+/// Whether an address is one of this machine's: only those can be bound. Nothing is sent.
+async fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip.to_canonical(), 0)).await.is_ok()
 }
 
 fn request(url: &HookUrl, message: Message) -> Result<Request<Full<Bytes>>, PostError> {
@@ -203,3 +204,81 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// 1 s.
 const POLITENESS: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_certificate_must_be_trusted_and_of_the_name_that_was_meant() {
+        let port = tls_receiver().await;
+        let outbound = Outbound { loopback_ports: [port].into(), ..Outbound::default() };
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(include_bytes!("../../tests/tls/ca.pem"))).expect("a root");
+        let trusting = Poster::with_roots(outbound.clone(), LONG, roots);
+        let answer = trusting.post(&url("localhost", port), message()).await.expect("an answer");
+        assert_eq!(answer, Answered { status: 204, retry_after: Some("7".into()) });
+        let by_address = trusting.post(&url("127.0.0.1", port), message()).await;
+        assert!(matches!(by_address, Err(PostError::Tls(_))), "{by_address:?}");
+        let public = Poster::new(outbound, LONG).post(&url("localhost", port), message()).await;
+        assert!(matches!(public, Err(PostError::Tls(_))), "{public:?}");
+    }
+
+    #[tokio::test]
+    async fn this_machine_knows_its_own_addresses_and_reaches_its_own_listeners_by_none() {
+        for (ip, expected) in
+            [("127.0.0.1", true), ("127.8.8.8", true), ("::ffff:127.0.0.1", true), ("192.0.2.1", false)]
+        {
+            assert_eq!(is_own(ip.parse().expect("an address")).await, expected, "{ip}");
+        }
+        let port = tls_receiver().await;
+        let outbound = Outbound { loopback_ports: [port].into(), own_ports: [port].into() };
+        let refused = Poster::new(outbound, LONG).post(&url("localhost", port), message()).await;
+        assert!(matches!(refused, Err(PostError::Refused { refusal: Refusal::Own, .. })), "{refused:?}");
+    }
+
+    /// Takes TLS as `localhost` and answers 204.
+    async fn tls_receiver() -> u16 {
+        let chain = vec![certificate(include_bytes!("../../tests/tls/receiver.pem"))];
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/tls/receiver.key")).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a pair");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                if stream.read(&mut [0; 4096]).await.is_ok() {
+                    let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nretry-after: 7\r\n\r\n").await;
+                }
+            }
+        });
+        port
+    }
+
+    fn certificate(pem: &[u8]) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem).expect("a certificate")
+    }
+
+    fn url(host: &str, port: u16) -> HookUrl {
+        HookUrl::parse(&format!("https://{host}:{port}/")).expect("an address")
+    }
+
+    fn message() -> Message {
+        Message { id: "id".into(), timestamp_s: 1, signature: "v1,x".into(), body: "{}".into() }
+    }
+
+    const LONG: Duration = Duration::from_secs(10);
+}
