@@ -10,7 +10,9 @@ use bench::receiver::{Does, Got, Receiver};
 use bench::{Bench, answered, ended, started};
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{CallEvent, CallId};
+use talkstack_control::ingest::ingest;
+use talkstack_control::port::{CallEvent, CallId, JournalRecord, Position};
+use talkstack_control::store::StoreError;
 use talkstack_control::store::deliveries::Entry;
 use talkstack_control::webhook::WebhookSecret;
 
@@ -55,6 +57,30 @@ async fn each_change_of_status_is_told_once_in_order_and_signed() {
     let entries = bench.deliveries(1, |entries| entries.iter().all(|entry| entry.delivered)).await;
     assert!(entries.iter().all(|entry| entry.last_status == Some(200) && entry.delivery.attempts == 1));
     assert!(receiver.try_next().is_none(), "and nothing else");
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_stored_is_not_told() {
+    let mut receiver = Receiver::willing().await;
+    let (bench, project, _) = hooked(&receiver).await;
+    bench.happen(1, vec![started(&project)]).await;
+    assert_eq!(receiver.next().await.status(), "ringing");
+    let record = JournalRecord {
+        position: Position { boot: 1, seq: 2 },
+        at_ms: bench::START_MS as u64,
+        call_id: CallId(1),
+        event: answered(),
+    };
+    let undone = bench.store.write(move |connection| {
+        ingest(connection, &[record])?;
+        Err::<(), _>(StoreError::Busy)
+    });
+    assert!(undone.await.is_err());
+    let entries = bench.deliveries(1, |_| true).await;
+    assert_eq!(entries.len(), 1, "neither the status nor its event");
+    bench.happen(1, vec![answered()]).await;
+    assert_eq!(receiver.next().await.status(), "in-progress");
+    assert_eq!(bench.deliveries(1, |_| true).await.len(), 2);
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl Bench {
             password_cost: Cost { memory_kib: 64, passes: 1 },
             public_url: "https://box.example".into(),
             outbound: Outbound { loopback_ports: loopback_ports.into(), ..Outbound::default() },
-            webhook_answer_max: Duration::from_millis(300),
+            webhook_answer_max: Duration::from_secs(1),
         };
         let control = Control::with_plane(config, store.clone(), Arc::clone(&plane) as Arc<dyn CallPlane>, clock)
             .await
