@@ -1,6 +1,6 @@
 //! The table `deliveries`: events on their way to webhooks, and for 30 days what became of them.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 /// An event on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,16 +135,6 @@ pub fn of_call(connection: &Connection, call_id: &str) -> rusqlite::Result<Vec<E
             })
         })?
         .collect()
-}
-
-/// Tells whether an event still waits.
-///
-/// # Errors
-/// What SQLite says.
-pub fn is_waiting(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
-    let sql = "SELECT next_ms FROM deliveries WHERE id = ?1";
-    let next_ms: Option<Option<i64>> = connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
-    Ok(next_ms.flatten().is_some())
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {
