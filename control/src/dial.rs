@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::port::{Blame, CallId, CallPlane, CommandReply, EndReason, Outcome, PlaneError};
 use crate::store::dials::{self, Dial};
 use crate::store::{Store, StoreError, calls};
+use crate::webhook::announce;
 
 /// Decides which orders are offered, and which are given up. Times are milliseconds since the epoch.
 #[derive(Debug, Default)]
@@ -238,9 +239,14 @@ async fn store_decisions(store: &Store, clock: &Clock, outputs: &[Output]) -> bo
                 Output::Offer { dial, .. } => dials::mark_offered(connection, &dial.order.call_id.to_string())?,
                 Output::Settle(call_id) => dials::settle(connection, &call_id.to_string())?,
                 Output::GiveUp(call_id) => {
-                    let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
-                    calls::end(connection, &call_id.to_string(), outcome, now_ms)?;
-                    dials::settle(connection, &call_id.to_string())?;
+                    let call_id = call_id.to_string();
+                    // The journal may have brought its acceptance since the outbox was read.
+                    if dials::is_waiting(connection, &call_id)? {
+                        let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
+                        calls::end(connection, &call_id, outcome, now_ms)?;
+                        announce(connection, &call_id, now_ms)?;
+                        dials::settle(connection, &call_id)?;
+                    }
                 }
             }
         }

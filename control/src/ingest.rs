@@ -4,7 +4,9 @@ use rusqlite::Connection;
 
 use crate::call_status::CallStatus;
 use crate::port::{Blame, CallEvent, CallId, Direction, EndReason, JournalRecord, Outcome};
-use crate::store::{StoreError, calls, dials};
+use crate::recording::is_file_of;
+use crate::store::{StoreError, calls, dials, utterances};
+use crate::webhook::announce;
 
 /// Stores records that follow each other; those at or before the cursor are passed over.
 ///
@@ -35,6 +37,7 @@ pub fn close_others(connection: &Connection, live: &[CallId], now_ms: i64) -> Re
     for id in calls::open(connection)? {
         if !live.contains(&id) && !dials::is_waiting(connection, &id)? {
             calls::end(connection, &id, outcome, now_ms)?;
+            announce(connection, &id, now_ms)?;
         }
     }
     Ok(())
@@ -42,22 +45,38 @@ pub fn close_others(connection: &Connection, live: &[CallId], now_ms: i64) -> Re
 
 fn store(connection: &Connection, record: &JournalRecord) -> rusqlite::Result<()> {
     let (id, at_ms) = (record.call_id.to_string(), record.at_ms as i64);
+    let before = calls::status(connection, &id)?;
+    apply(connection, record, &id, at_ms)?;
+    if calls::status(connection, &id)? != before {
+        announce(connection, &id, at_ms)?;
+    }
+    Ok(())
+}
+
+fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) -> rusqlite::Result<()> {
     match &record.event {
         CallEvent::Started(started) => {
             let status = match started.direction {
                 Direction::Inbound => CallStatus::Ringing,
                 Direction::Outbound => CallStatus::Queued,
             };
-            calls::begin(connection, &id, started, status, record.position.boot, at_ms)
+            calls::begin(connection, id, started, status, record.position.boot, at_ms)
         }
-        CallEvent::Initiated => calls::put_status(connection, &id, CallStatus::Initiated),
-        CallEvent::Ringing => calls::put_status(connection, &id, CallStatus::Ringing),
-        CallEvent::Answered { codec } => calls::answer(connection, &id, codec, at_ms),
-        CallEvent::Ended { outcome } => calls::end(connection, &id, *outcome, at_ms),
-        CallEvent::DialAccepted { .. } => dials::settle(connection, &id),
+        CallEvent::Initiated => calls::put_status(connection, id, CallStatus::Initiated),
+        CallEvent::Ringing => calls::put_status(connection, id, CallStatus::Ringing),
+        CallEvent::Answered { codec } => calls::answer(connection, id, codec, at_ms),
+        CallEvent::Ended { outcome } => calls::end(connection, id, *outcome, at_ms),
+        CallEvent::DialAccepted { .. } => dials::settle(connection, id),
         // The call plane's own.
         CallEvent::Dialog { .. } => Ok(()),
-        CallEvent::Said(_) | CallEvent::Recorded { .. } => Ok(()),
+        CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
+        CallEvent::Recorded { file, duration_ms } if is_file_of(file, record.call_id) => {
+            calls::put_recording(connection, id, file, *duration_ms as i64)
+        }
+        CallEvent::Recorded { .. } => {
+            tracing::warn!(call = id, "A recording has the name of none and is not linked");
+            Ok(())
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub use values::{
-    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DurationMax, ListenList, PortRange, PublicUrl,
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DurationMax, ListenList, PortList, PortRange, PublicUrl,
     RingTimeout, SmtpUrl, Threads, Timezone,
 };
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub dial: Dial,
     /// Recording.
     pub recording: Recording,
+    /// Requests that tenants cause.
+    pub outbound: Outbound,
     /// The box itself.
     #[serde(rename = "box")]
     pub site: Site,
@@ -178,6 +180,14 @@ pub struct Dial {
 pub struct Recording {
     /// Whether calls are recorded. Default true. Recording itself is not part of this version.
     pub enabled: bool,
+}
+
+/// `[outbound]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outbound {
+    /// Ports of this machine's loopback that webhooks may reach, 1 to 65,535 each. Default none.
+    pub loopback_ports: PortList,
 }
 
 /// `[box]`
@@ -386,7 +396,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 21, "every key");
+        assert_eq!(keys, 22, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
@@ -408,6 +418,7 @@ mod tests {
             ("TALKSTACK__CALLS__MAX".to_owned(), "8".to_owned()),
             ("TALKSTACK__SIP__LISTEN".to_owned(), "127.0.0.1:5070,[::1]:5070".to_owned()),
             ("TALKSTACK__COMPAT__LITERAL_TYPOS".to_owned(), "true".to_owned()),
+            ("TALKSTACK__OUTBOUND__LOOPBACK_PORTS".to_owned(), "8000,9000".to_owned()),
             ("TALKSTACK_CONFIG".to_owned(), "ignored here".to_owned()),
         ];
         let flags = vec![("http-listen", "http", "listen", "127.0.0.1:0".to_owned())];
@@ -415,6 +426,10 @@ mod tests {
         assert_eq!((config.calls.max.0, config.calls.max_duration_s.0), (8, 70));
         assert_eq!(config.sip.listen.0.len(), 2);
         assert!(config.compat.literal_typos);
+        assert_eq!(config.outbound.loopback_ports.0, [8000, 9000]);
+        let one = [("TALKSTACK__OUTBOUND__LOOPBACK_PORTS".to_owned(), "8000".to_owned())];
+        let alone = Config::load(None, one.into_iter(), vec![]).expect("loads");
+        assert_eq!(alone.outbound.loopback_ports.0, [8000]);
         assert_eq!(config.http.listen.port(), 0);
     }
 
@@ -434,6 +449,7 @@ mod tests {
             ("[dial]\nallow = [\"0036\"]\n", "\"0036\" is no \"+\" and digits"),
             ("[dial]\nmax_calls = 0\n", "0 is not within 1 to 10000"),
             ("[calls]\nring_timeout_s = 200\n", "200 is not within 5 to 180"),
+            ("[outbound]\nloopback_ports = [0]\n", "0 is no port"),
             ("nonsense", "line 1"),
         ] {
             let dir = tempfile::tempdir().expect("a directory");

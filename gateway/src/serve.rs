@@ -12,6 +12,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use talkstack_control::auth::password::Cost;
 use talkstack_control::clock::Clock;
@@ -20,6 +21,7 @@ use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Settings, SignupPolicy};
 use talkstack_control::plane::PipeSource;
 use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpenError};
+use talkstack_control::webhook::Outbound;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -145,6 +147,8 @@ async fn serve_control(
         },
         literal_typos: config.compat.literal_typos,
     };
+    let address = http.local_addr()?;
+    let own_ports = sip.iter().map(SocketAddr::port).chain([address.port()]).collect();
     let control_config = ControlConfig {
         dir: config.store.dir.clone(),
         settings,
@@ -156,9 +160,11 @@ async fn serve_control(
         },
         smtp: config.mail.smtp.as_ref().map(|url| url.0.clone()),
         password_cost: Cost::default(),
+        public_url: config.public_url(address),
+        outbound: Outbound { loopback_ports: config.outbound.loopback_ports.0.as_slice().into(), own_ports },
+        webhook_answer_max: WEBHOOK_ANSWER_MAX,
     };
     let control = Control::open(control_config, pipe, Clock::system()).await?;
-    let address = http.local_addr()?;
     banner(config, &sip, address, control.setup_token.as_deref());
     let stop = async move {
         // Asked for first when all sockets listen, the command line's too.
@@ -281,3 +287,6 @@ fn raise_open_files() {
         tracing::warn!("Cannot raise the limit of open files ({error}); a thousand calls may not fit");
     }
 }
+
+/// 15 s, as Standard Webhooks says: a receiver that takes longer does its work before it answers.
+const WEBHOOK_ANSWER_MAX: Duration = Duration::from_secs(15);

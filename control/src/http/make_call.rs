@@ -25,6 +25,7 @@ use crate::store::dials::Dial;
 use crate::store::idempotency::Kept;
 use crate::store::trunks::Trunk;
 use crate::store::{agents, calls, dials, idempotency, numbers, projects, trunks};
+use crate::webhook::announce;
 
 /// What the operator has set of calls that are placed (`[dial]`, `calls.max`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +154,7 @@ impl Request {
             "call": { "call_id": order.call_id.to_string(), "to": order.to, "from": order.from },
         });
         calls::queue(connection, &order, &trunk.id, self.now_ms)?;
+        announce(connection, &order.call_id.to_string(), self.now_ms)?;
         let command_id = CommandId(uuid::Uuid::new_v4().to_string());
         dials::insert(connection, &Dial { order, command_id, was_offered: false, created_ms: self.now_ms })?;
         Ok(answer)

@@ -13,8 +13,11 @@ mod phone_number;
 pub mod principal;
 mod project;
 mod provider;
+mod range;
+mod recording;
 mod trunk;
 mod user;
+mod webhook;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::port::CallPlane;
+use crate::recording::Recordings;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 use error::ApiError;
@@ -65,6 +69,8 @@ pub struct App {
     pub dialling: Arc<Dialling>,
     /// A letter was queued.
     pub mail_waits: Arc<Notify>,
+    /// Files of calls, and links to them.
+    pub recordings: Recordings,
 }
 
 /// What the operator has set of the API.
@@ -162,6 +168,7 @@ fn talkstack_routes() -> Router<App> {
         .route("/project/list", get(project::list))
         .route("/project/get-projects", get(project::list))
         .route("/project/active-agent", patch(project::set_active_agent))
+        .route("/project/call-status/add-webhookurl", post(webhook::add))
         .route("/project/{projectId}", get(project::find))
         .route("/agent/create-agent", post(agent::create))
         .route("/agent", post(agent::find).put(agent::update))
@@ -171,6 +178,7 @@ fn talkstack_routes() -> Router<App> {
         .route("/call/make-call", post(make_call::make_call))
         .route("/call", post(call::find))
         .route("/call/get-call-history", post(call::history))
+        .route("/recordings/{file}", get(recording::fetch))
         .route("/healthz", get(health::healthz))
         .route("/livez", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -203,7 +211,8 @@ async fn identify(request: Request, next: Next) -> Response {
     // In a task of its own: a client that hangs up leaves nothing half done, and a panic is one answer.
     let response = tokio::spawn(next.run(request)).await;
     let response = response.unwrap_or_else(|_| ApiError::internal().into_response());
-    let is_plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind != "application/json");
+    let is_plain =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     let mut response = match response.extensions().get::<ApiError>() {
         Some(error) => error.render(&path, &request_id),
         // What the router itself refuses, such as a path that is no UTF-8.

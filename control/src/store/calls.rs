@@ -10,7 +10,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.project_id, c.agent_id, c.from_number, c.to_number, c.status, c.outcome, c.codec,
-                c.started_ms, c.answered_ms, c.ended_ms FROM calls c ",
+                c.started_ms, c.answered_ms, c.ended_ms, c.recording_file FROM calls c ",
             $rest
         )
     };
@@ -41,6 +41,8 @@ pub struct Call {
     pub answered_ms: Option<i64>,
     /// When it ended.
     pub ended_ms: Option<i64>,
+    /// Its recording, relative to the folder of recordings, once it is complete.
+    pub recording_file: Option<String>,
 }
 
 impl Call {
@@ -230,6 +232,24 @@ pub fn nth_latest_outbound_ms(
     connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }
 
+/// Notes the recording of a call.
+///
+/// # Errors
+/// What SQLite says.
+pub fn put_recording(connection: &Connection, id: &str, file: &str, duration_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE calls SET recording_file = ?2, recording_ms = ?3 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![id, file, duration_ms]).map(drop)
+}
+
+/// The status of a call, by its name.
+///
+/// # Errors
+/// What SQLite says.
+pub fn status(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT status FROM calls WHERE id = ?1";
+    connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
+}
+
 /// Calls that have not ended.
 ///
 /// # Errors
@@ -237,6 +257,14 @@ pub fn nth_latest_outbound_ms(
 pub fn open(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT id FROM calls WHERE ended_ms IS NULL";
     connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Finds a call, whosever it is: for the box's own work, never for an answer to a client.
+///
+/// # Errors
+/// What SQLite says.
+pub fn find_anywhere(connection: &Connection, id: &str) -> rusqlite::Result<Option<Call>> {
+    connection.prepare_cached(select!("WHERE c.id = ?1"))?.query_row([id], read).optional()
 }
 
 /// Finds a call of a project of the account.
@@ -304,6 +332,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Call> {
         started_ms: row.get(8)?,
         answered_ms: row.get(9)?,
         ended_ms: row.get(10)?,
+        recording_file: row.get(11)?,
     })
 }
 

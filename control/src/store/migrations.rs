@@ -190,6 +190,45 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (user_id, key)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_keys_created ON idempotency_keys(created_ms);",
+    // 3: webhooks and their deliveries, recordings, what was said.
+    "ALTER TABLE calls ADD COLUMN recording_file TEXT;        -- YYYY/MM/DD/<id>.wav
+    ALTER TABLE calls ADD COLUMN recording_ms INTEGER;
+
+    CREATE TABLE utterances (
+        call_id TEXT NOT NULL,
+        position INTEGER NOT NULL,               -- of its journal record: boot * 2^40 + seq
+        speaker TEXT NOT NULL,                   -- caller or agent
+        text TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,                  -- since the answer
+        PRIMARY KEY (call_id, position)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE webhooks (                      -- beside projects.call_status_webhook, which has the address
+        project_id TEXT PRIMARY KEY REFERENCES projects(id),
+        secret TEXT NOT NULL,                    -- sealed
+        failing_since_ms INTEGER,                -- the first failure since the last success
+        disabled_ms INTEGER,
+        waiting INTEGER NOT NULL DEFAULT 0       -- deliveries with a next_ms
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE deliveries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,    -- a call's events go out in this order
+        event_id TEXT NOT NULL UNIQUE,           -- the webhook-id
+        project_id TEXT NOT NULL,
+        call_id TEXT NOT NULL,
+        body TEXT NOT NULL,                      -- JSON; links are filled in when it goes out
+        created_ms INTEGER NOT NULL,
+        next_ms INTEGER,                         -- when it is tried next; NULL: settled
+        attempts INTEGER NOT NULL DEFAULT 0,
+        delivered INTEGER NOT NULL DEFAULT 0,
+        last_status INTEGER,
+        last_error TEXT,
+        settled_ms INTEGER
+    ) STRICT;
+    CREATE INDEX deliveries_waiting ON deliveries(project_id, next_ms) WHERE next_ms IS NOT NULL;
+    CREATE INDEX deliveries_next ON deliveries(next_ms) WHERE next_ms IS NOT NULL;
+    CREATE INDEX deliveries_call ON deliveries(call_id, id);
+    CREATE INDEX deliveries_settled ON deliveries(settled_ms) WHERE settled_ms IS NOT NULL;",
 ];
 
 #[cfg(test)]
@@ -215,6 +254,15 @@ mod tests {
         assert_eq!((agents[0].name.as_str(), &agents[0].provider_id, &agents[0].greeting), ("Jack", &None, &None));
         assert_eq!(agents[0].first_speaker, crate::port::FirstSpeaker::Agent);
         assert_eq!(super::super::calls::count_open(&connection), Ok(1));
+        let call = super::super::calls::find_anywhere(&connection, "CA").expect("read").expect("kept");
+        assert_eq!(
+            (call.recording_file, super::super::calls::status(&connection, "CA")),
+            (None, Ok(Some("ringing".into())))
+        );
+        let hook = crate::port::Sealed("00".into());
+        super::super::webhooks::put(&connection, "p", "https://h", &hook, 0).expect("stored");
+        let place = super::super::webhooks::take_place(&connection, "p");
+        assert_eq!(place, Ok(super::super::webhooks::Place::Taken));
         migrate(&mut connection).expect("a second time changes nothing");
     }
 }

@@ -1,5 +1,10 @@
 //! A control plane of its own for each test, with a clock that stands still and a call plane that follows a script.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod receiver;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,10 +20,16 @@ use talkstack_control::auth::password::Cost;
 use talkstack_control::clock::Clock;
 use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Service, Settings, SignupPolicy};
-use talkstack_control::port::{CallPlane, Command, CommandId, CommandReply, DialOrder, PlaneError, Position, Snapshot};
+use talkstack_control::ingest::ingest;
+use talkstack_control::port::{
+    Blame, CallEvent, CallId, CallPlane, CallStarted, Command, CommandId, CommandReply, DialOrder, Direction,
+    EndReason, JournalRecord, Outcome, PlaneError, Position, Snapshot,
+};
 use talkstack_control::secret::Secret;
 use talkstack_control::server::{Control, ControlConfig};
-use talkstack_control::store::{Store, StoreError, mails};
+use talkstack_control::store::deliveries::Entry;
+use talkstack_control::store::{Store, StoreError, calls, deliveries, mails, settings};
+use talkstack_control::webhook::Outbound;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -36,12 +47,37 @@ pub(crate) struct Bench {
     dir: Arc<TempDir>,
 }
 
+/// What a box is started with.
+struct Start {
+    settings: Settings,
+    dial: DialSettings,
+    loopback_ports: Arc<[u16]>,
+    dir: Arc<TempDir>,
+    /// `None`: the directory's.
+    store: Option<Store>,
+    now_ms: Arc<AtomicI64>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            settings: Settings { signup: SignupPolicy::Open, literal_typos: false },
+            dial: DialSettings::default(),
+            loopback_ports: [].into(),
+            dir: Arc::new(tempfile::tempdir().expect("a directory")),
+            store: None,
+            now_ms: Arc::new(AtomicI64::new(START_MS)),
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -76,34 +112,29 @@ impl Bench {
 
     /// An empty box that is set otherwise.
     pub(crate) async fn with_settings(settings: Settings) -> Self {
-        Bench::empty(settings, DialSettings::default()).await
+        Bench::open(Start { settings, ..Start::default() }).await
     }
 
     /// An empty box with settings of its own for calls that are placed.
     pub(crate) async fn with(signup: SignupPolicy, dial: DialSettings) -> Self {
-        Bench::empty(Settings { signup, literal_typos: false }, dial).await
+        Bench::open(Start { settings: Settings { signup, literal_typos: false }, dial, ..Start::default() }).await
     }
 
-    async fn empty(settings: Settings, dial: DialSettings) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(&dir.path().join("talkstack.db")).expect("opens");
-        Bench::open(settings, dial, Arc::new(dir), store, Arc::new(AtomicI64::new(START_MS))).await
+    /// A box on a directory, which may have been another's, with ports of the loopback open to webhooks.
+    pub(crate) async fn on(dir: Arc<TempDir>, signup: SignupPolicy, loopback_ports: &[u16]) -> Self {
+        let settings = Settings { signup, literal_typos: false };
+        Bench::open(Start { settings, dir, loopback_ports: loopback_ports.into(), ..Start::default() }).await
     }
 
     /// The same box with control started again, and a call plane that has heard nothing yet.
     pub(crate) async fn restarted(&self) -> Self {
         let (dir, now_ms) = (Arc::clone(&self.dir), Arc::clone(&self.now_ms));
-        let settings = Settings { signup: SignupPolicy::Open, literal_typos: false };
-        Bench::open(settings, DialSettings::default(), dir, self.store.clone(), now_ms).await
+        Bench::open(Start { dir, store: Some(self.store.clone()), now_ms, ..Start::default() }).await
     }
 
-    async fn open(
-        settings: Settings,
-        dial: DialSettings,
-        dir: Arc<TempDir>,
-        store: Store,
-        now_ms: Arc<AtomicI64>,
-    ) -> Self {
+    async fn open(start: Start) -> Self {
+        let Start { settings, dial, loopback_ports, dir, store, now_ms } = start;
+        let store = store.unwrap_or_else(|| Store::open(&dir.path().join("talkstack.db")).expect("opens"));
         let clock = Clock::of({
             let now_ms = Arc::clone(&now_ms);
             move || now_ms.load(Ordering::Relaxed)
@@ -115,6 +146,9 @@ impl Bench {
             dial,
             smtp: None,
             password_cost: Cost { memory_kib: 64, passes: 1 },
+            public_url: "https://box.example".into(),
+            outbound: Outbound { loopback_ports, ..Outbound::default() },
+            webhook_answer_max: Duration::from_secs(1),
         };
         let control = Control::with_plane(config, store.clone(), Arc::clone(&plane) as Arc<dyn CallPlane>, clock)
             .await
@@ -158,6 +192,13 @@ impl Bench {
         self.with_header(Some(("authorization", &format!("Bearer {token}"))))
     }
 
+    /// The account of `a@b.com`, logged in once more.
+    pub(crate) async fn bearer_again(&self) -> Self {
+        let account = json!({ "email": "a@b.com", "password": "correct horse" });
+        let login = self.without_headers().post("/auth/login", &account).await.ok();
+        self.without_headers().bearer(login["token"].as_str().expect("a token"))
+    }
+
     /// A verified account, logged in. Its password is `correct horse`.
     pub(crate) async fn account(&self, email: &str) -> Self {
         let account = json!({ "email": email, "password": "correct horse", "name": "A" });
@@ -173,6 +214,71 @@ impl Bench {
         let read: Result<_, StoreError> = self.store.read(|connection| Ok(mails::latest(connection, 100)?)).await;
         let mail = read.expect("read").into_iter().find(|mail| mail.recipient == email).expect("a letter");
         mail.body.chars().filter(char::is_ascii_digit).take(6).collect()
+    }
+
+    /// A project with a name; its id.
+    pub(crate) async fn project(&self, name: &str) -> String {
+        let made = self.post("/project/create-project", &json!({ "name": name, "description": "" })).await.ok();
+        made["data"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Ingests events of a call, a second apart from the start on, as the journal would bring them.
+    pub(crate) async fn happen(&self, call: u128, events: Vec<CallEvent>) {
+        let ingested: Result<(), StoreError> = self
+            .store
+            .write(move |connection| {
+                let last = calls::cursor(connection)?.map_or(0, |position| position.seq);
+                let records: Vec<JournalRecord> = (last + 1..)
+                    .zip(events)
+                    .map(|(seq, event)| JournalRecord {
+                        position: Position { boot: 1, seq },
+                        at_ms: START_MS as u64 + 1000 * seq,
+                        call_id: CallId(call),
+                        event,
+                    })
+                    .collect();
+                ingest(connection, &records)
+            })
+            .await;
+        ingested.expect("stored");
+    }
+
+    /// What became of the events of a call, once `is_so` of it.
+    pub(crate) async fn deliveries(&self, call: u128, is_so: impl Fn(&[Entry]) -> bool) -> Vec<Entry> {
+        let mut commits = self.store.commits();
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                commits.borrow_and_update();
+                let id = CallId(call).to_string();
+                let read: Result<_, StoreError> =
+                    self.store.read(move |connection| Ok(deliveries::of_call(connection, &id)?)).await;
+                let found = read.expect("read");
+                if is_so(&found) {
+                    return found;
+                }
+                commits.changed().await.expect("the store is there");
+            }
+        });
+        waited.await.expect("it becomes so")
+    }
+
+    /// A path in the box's directory.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The latest letter to an address.
+    pub(crate) async fn letter(&self, email: &str) -> String {
+        let read: Result<_, StoreError> = self.store.read(|connection| Ok(mails::latest(connection, 100)?)).await;
+        read.expect("read").into_iter().find(|mail| mail.recipient == email).expect("a letter").body
+    }
+
+    /// Lets time pass, and whoever waits for it look at the clock.
+    pub(crate) async fn pass_and_wake(&self, time: Duration) {
+        self.pass(time);
+        let written: Result<_, StoreError> =
+            self.store.write(|connection| Ok(settings::put(connection, "test", "awake")?)).await;
+        written.expect("written");
     }
 
     /// Lets time pass.
@@ -219,7 +325,7 @@ impl Bench {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = to_bytes(response.into_body(), 1 << 24).await.expect("a body");
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Reply { status, headers, body }
+        Reply { status, headers, body, bytes: bytes.to_vec() }
     }
 }
 
@@ -292,3 +398,26 @@ const WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// 2025-03-10T05:20:39.831Z, as in the documentation.
 pub(crate) const START_MS: i64 = 1_741_584_039_831;
+
+/// An inbound call to a project begins.
+pub(crate) fn started(project: &str) -> CallEvent {
+    CallEvent::Started(CallStarted {
+        direction: Direction::Inbound,
+        from: "+14152148508".into(),
+        to: "+15551234567".into(),
+        project_id: Some(project.to_owned()),
+        agent_id: None,
+        sip_call_id: "x".into(),
+        trunk_id: None,
+    })
+}
+
+/// It is answered.
+pub(crate) fn answered() -> CallEvent {
+    CallEvent::Answered { codec: "PCMU".into() }
+}
+
+/// Its caller hangs up.
+pub(crate) fn ended() -> CallEvent {
+    CallEvent::Ended { outcome: Outcome::new(Blame::Caller, EndReason::HungUp) }
+}

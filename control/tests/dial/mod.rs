@@ -1,5 +1,6 @@
 //! Calls that are placed: what is refused before anything is stored, and orders that are handed over once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::store::{StoreError, dials};
 
+use crate::bench::receiver::Receiver;
 use crate::bench::{Bench, Reply};
 
 #[tokio::test]
@@ -255,6 +257,34 @@ async fn busy_is_offered_again_with_the_same_name_and_given_up_after_a_minute() 
     assert_eq!(line.status(&sid).await, "queued", "that one was handed over");
 }
 
+#[tokio::test]
+async fn a_webhook_is_told_once_that_a_call_waits_and_that_it_was_not_handed_over() {
+    let mut receiver = Receiver::willing().await;
+    let dir = Arc::new(tempfile::tempdir().expect("a directory"));
+    let line = Line::on(Bench::on(dir, SignupPolicy::Open, &[receiver.port]).await).await;
+    let hook = json!({ "projectId": line.project, "webhookURL": receiver.url() });
+    line.user.post("/project/call-status/add-webhookurl", &hook).await.ok();
+    let mut told = async |sid: &str, status: &str, permanent: bool| {
+        let body = receiver.next().await.json();
+        assert_eq!((&body["call_id"], &body["status"]), (&json!(sid), &json!(status)));
+        assert_eq!((&body["permanent"], &body["to"], &body["from"]), (&json!(permanent), &json!(TO), &json!(FROM)));
+    };
+    let repeatable = Line { user: line.user.with_header(Some(("idempotency-key", "k"))), ..line.clone() };
+    let stuck = repeatable.made(&json!({})).await;
+    assert_eq!(repeatable.made(&json!({})).await, stuck);
+    told(&stuck, "queued", false).await;
+    line.bench.pass(Duration::from_secs(61));
+    line.wake();
+    told(&stuck, "failed", true).await;
+
+    let taken = line.made(&json!({})).await;
+    told(&taken, "queued", false).await;
+    let accepted = CallEvent::DialAccepted { command_id: CommandId("x".into()) };
+    line.next(taken.parse().expect("an id"), [accepted, started(), CallEvent::Initiated]).await;
+    told(&taken, "initiated", false).await;
+    assert!(receiver.try_next().is_none(), "nothing is told twice");
+}
+
 /// A tenant with a trunk, an agent and its number.
 #[derive(Clone)]
 struct Line {
@@ -267,7 +297,10 @@ struct Line {
 
 impl Line {
     async fn new(settings: DialSettings) -> Self {
-        let bench = Bench::with(SignupPolicy::Open, settings).await;
+        Line::on(Bench::with(SignupPolicy::Open, settings).await).await
+    }
+
+    async fn on(bench: Bench) -> Self {
         let user = bench.account("owner@b.com").await;
         let (project, agent) = clinic(&user, "Clinic", Some(FROM)).await;
         let trunk = json!({ "name": "t", "host": "127.0.0.1", "numbers": [FROM] });

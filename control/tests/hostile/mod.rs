@@ -85,6 +85,11 @@ async fn a_wrong_type_in_any_field_is_refused() {
         (Method::PATCH, "/project/active-agent", json!({ "projectId": project, "active_agent": agent })),
         (
             Method::POST,
+            "/project/call-status/add-webhookurl",
+            json!({ "projectId": project, "webhookURL": "https://a.example/" }),
+        ),
+        (
+            Method::POST,
             "/agent/create-agent",
             json!({ "name": "x", "systemInstruction": "x", "projectId": project, "voice_id": "x", "phoneNumber": "+15550001111" }),
         ),
@@ -313,7 +318,7 @@ fn corpus(name: &str) -> Option<String> {
 }
 
 /// Every route that reads a body.
-const ROUTES: [(Method, &str); 16] = [
+const ROUTES: [(Method, &str); 17] = [
     (Method::POST, "/auth/signup"),
     (Method::POST, "/auth/verify-email"),
     (Method::POST, "/auth/resend-code"),
@@ -321,6 +326,7 @@ const ROUTES: [(Method, &str); 16] = [
     (Method::POST, "/auth/refresh-token"),
     (Method::POST, "/project/create-project"),
     (Method::PATCH, "/project/active-agent"),
+    (Method::POST, "/project/call-status/add-webhookurl"),
     (Method::POST, "/agent/create-agent"),
     (Method::POST, "/agent"),
     (Method::PUT, "/agent"),
@@ -333,7 +339,7 @@ const ROUTES: [(Method, &str); 16] = [
 ];
 
 /// Every field that they read.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "email",
     "password",
     "code",
@@ -351,4 +357,5 @@ const FIELDS: [&str; 17] = [
     "number",
     "dynamicVariables",
     "greeting",
+    "webhookURL",
 ];

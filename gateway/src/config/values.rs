@@ -60,6 +60,34 @@ impl<'de> Deserialize<'de> for ListenList {
     }
 }
 
+/// Ports as a list, one number, or one text with commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortList(pub Vec<u16>);
+
+impl<'de> Deserialize<'de> for PortList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            One(i64),
+            Text(String),
+            Many(Vec<i64>),
+        }
+        let numbers = match Form::deserialize(deserializer)? {
+            Form::One(port) => vec![port],
+            Form::Many(ports) => ports,
+            Form::Text(text) => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                let wrong = |_| D::Error::custom(format!("{text:?} is no list of ports"));
+                parts.map(|part| part.parse().map_err(wrong)).collect::<Result<_, _>>()?
+            }
+        };
+        let port = |number: &i64| u16::try_from(*number).ok().filter(|port| *port > 0);
+        let wrong = |number: &i64| D::Error::custom(format!("{number} is no port"));
+        numbers.iter().map(|number| port(number).ok_or_else(|| wrong(number))).collect::<Result<_, _>>().map(PortList)
+    }
+}
+
 /// What the far end is told in place of our own address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertise {
