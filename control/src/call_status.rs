@@ -62,6 +62,11 @@ impl CallStatus {
         CallStatus::ALL.into_iter().find(|status| status.name() == name)
     }
 
+    /// Tells whether it is the last one a call has.
+    pub fn is_permanent(self) -> bool {
+        !matches!(self, CallStatus::Queued | CallStatus::Initiated | CallStatus::Ringing | CallStatus::InProgress)
+    }
+
     /// The status that a call ends in.
     pub fn of_outcome(outcome: Outcome, answered: bool) -> Self {
         match (outcome.reason, outcome.blame) {

@@ -3,8 +3,10 @@
 use rusqlite::Connection;
 
 use crate::call_status::CallStatus;
-use crate::port::{Blame, CallEvent, CallId, EndReason, JournalRecord, Outcome};
-use crate::store::{StoreError, calls};
+use crate::port::{Blame, CallEvent, CallId, Direction, EndReason, JournalRecord, Outcome};
+use crate::recording::is_file_of;
+use crate::store::{StoreError, calls, dials, utterances};
+use crate::webhook::announce;
 
 /// Stores records that follow each other; those at or before the cursor are passed over.
 ///
@@ -25,7 +27,7 @@ pub fn ingest(connection: &Connection, records: &[JournalRecord]) -> Result<(), 
     Ok(())
 }
 
-/// Ends every open row that is not among the calls that are up.
+/// Ends every open row that is not among the calls that are up, nor waits to be dialled.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -33,8 +35,9 @@ pub fn close_others(connection: &Connection, live: &[CallId], now_ms: i64) -> Re
     let live: Vec<String> = live.iter().map(ToString::to_string).collect();
     let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
     for id in calls::open(connection)? {
-        if !live.contains(&id) {
+        if !live.contains(&id) && !dials::is_waiting(connection, &id)? {
             calls::end(connection, &id, outcome, now_ms)?;
+            announce(connection, &id, now_ms)?;
         }
     }
     Ok(())
@@ -42,17 +45,38 @@ pub fn close_others(connection: &Connection, live: &[CallId], now_ms: i64) -> Re
 
 fn store(connection: &Connection, record: &JournalRecord) -> rusqlite::Result<()> {
     let (id, at_ms) = (record.call_id.to_string(), record.at_ms as i64);
+    let before = calls::status(connection, &id)?;
+    apply(connection, record, &id, at_ms)?;
+    if calls::status(connection, &id)? != before {
+        announce(connection, &id, at_ms)?;
+    }
+    Ok(())
+}
+
+fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) -> rusqlite::Result<()> {
     match &record.event {
         CallEvent::Started(started) => {
-            calls::begin(connection, &id, started, CallStatus::Ringing, record.position.boot, at_ms)
+            let status = match started.direction {
+                Direction::Inbound => CallStatus::Ringing,
+                Direction::Outbound => CallStatus::Queued,
+            };
+            calls::begin(connection, id, started, status, record.position.boot, at_ms)
         }
-        CallEvent::Initiated => calls::put_status(connection, &id, CallStatus::Initiated),
-        CallEvent::Ringing => calls::put_status(connection, &id, CallStatus::Ringing),
-        CallEvent::Answered { codec } => calls::answer(connection, &id, codec, at_ms),
-        CallEvent::Ended { outcome } => calls::end(connection, &id, *outcome, at_ms),
+        CallEvent::Initiated => calls::put_status(connection, id, CallStatus::Initiated),
+        CallEvent::Ringing => calls::put_status(connection, id, CallStatus::Ringing),
+        CallEvent::Answered { codec } => calls::answer(connection, id, codec, at_ms),
+        CallEvent::Ended { outcome } => calls::end(connection, id, *outcome, at_ms),
+        CallEvent::DialAccepted { .. } => dials::settle(connection, id),
         // The call plane's own.
-        CallEvent::DialAccepted { .. } | CallEvent::Dialog { .. } => Ok(()),
-        CallEvent::Said(_) | CallEvent::Recorded { .. } => Ok(()),
+        CallEvent::Dialog { .. } => Ok(()),
+        CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
+        CallEvent::Recorded { file, duration_ms } if is_file_of(file, record.call_id) => {
+            calls::put_recording(connection, id, file, *duration_ms as i64)
+        }
+        CallEvent::Recorded { .. } => {
+            tracing::warn!(call = id, "A recording has the name of none and is not linked");
+            Ok(())
+        }
     }
 }
 

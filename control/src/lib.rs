@@ -11,8 +11,10 @@
 //! [`port::CallPlane`]; what it hears back are [`port::JournalRecord`]s, which [`ingest`] turns into rows.
 
 pub mod auth;
+mod call_object;
 pub mod call_status;
 pub mod clock;
+pub mod dial;
 pub mod gate;
 pub mod http;
 pub mod ingest;
@@ -21,7 +23,9 @@ pub mod mail;
 pub mod model;
 pub mod plane;
 pub mod port;
+pub mod recording;
 pub mod secret;
 pub mod server;
 pub mod snapshot;
 pub mod store;
+pub mod webhook;

@@ -49,14 +49,14 @@ impl E164 {
         (fits && !digits.starts_with('0')).then(|| E164(Pii(text.to_owned())))
     }
 
-    /// Without its `+`.
-    pub fn digits(&self) -> &str {
-        &self.0.0[1..]
-    }
-
     /// With its `+`.
     pub fn as_str(&self) -> &str {
         &self.0.0
+    }
+
+    /// Without its `+`.
+    pub fn digits(&self) -> &str {
+        self.as_str().trim_start_matches('+')
     }
 }
 
@@ -70,6 +70,45 @@ pub fn name(text: &str) -> Option<String> {
 pub fn voice_id(text: &str) -> Option<String> {
     let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     ((1..=64).contains(&text.len()) && text.bytes().all(is_clean)).then(|| text.to_owned())
+}
+
+/// One line: 1 to `max` characters, none of them a control character, blanks kept.
+pub fn line(text: &str, max: usize) -> Option<String> {
+    let fits = !text.is_empty() && text.chars().count() <= max && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+/// A host name (RFC 1123 §2.1, and `_`), or an address; brackets around an IPv6 one are taken off.
+pub fn host(text: &str) -> Option<String> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.parse::<std::net::IpAddr>().is_ok() {
+        return Some(bare.to_owned());
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    (text.len() <= HOST_BYTES_MAX && text.split('.').all(is_label)).then(|| text.to_ascii_lowercase())
+}
+
+/// The base address of a Realtime server: a scheme that a WebSocket can go over, a host, perhaps a path; no user, query
+/// or fragment. The slash at its end is taken off.
+pub fn realtime_url(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let rest = ["wss://", "ws://", "https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme))?;
+    let authority = rest.split('/').next().unwrap_or_default();
+    let is_clean = text.len() <= URL_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\".contains(&byte))
+        && !authority.contains('@');
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (authority, None),
+    };
+    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    (is_clean && port_fits && host(name).is_some()).then(|| text.to_owned())
 }
 
 /// Why a password is not taken.
@@ -109,6 +148,12 @@ pub fn check_password(password: &str) -> Result<(), WeakPassword> {
 /// RFC 5321 §4.5.3.1.3.
 const EMAIL_BYTES_MAX: usize = 254;
 
+/// RFC 1035 §2.3.4.
+const HOST_BYTES_MAX: usize = 253;
+
+/// 2,048 bytes: what every browser takes.
+const URL_BYTES_MAX: usize = 2048;
+
 /// 200: longer than any clinic's name.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -143,6 +188,36 @@ mod tests {
             ("+1234567890123456", false),
         ] {
             assert_eq!(E164::parse(text).is_some(), taken, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_addresses_of_servers_are_taken_or_refused() {
+        for (text, taken) in [
+            ("sip.example.com", Some("sip.example.com")),
+            ("PBX", Some("pbx")),
+            ("192.168.1.5", Some("192.168.1.5")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("sip:example.com", None),
+            ("a..b", None),
+            ("a b", None),
+            ("-a", None),
+            ("", None),
+        ] {
+            assert_eq!(host(text).as_deref(), taken, "{text}");
+        }
+        for (text, taken) in [
+            ("wss://api.openai.com/v1/", true),
+            ("http://127.0.0.1:9000", true),
+            ("ws://[::1]:9000/v1", true),
+            ("https://user:pw@host/v1", false),
+            ("https://host/v1?key=1", false),
+            ("https://host:0/v1", false),
+            ("https://", false),
+            ("ftp://host", false),
+            ("api.openai.com", false),
+        ] {
+            assert_eq!(realtime_url(text).is_some(), taken, "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::ingest;
 use crate::port::{
-    CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, JournalRecord, PROTOCOL_VERSION, PlaneError,
-    Position, Snapshot, ToCalls, ToControl, encode,
+    CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, DialOrder, JournalRecord, PROTOCOL_VERSION,
+    PlaneError, Position, Snapshot, ToCalls, ToControl, encode,
 };
 use crate::snapshot;
 use crate::store::{Store, StoreError, calls};
@@ -25,25 +25,32 @@ use crate::store::{Store, StoreError, calls};
 /// The call plane behind an encoded pipe.
 #[derive(Clone)]
 pub struct PipedPlane {
-    outgoing: mpsc::Sender<ToCalls>,
+    outgoing: mpsc::Sender<Outgoing>,
     /// Only the latest configuration matters: one that nobody has taken yet is replaced.
     latest: watch::Sender<Option<Arc<Snapshot>>>,
     is_connected: Arc<AtomicBool>,
+    /// Connections so far.
+    connections: Arc<AtomicU64>,
+    /// The connection whose backlog is stored.
+    live: Arc<watch::Sender<Option<u64>>>,
     replies: Arc<Mutex<Replies>>,
 }
 
-type Replies = HashMap<CommandId, oneshot::Sender<CommandReply>>;
+/// A message, and the only connection that it may go over, if there is but one.
+type Outgoing = (ToCalls, Option<u64>);
+
+type Replies = HashMap<CommandId, oneshot::Sender<Result<CommandReply, PlaneError>>>;
 
 /// What waits to be sent.
 struct Incoming {
-    outgoing: mpsc::Receiver<ToCalls>,
+    outgoing: mpsc::Receiver<Outgoing>,
     changes: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
 /// Where the pipe comes from.
 pub enum PipeSource {
-    /// One end of a pair: the process is the other end, there is nothing to connect again to.
-    Pair(UnixStream),
+    /// The same process: each call makes one end of a pair whose other end it serves.
+    InProcess(Box<dyn Fn() -> std::io::Result<UnixStream> + Send + Sync>),
     /// The socket of `talkstack calls`, connected again whenever it is lost.
     Path(std::path::PathBuf),
 }
@@ -68,26 +75,34 @@ impl PipedPlane {
     pub fn spawn(source: PipeSource, store: Store, clock: Clock) -> Self {
         let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
         let (latest, changes) = watch::channel(None);
-        let plane = PipedPlane { outgoing, latest, is_connected: Arc::default(), replies: Arc::default() };
+        let plane = PipedPlane {
+            outgoing,
+            latest,
+            is_connected: Arc::default(),
+            connections: Arc::default(),
+            live: Arc::new(watch::channel(None).0),
+            replies: Arc::default(),
+        };
         let incoming = Incoming { outgoing: receiver, changes };
         tokio::spawn(plane.clone().keep_connected(source, incoming, store, clock));
         plane
     }
 
     async fn keep_connected(self, source: PipeSource, mut incoming: Incoming, store: Store, clock: Clock) {
-        let path = match source {
-            PipeSource::Pair(stream) => {
-                let closed = self.converse(stream, &mut incoming, &store, &clock).await;
-                tracing::error!("{closed}");
-                return self.is_connected.store(false, Ordering::Relaxed);
-            }
-            PipeSource::Path(path) => path,
-        };
         loop {
-            match UnixStream::connect(&path).await {
+            let stream = match &source {
+                PipeSource::InProcess(connect) => connect(),
+                PipeSource::Path(path) => UnixStream::connect(path).await,
+            };
+            match stream {
                 Ok(stream) => {
                     let closed = self.converse(stream, &mut incoming, &store, &clock).await;
                     self.is_connected.store(false, Ordering::Relaxed);
+                    self.live.send_replace(None);
+                    // Whoever waits for an answer learns that none will come.
+                    if let Ok(mut replies) = self.replies.lock() {
+                        replies.clear();
+                    }
                     tracing::warn!("{closed}; connecting again");
                 }
                 Err(error) => tracing::debug!("The call plane is not there yet ({error})"),
@@ -98,6 +113,7 @@ impl PipedPlane {
 
     async fn converse(&self, stream: UnixStream, incoming: &mut Incoming, store: &Store, clock: &Clock) -> Closed {
         let (reader, mut writer) = stream.into_split();
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         // What was queued for an earlier connection is in the snapshot or has timed out.
         while incoming.outgoing.try_recv().is_ok() {}
         incoming.changes.mark_unchanged();
@@ -111,7 +127,7 @@ impl PipedPlane {
             return closed;
         }
         let (acks, mut acked) = mpsc::channel(16);
-        let read = self.read(reader, acks, store, clock);
+        let read = self.read(connection, reader, acks, store, clock);
         let Incoming { outgoing, changes } = incoming;
         let write = async {
             loop {
@@ -123,7 +139,7 @@ impl PipedPlane {
                         None
                     }
                     message = outgoing.recv() => message,
-                    position = acked.recv() => position.map(ToCalls::Ack),
+                    position = acked.recv() => position.map(|position| (ToCalls::Ack(position), None)),
                 };
                 let sent = async {
                     // Before a command the configuration that it relies on.
@@ -132,9 +148,11 @@ impl PipedPlane {
                         send_snapshot(&mut writer, latest.as_deref()).await?;
                     }
                     match message {
-                        Some(message) => send(&mut writer, &message).await,
-                        None => Ok(()),
+                        Some((message, Some(only))) if only != connection => self.refuse(&message),
+                        Some((message, _)) => send(&mut writer, &message).await?,
+                        None => {}
                     }
+                    Ok(())
                 };
                 if let Err(closed) = sent.await {
                     return closed;
@@ -150,6 +168,7 @@ impl PipedPlane {
     /// Stores what comes, a batch at a time, and confirms it.
     async fn read(
         &self,
+        connection: u64,
         mut reader: OwnedReadHalf,
         acks: mpsc::Sender<Position>,
         store: &Store,
@@ -165,7 +184,7 @@ impl PipedPlane {
                     Some(ToControl::Record(record)) => records.push(record),
                     Some(other) => {
                         store_batch(store, std::mem::take(&mut records), &acks).await?;
-                        self.handle(other, store, clock).await?;
+                        self.handle(connection, other, store, clock).await?;
                     }
                 }
             }
@@ -180,7 +199,7 @@ impl PipedPlane {
         }
     }
 
-    async fn handle(&self, message: ToControl, store: &Store, clock: &Clock) -> Result<(), Closed> {
+    async fn handle(&self, connection: u64, message: ToControl, store: &Store, clock: &Clock) -> Result<(), Closed> {
         match message {
             ToControl::Hello { version: PROTOCOL_VERSION } => self.is_connected.store(true, Ordering::Relaxed),
             ToControl::Hello { version } => return Err(Closed::Version(version)),
@@ -188,16 +207,52 @@ impl PipedPlane {
                 let now_ms = clock.now_ms();
                 let calls: Arc<[_]> = calls.into();
                 persist(store, move |connection| ingest::close_others(connection, &calls, now_ms)).await;
+                self.live.send_replace(Some(connection));
             }
             ToControl::Reply { command_id, reply } => {
                 if let Some(waiting) = self.replies.lock().ok().and_then(|mut replies| replies.remove(&command_id)) {
                     // It may have timed out meanwhile.
-                    let _ = waiting.send(reply);
+                    let _ = waiting.send(Ok(reply));
                 }
             }
             ToControl::Record(_) => {}
         }
         Ok(())
+    }
+
+    /// Tells whoever sent a command that it has not left.
+    fn refuse(&self, message: &ToCalls) {
+        let ToCalls::Command { command_id, .. } = message else { return };
+        if let Some(waiting) = self.replies.lock().ok().and_then(|mut replies| replies.remove(command_id)) {
+            // It may have timed out meanwhile.
+            let _ = waiting.send(Err(PlaneError::NotConnected));
+        }
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask(
+        &self,
+        command_id: CommandId,
+        command: Command,
+        only: Option<u64>,
+    ) -> Result<CommandReply, PlaneError> {
+        if !self.is_connected() {
+            return Err(PlaneError::NotConnected);
+        }
+        let (sender, receiver) = oneshot::channel();
+        if let Ok(mut replies) = self.replies.lock() {
+            replies.insert(command_id.clone(), sender);
+        }
+        let message = ToCalls::Command { command_id: command_id.clone(), command };
+        self.outgoing.send((message, only)).await.map_err(|_| PlaneError::NotConnected)?;
+        let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
+        if let Ok(mut replies) = self.replies.lock() {
+            replies.remove(&command_id);
+        }
+        match answer {
+            Ok(Ok(answer)) => answer,
+            _ => Err(PlaneError::TimedOut),
+        }
     }
 }
 
@@ -218,27 +273,28 @@ impl CallPlane for PipedPlane {
         command_id: CommandId,
         command: Command,
     ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
-        Box::pin(async move {
-            if !self.is_connected() {
-                return Err(PlaneError::NotConnected);
-            }
-            let (sender, receiver) = oneshot::channel();
-            if let Ok(mut replies) = self.replies.lock() {
-                replies.insert(command_id.clone(), sender);
-            }
-            let message = ToCalls::Command { command_id: command_id.clone(), command };
-            self.outgoing.send(message).await.map_err(|_| PlaneError::NotConnected)?;
-            let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
-            if let Ok(mut replies) = self.replies.lock() {
-                replies.remove(&command_id);
-            }
-            answer.ok().and_then(Result::ok).ok_or(PlaneError::TimedOut)
-        })
+        Box::pin(self.ask(command_id, command, None))
+    }
+
+    fn dial(
+        &self,
+        connection: u64,
+        command_id: CommandId,
+        order: DialOrder,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
+        if *self.live.borrow() != Some(connection) {
+            return Box::pin(async { Err(PlaneError::NotConnected) });
+        }
+        Box::pin(self.ask(command_id, Command::Dial(Box::new(order)), Some(connection)))
+    }
+
+    fn live(&self) -> watch::Receiver<Option<u64>> {
+        self.live.subscribe()
     }
 
     fn acknowledge(&self, position: Position) {
         // Lost, it is made good by the next one.
-        let _ = self.outgoing.try_send(ToCalls::Ack(position));
+        let _ = self.outgoing.try_send((ToCalls::Ack(position), None));
     }
 
     fn is_connected(&self) -> bool {
@@ -309,7 +365,10 @@ mod tests {
         let path = dir.path().join("t.db");
         let store = Store::open(&path).expect("opens");
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let plane = PipedPlane::spawn(PipeSource::Pair(theirs), store.clone(), Clock::of(|| 1));
+        let theirs = Mutex::new(Some(theirs));
+        // A second connection is refused: the halves must stay joined over the first.
+        let connect = move || theirs.lock().expect("unpoisoned").take().ok_or(std::io::ErrorKind::NotConnected.into());
+        let plane = PipedPlane::spawn(PipeSource::InProcess(Box::new(connect)), store.clone(), Clock::of(|| 1));
         let (mut reader, mut writer) = ours.into_split();
         send(&mut writer, &ToControl::Hello { version: PROTOCOL_VERSION }).await.expect("sent");
         let holder = Connection::open(&path).expect("opens");

@@ -21,6 +21,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 pub use config::{
     AgentRoute, FirstSpeaker, NumberRoute, ProjectRoute, ProviderRoute, Sealed, Snapshot, TrunkRoute, TrunkTransport,
@@ -47,6 +48,18 @@ pub trait CallPlane: Send + Sync + 'static {
     /// Confirms that every record up to and including `position` is stored; the call plane may delete them.
     fn acknowledge(&self, position: Position);
 
+    /// Hands an order over, over one connection and no other: the one that [`CallPlane::live`] named when the order was
+    /// last known not to have been taken on.
+    fn dial(
+        &self,
+        connection: u64,
+        command_id: CommandId,
+        order: DialOrder,
+    ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>>;
+
+    /// The connection, counted from 1, whose backlog and [`ToControl::Live`] are stored; `None` while there is none.
+    fn live(&self) -> watch::Receiver<Option<u64>>;
+
     /// Tells whether the pipe to the call plane is up.
     fn is_connected(&self) -> bool;
 }
@@ -54,7 +67,7 @@ pub trait CallPlane: Send + Sync + 'static {
 /// The reason a command got no answer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum PlaneError {
-    /// The call plane is not connected. Answer 503 and let the caller retry.
+    /// The call plane is not connected, and nothing was sent. Answer 503 and let the caller retry.
     #[error("the call plane is not connected")]
     NotConnected,
     /// The call plane did not answer within its time limit. The command may still be carried out.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::connect_info::Connected;
@@ -13,13 +14,17 @@ use tokio::sync::Notify;
 use crate::auth::password::{Cost, HashFailed, Passwords};
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
+use crate::dial;
+use crate::http::make_call::{DialSettings, Dialling};
 use crate::http::{self, App, Limits, Settings};
 use crate::listen::{self, ACCEPT_PAUSE, Room};
 use crate::mail::{Mailer, SmtpUrlError};
 use crate::plane::{PipeSource, PipedPlane};
 use crate::port::CallPlane;
+use crate::recording::Recordings;
 use crate::secret::Secret;
 use crate::store::{self, Store, StoreError};
+use crate::webhook::{Dispatcher, Outbound, Poster};
 
 /// What control is set up with.
 #[derive(Clone)]
@@ -28,10 +33,18 @@ pub struct ControlConfig {
     pub dir: PathBuf,
     /// What the operator has set of the API.
     pub settings: Settings,
+    /// What the operator has set of calls that are placed.
+    pub dial: DialSettings,
     /// The mail server's URL; without one letters lie in the outbox.
     pub smtp: Option<String>,
     /// What a password's hash costs.
     pub password_cost: Cost,
+    /// What links begin with: `http.public_url`, or the address that is listened on.
+    pub public_url: String,
+    /// Where requests that tenants cause may go.
+    pub outbound: Outbound,
+    /// How long a webhook's receiver may take to answer. 15 s outside tests.
+    pub webhook_answer_max: Duration,
 }
 
 /// Control cannot start. The operator's to mend; the program exits 75.
@@ -94,22 +107,36 @@ impl Control {
         let outbox = config.dir.join("outbox");
         std::fs::create_dir_all(&outbox).map_err(|source| OpenError::Directory { path: outbox.clone(), source })?;
         let setup_token = http::new_setup_token(&store, clock.now_ms()).await?;
+        let recordings = Recordings::new(config.dir.join("recordings"), &config.public_url, secret.clone());
         let app = App {
             tokens: Arc::new(Tokens::new(&secret)),
             passwords: Arc::new(Passwords::new(config.password_cost)?),
             limits: Arc::new(Limits::default()),
             mail_waits: Arc::new(Notify::new()),
             settings: config.settings,
+            dialling: Arc::new(Dialling::new(config.dial)),
+            recordings,
             store,
             clock,
             secret,
             plane,
         };
+        let (plane, order_waits) = (Arc::clone(&app.plane), Arc::clone(&app.dialling.order_waits));
+        tokio::spawn(dial::run(app.store.clone(), plane, app.clock.clone(), order_waits));
         let mailer = Mailer::new(outbox, config.smtp.as_deref())?;
         // Before anybody is told that the box runs: a command must not find it missing.
         let path = config.dir.join(ADMIN_SOCKET);
         let admin = bind_owner_only(&path).map_err(|source| OpenError::Directory { path, source })?;
         tokio::spawn(mailer.run(app.store.clone(), Arc::clone(&app.mail_waits)));
+        let dispatcher = Dispatcher {
+            store: app.store.clone(),
+            clock: app.clock.clone(),
+            secret: app.secret.clone(),
+            recordings: app.recordings.clone(),
+            poster: Poster::new(config.outbound, config.webhook_answer_max),
+            mail_waits: Arc::clone(&app.mail_waits),
+        };
+        tokio::spawn(dispatcher.run());
         Ok(Control { app, admin, dir: config.dir, setup_token })
     }
 

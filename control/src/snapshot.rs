@@ -1,9 +1,12 @@
 //! The routing configuration, as the call plane gets it.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 
-use crate::port::{AgentRoute, FirstSpeaker, NumberRoute, ProjectRoute, Snapshot};
-use crate::store::{StoreError, agents, numbers, projects, settings, users};
+use crate::port::{AgentRoute, NumberRoute, ProjectRoute, Snapshot, TrunkRoute};
+use crate::store::trunks::Trunk;
+use crate::store::{StoreError, agents, numbers, projects, providers, settings, trunks, users};
 
 /// Reads the whole of it.
 ///
@@ -15,17 +18,22 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
         .into_iter()
         .map(|(id, active_agent)| (id, ProjectRoute { active_agent }))
         .collect();
+    let providers = providers::all(connection)?;
+    let default_provider = providers.iter().find(|provider| provider.is_default).map(providers::Provider::route);
+    let providers: BTreeMap<&str, &providers::Provider> =
+        providers.iter().map(|provider| (provider.id.as_str(), provider)).collect();
     let agents = agents::routes(connection)?
         .into_iter()
         .map(|agent| {
+            let own = agent.provider_id.and_then(|id| providers.get(id.as_str()).map(|provider| provider.route()));
             let route = AgentRoute {
                 project_id: agent.project_id,
                 name: agent.name,
                 system_instruction: agent.system_instruction,
                 voice_id: agent.voice_id,
-                provider: None,
-                first_speaker: FirstSpeaker::default(),
-                greeting: None,
+                provider: own.or_else(|| default_provider.clone()),
+                first_speaker: agent.first_speaker,
+                greeting: agent.greeting,
             };
             (agent.id, route)
         })
@@ -37,7 +45,22 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
         })
         .collect();
     let is_claimed = users::owner(connection)?.is_some();
-    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, ..Snapshot::default() })
+    let trunks = trunks::all(connection)?.into_iter().map(|trunk| (trunk.id.clone(), trunk_route(trunk))).collect();
+    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, trunks })
+}
+
+fn trunk_route(trunk: Trunk) -> TrunkRoute {
+    TrunkRoute {
+        name: trunk.name,
+        host: trunk.host,
+        port: trunk.port,
+        transport: trunk.transport,
+        username: trunk.username,
+        password: trunk.password,
+        numbers: trunk.numbers,
+        max_channels: trunk.max_channels,
+        is_default: trunk.is_default,
+    }
 }
 
 /// Counts a change of what routing reads; call it in the transaction of the change.

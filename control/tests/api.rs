@@ -2,8 +2,11 @@
 //! other, which is nothing.
 
 mod bench;
+mod dial;
 mod documented;
 mod hostile;
+mod manage;
+mod pipe;
 
 use std::time::Duration;
 

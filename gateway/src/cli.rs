@@ -1,12 +1,14 @@
 //! The command line.
 
 mod admin;
+mod lines;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use admin::{AdminError, run as run_admin};
+pub use lines::{NewProvider, NewTrunk, ProviderCommand, Transport, TrunkCommand};
 
 use crate::config::{Config, ConfigError, Flag};
 
@@ -80,6 +82,12 @@ pub enum CliCommand {
     /// Calls the box has carried.
     #[command(subcommand)]
     Call(CallCommand),
+    /// SIP peers that calls are placed through and come from.
+    #[command(subcommand)]
+    Trunk(TrunkCommand),
+    /// Services that run agents.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// Print the version.
     #[command(after_help = "Examples:\n  talkstack version")]
     Version,
@@ -155,7 +163,7 @@ impl Sources {
 /// Below the help of `talkstack` itself.
 const EXAMPLES: &str = "Examples:\n  talkstack                                  run the box on embedded defaults\n  \
     talkstack --config talkstack.toml\n  talkstack call list\n\n\
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 5 not allowed, 6 the daemon does not run,\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 not allowed, 6 the daemon does not run,\n\
     75 an address or directory cannot be used, 78 bad configuration";
 
 #[cfg(test)]
@@ -171,7 +179,7 @@ mod tests {
             if leaves.is_empty() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
-                let lists = command.get_name() == "list" || command.get_name() == "show";
+                let lists = ["list", "show", "add", "remove"].contains(&command.get_name());
                 let json = command.get_arguments().any(|argument| argument.get_id() == "json");
                 assert_eq!(lists, json, "{path}");
             }

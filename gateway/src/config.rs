@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub use values::{Advertise, CallsMax, DurationMax, ListenList, PortRange, PublicUrl, SmtpUrl, Threads, Timezone};
+pub use values::{
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DurationMax, ListenList, PortList, PortRange, PublicUrl,
+    RingTimeout, SmtpUrl, Threads, Timezone,
+};
 
 use crate::accept::Accept;
 
@@ -38,8 +41,12 @@ pub struct Config {
     pub mail: Mail,
     /// Calls.
     pub calls: Calls,
+    /// Calls that are placed.
+    pub dial: Dial,
     /// Recording.
     pub recording: Recording,
+    /// Requests that tenants cause.
+    pub outbound: Outbound,
     /// The box itself.
     #[serde(rename = "box")]
     pub site: Site,
@@ -151,6 +158,20 @@ pub struct Calls {
     pub max: CallsMax,
     /// The longest call in seconds, 10 to 14,400. Default 3600.
     pub max_duration_s: DurationMax,
+    /// How long a called phone may ring, in seconds, 5 to 180. Default 45.
+    pub ring_timeout_s: RingTimeout,
+}
+
+/// `[dial]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dial {
+    /// Where the box calls: prefixes in E.164 with `+`. Default none: only the country of the presented number.
+    pub allow: AllowList,
+    /// Calls that an account has placed and that are up, 1 to 10,000. Default 10.
+    pub max_calls: DialsMax,
+    /// Calls that an account places within 60 s, 1 to 10,000. Default 60.
+    pub per_minute: DialsPerMinute,
 }
 
 /// `[recording]`
@@ -159,6 +180,14 @@ pub struct Calls {
 pub struct Recording {
     /// Whether calls to a project's agents and numbers are recorded. Default true.
     pub enabled: bool,
+}
+
+/// `[outbound]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outbound {
+    /// Ports of this machine's loopback that webhooks may reach, 1 to 65,535 each. Default none.
+    pub loopback_ports: PortList,
 }
 
 /// `[box]`
@@ -206,7 +235,13 @@ impl Default for Store {
 
 impl Default for Calls {
     fn default() -> Self {
-        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600) }
+        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600), ring_timeout_s: RingTimeout(45) }
+    }
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Dial { allow: AllowList::default(), max_calls: DialsMax(10), per_minute: DialsPerMinute(60) }
     }
 }
 
@@ -361,7 +396,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 17, "every key");
+        assert_eq!(keys, 22, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
@@ -383,6 +418,7 @@ mod tests {
             ("TALKSTACK__CALLS__MAX".to_owned(), "8".to_owned()),
             ("TALKSTACK__SIP__LISTEN".to_owned(), "127.0.0.1:5070,[::1]:5070".to_owned()),
             ("TALKSTACK__COMPAT__LITERAL_TYPOS".to_owned(), "true".to_owned()),
+            ("TALKSTACK__OUTBOUND__LOOPBACK_PORTS".to_owned(), "8000,9000".to_owned()),
             ("TALKSTACK_CONFIG".to_owned(), "ignored here".to_owned()),
         ];
         let flags = vec![("http-listen", "http", "listen", "127.0.0.1:0".to_owned())];
@@ -390,6 +426,10 @@ mod tests {
         assert_eq!((config.calls.max.0, config.calls.max_duration_s.0), (8, 70));
         assert_eq!(config.sip.listen.0.len(), 2);
         assert!(config.compat.literal_typos);
+        assert_eq!(config.outbound.loopback_ports.0, [8000, 9000]);
+        let one = [("TALKSTACK__OUTBOUND__LOOPBACK_PORTS".to_owned(), "8000".to_owned())];
+        let alone = Config::load(None, one.into_iter(), vec![]).expect("loads");
+        assert_eq!(alone.outbound.loopback_ports.0, [8000]);
         assert_eq!(config.http.listen.port(), 0);
     }
 
@@ -406,6 +446,10 @@ mod tests {
             ("[mail]\nsmtp = \"http://x\"\n", "must be an address such as"),
             ("[mail]\nsmtp = \"smtp://user:secret@\"\n", "must be an address such as"),
             ("[mail]\nsmtp = \"http://user:secret@host\"\n", "line 2, column 8: the mail server must be"),
+            ("[dial]\nallow = [\"0036\"]\n", "\"0036\" is no \"+\" and digits"),
+            ("[dial]\nmax_calls = 0\n", "0 is not within 1 to 10000"),
+            ("[calls]\nring_timeout_s = 200\n", "200 is not within 5 to 180"),
+            ("[outbound]\nloopback_ports = [0]\n", "0 is no port"),
             ("nonsense", "line 1"),
         ] {
             let dir = tempfile::tempdir().expect("a directory");

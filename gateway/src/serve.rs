@@ -12,12 +12,16 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use talkstack_control::auth::password::Cost;
 use talkstack_control::clock::Clock;
+use talkstack_control::gate::DialPolicy;
+use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Settings, SignupPolicy};
 use talkstack_control::plane::PipeSource;
 use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpenError};
+use talkstack_control::webhook::Outbound;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -106,9 +110,14 @@ async fn serve_both(config: &Config, stop: &mut StopSignals) -> Result<(), Serve
     let http = bind_http(config.http.listen).await?;
     let calls = Calls::start(config)?;
     priority::step_back();
-    let (ours, theirs) = UnixStream::pair()?;
-    tokio::spawn(calls.plane().serve(ours));
-    let served = serve_control(config, PipeSource::Pair(theirs), http, calls.addresses(), stop).await;
+    let plane = calls.plane();
+    let connect = move || {
+        let (ours, theirs) = UnixStream::pair()?;
+        tokio::spawn(plane.clone().serve(ours));
+        Ok(theirs)
+    };
+    let pipe = PipeSource::InProcess(Box::new(connect));
+    let served = serve_control(config, pipe, http, calls.addresses(), stop).await;
     tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
     served
 }
@@ -140,14 +149,24 @@ async fn serve_control(
         },
         literal_typos: config.compat.literal_typos,
     };
+    let address = http.local_addr()?;
+    let own_ports = sip.iter().map(SocketAddr::port).chain([address.port()]).collect();
     let control_config = ControlConfig {
         dir: config.store.dir.clone(),
         settings,
+        dial: DialSettings {
+            policy: DialPolicy { allow: config.dial.allow.0.clone() },
+            max_calls: config.dial.max_calls.0,
+            per_minute: config.dial.per_minute.0,
+            calls_max: config.calls.max.0,
+        },
         smtp: config.mail.smtp.as_ref().map(|url| url.0.clone()),
         password_cost: Cost::default(),
+        public_url: config.public_url(address),
+        outbound: Outbound { loopback_ports: config.outbound.loopback_ports.0.as_slice().into(), own_ports },
+        webhook_answer_max: WEBHOOK_ANSWER_MAX,
     };
     let control = Control::open(control_config, pipe, Clock::system()).await?;
-    let address = http.local_addr()?;
     banner(config, &sip, address, control.setup_token.as_deref());
     let stop = async move {
         // Asked for first when all sockets listen, the command line's too.
@@ -280,3 +299,6 @@ fn raise_open_files() {
         tracing::warn!("Cannot raise the limit of open files ({error}); a thousand calls may not fit");
     }
 }
+
+/// 15 s, as Standard Webhooks says: a receiver that takes longer does its work before it answers.
+const WEBHOOK_ANSWER_MAX: Duration = Duration::from_secs(15);

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::body::Fields;
@@ -10,35 +11,35 @@ use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
 use crate::model::{name, voice_id};
+use crate::port::FirstSpeaker;
 use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
-use crate::store::{StoreError, agents, projects};
+use crate::store::{StoreError, agents, projects, providers};
 
 /// `POST /agent/create-agent`.
 pub(super) async fn create(State(app): State<App>, Principal(user): Principal, fields: Fields) -> Answer {
     let now_ms = app.clock.now_ms();
     let phone_number = fields.text(&["phoneNumber"])?.map(|text| parse_number(&text, "phoneNumber")).transpose()?;
-    let voice_id = match fields.text(&["voice_id"])? {
-        Some(text) => Some(voice_id(&text).ok_or_else(|| ApiError::new(400, "no_such_voice", "No such voice."))?),
-        None => None,
-    };
-    let agent = Agent {
+    let mut agent = Agent {
         id: uuid::Uuid::new_v4().to_string(),
         project_id: fields.required(&["projectId"])?,
-        name: name(&fields.required(&["name"])?).ok_or_else(|| ApiError::missing("name"))?,
-        system_instruction: instruction(fields.required(&["systemInstruction"])?)?,
-        voice_id,
+        name: fields.required(&["name"])?,
+        system_instruction: fields.required(&["systemInstruction"])?,
+        voice_id: None,
+        provider_id: None,
+        first_speaker: FirstSpeaker::default(),
+        greeting: None,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
+    change(&mut agent, &fields)?;
     let agent = app
         .store
         .write(move |connection| {
             projects::find(connection, &user.id, &agent.project_id)?.ok_or_else(ApiError::no_such_project)?;
+            check_provider(connection, &agent)?;
             agents::insert(connection, &agent, now_ms)?;
-            if agents::text_bytes(connection)? > TEXT_BYTES_MAX {
-                return Err(ApiError::new(400, "agents_full", "The box has no room for another agent's instruction."));
-            }
+            check_room(connection)?;
             if let Some(number) = phone_number {
                 let id = uuid::Uuid::new_v4().to_string();
                 let Agent { project_id, id: agent_id, .. } = &agent;
@@ -54,11 +55,31 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         .await?;
     app.publish().await?;
     // The page prints no body: the envelope, with the flat fields of the neighbouring pages mirrored (11.3 #21).
-    let mut answer = agent_json(&agent);
-    answer["data"] = agent_json(&agent);
-    answer["message"] = json!("agent created successfully.");
-    answer["status"] = json!("success");
-    Ok(Json(answer))
+    Ok(enveloped(&agent, "agent created successfully."))
+}
+
+/// `PUT /agent`: what is absent stays; null takes a voice, provider or greeting away.
+pub(super) async fn update(State(app): State<App>, Principal(user): Principal, fields: Fields) -> Answer {
+    let now_ms = app.clock.now_ms();
+    let (project_id, agent_id) = (fields.required(&["projectId"])?, fields.required(&["agentId"])?);
+    if CHANGEABLE.iter().all(|name| fields.given(name).is_none()) {
+        return Err(ApiError::missing("name or systemInstruction"));
+    }
+    let agent = app
+        .store
+        .write(move |connection| {
+            let found = agents::find(connection, &user.id, &project_id, &agent_id)?;
+            let mut agent = found.ok_or_else(ApiError::no_such_agent)?;
+            change(&mut agent, &fields)?;
+            check_provider(connection, &agent)?;
+            agents::update(connection, &agent, now_ms)?;
+            check_room(connection)?;
+            snapshot::bump(connection)?;
+            Ok::<_, ApiError>(agent)
+        })
+        .await?;
+    app.publish().await?;
+    Ok(enveloped(&agent, "agent data updated successfully."))
 }
 
 /// `POST /agent`: a read; flat, as documented.
@@ -93,6 +114,79 @@ fn instruction(text: String) -> Result<String, ApiError> {
     Ok(text)
 }
 
+/// Refuses what would not fit into the routing configuration; call it after the change, in its transaction.
+fn check_room(connection: &Connection) -> Result<(), ApiError> {
+    if agents::text_bytes(connection)? > TEXT_BYTES_MAX {
+        return Err(ApiError::new(400, "agents_full", "The box has no room for another agent's instruction."));
+    }
+    Ok(())
+}
+
+/// Sets what the request gives.
+fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
+    if let Some(given) = fields.text(&["name"])? {
+        agent.name = name(&given).ok_or_else(|| ApiError::missing("name"))?;
+    }
+    if let Some(given) = fields.text(&["systemInstruction"])? {
+        agent.system_instruction = instruction(given)?;
+    }
+    let cleared = |name: &str| fields.given(name).is_some_and(Value::is_null);
+    match fields.text(&["voice_id"])? {
+        Some(given) => agent.voice_id = Some(voice_id(&given).ok_or_else(no_such_voice)?),
+        None if cleared("voice_id") => agent.voice_id = None,
+        None => {}
+    }
+    match fields.text(&["providerId"])? {
+        Some(given) => agent.provider_id = Some(given),
+        None if cleared("providerId") => agent.provider_id = None,
+        None => {}
+    }
+    match fields.text(&["greeting"])? {
+        Some(given) if given.chars().count() > GREETING_CHARS_MAX => {
+            let message = format!("greeting must not be longer than {GREETING_CHARS_MAX} characters.");
+            return Err(ApiError::new(400, "bad_field", message));
+        }
+        Some(given) => agent.greeting = Some(given).filter(|text| !text.trim().is_empty()),
+        None if cleared("greeting") => agent.greeting = None,
+        None => {}
+    }
+    match fields.text(&["firstSpeaker"])?.as_deref() {
+        None => {}
+        Some("agent") => agent.first_speaker = FirstSpeaker::Agent,
+        Some("caller") => agent.first_speaker = FirstSpeaker::Caller,
+        Some(_) => return Err(ApiError::new(400, "bad_field", "firstSpeaker must be agent or caller.")),
+    }
+    Ok(())
+}
+
+/// The provider must be there, and have the voice.
+fn check_provider(connection: &Connection, agent: &Agent) -> Result<(), ApiError> {
+    let provider = match &agent.provider_id {
+        None => providers::default(connection)?,
+        Some(id) => {
+            let unknown = || ApiError::new(400, "no_such_provider", "No such provider.");
+            Some(providers::find(connection, id)?.ok_or_else(unknown)?)
+        }
+    };
+    match (provider, &agent.voice_id) {
+        (Some(provider), Some(voice)) if !provider.has_voice(voice) => Err(no_such_voice()),
+        _ => Ok(()),
+    }
+}
+
+fn no_such_voice() -> ApiError {
+    ApiError::new(400, "no_such_voice", "No such voice.")
+}
+
+/// The envelope with `data`, and the flat fields beside it (settlement A25).
+fn enveloped(agent: &Agent, message: &str) -> Json<Value> {
+    let mut answer = agent_json(agent);
+    answer["data"] = agent_json(agent);
+    answer["message"] = json!(message);
+    answer["status"] = json!("success");
+    Json(answer)
+}
+
 /// An agent as every endpoint shows it.
 fn agent_json(agent: &Agent) -> Value {
     json!({
@@ -103,6 +197,9 @@ fn agent_json(agent: &Agent) -> Value {
         "projectId": agent.project_id,
         "phoneNumber": agent.phone_number,
         "voice_id": agent.voice_id,
+        "providerId": agent.provider_id,
+        "firstSpeaker": agents::first_speaker_name(agent.first_speaker),
+        "greeting": agent.greeting,
     })
 }
 
@@ -112,3 +209,9 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 /// 10 MiB in all: 5,000 agents with prompts of 1,500 bytes. JSON may make six of a byte, and 60 MiB still fit into one
 /// message to the call plane ([`crate::port::MESSAGE_BYTES_MAX`]).
 const TEXT_BYTES_MAX: i64 = 10 << 20;
+
+/// What `PUT /agent` may change.
+const CHANGEABLE: [&str; 6] = ["name", "systemInstruction", "voice_id", "providerId", "firstSpeaker", "greeting"];
+
+/// 2,000 characters: two minutes of speech.
+const GREETING_CHARS_MAX: usize = 2000;

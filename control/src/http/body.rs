@@ -66,6 +66,30 @@ impl Fields {
         }
     }
 
+    /// A value as it stands, null included; `None` when absent.
+    pub fn given(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// Refuses fields of other names than these.
+    ///
+    /// # Errors
+    /// 400 that names the first.
+    pub fn only(&self, known: &[&str]) -> Result<(), ApiError> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                let shown: String = name.chars().filter(|letter| !letter.is_control()).take(64).collect();
+                Err(ApiError::new(400, "unknown_field", format!("{shown} is no field here.")))
+            }
+        }
+    }
+
+    /// What is the same for two requests whose fields are, in whatever order and spacing.
+    pub fn digest(&self) -> [u8; 32] {
+        crate::secret::digest(&serde_json::to_string(&self.0).unwrap_or_default())
+    }
+
     fn value(&self, names: &[&str]) -> Result<Option<&Value>, ApiError> {
         let mut found = names.iter().filter_map(|name| self.0.get(*name)).filter(|value| !value.is_null());
         let Some(first) = found.next() else { return Ok(None) };

@@ -8,36 +8,28 @@ use super::body::{Fields, QueryFields};
 use super::error::ApiError;
 use super::principal::Principal;
 use super::{Answer, App};
+use crate::call_object::flat;
 use crate::call_status::CallStatus;
-use crate::clock::{day_start_ms, iso8601, rfc2822};
+use crate::clock::{day_start_ms, iso8601};
 use crate::store::calls::{Call, Filter};
-use crate::store::{StoreError, calls, projects};
+use crate::store::{StoreError, calls, projects, utterances};
 
 /// `POST /call`: a read; flat, as documented.
 pub(super) async fn find(State(app): State<App>, Principal(user): Principal, fields: Fields) -> Answer {
     let id = fields.required(&["sid", "callSid", "call_id"])?;
     let project_id = fields.required(&["projectId"])?;
-    let call = app
-        .store
-        .read(move |connection| calls::find(connection, &user.id, &project_id, &id).map_err(StoreError::from))
-        .await?
-        .ok_or_else(|| ApiError::new(404, "no_such_call", "No such call."))?;
-    Ok(Json(json!({
-        "seconds": call.seconds(),
-        "cost": 0,
-        "status": call.status.name(),
-        "from": call.from,
-        "to": call.to,
-        "date": rfc2822(call.started_ms),
-        "recordingUrls": [],
-        "phoneNumber": call.to,
-        "callSid": call.id,
-        "sid": call.id,
-        "call_id": call.id,
-        "projectId": call.project_id,
-        "agentId": call.agent_id,
-        "data": {},
-    })))
+    let (recordings, now_ms) = (app.recordings.clone(), app.clock.now_ms());
+    let found = app.store.read(move |connection| {
+        let Some(call) = calls::find(connection, &user.id, &project_id, &id)? else { return Ok(None) };
+        let links = recordings.links(&call, now_ms);
+        Ok::<_, StoreError>(Some((utterances::of_call(connection, &call.id)?, links, call)))
+    });
+    let no_such_call = || ApiError::new(404, "no_such_call", "No such call.");
+    let (transcript, links, call) = found.await?.ok_or_else(no_such_call)?;
+    let mut answer = flat(&call, &links);
+    answer["outcome"] = json!(call.outcome);
+    answer["transcript"] = json!(transcript);
+    Ok(Json(answer))
 }
 
 /// `POST /call/get-call-history`. Filters stand in the query or the body, where the query wins; `projectId` and
@@ -62,21 +54,32 @@ pub(super) async fn history(
     };
     let page_size = page_size.clamp(1, PAGE_SIZE_MAX) as usize;
     let filter = filter(&query, &fields)?;
-    let mut found = app
+    let (recordings, now_ms) = (app.recordings.clone(), app.clock.now_ms());
+    let mut found: Vec<(Call, Vec<String>)> = app
         .store
         .read(move |connection| {
             projects::find(connection, &user.id, &project_id)?.ok_or_else(ApiError::no_such_project)?;
             // One more than asked for tells whether there is another page.
-            Ok::<_, ApiError>(calls::page(connection, &project_id, &filter, page_size + 1)?)
+            let page = calls::page(connection, &project_id, &filter, page_size + 1)?;
+            let with_links = |call: Call| {
+                let links = recordings.links(&call, now_ms);
+                (call, links)
+            };
+            Ok::<_, ApiError>(page.into_iter().map(with_links).collect())
         })
         .await?;
     let has_more = found.len() > page_size;
     found.truncate(page_size);
-    let next = found.last().filter(|_| has_more).map(|call| format!("{}-{}", call.started_ms, call.id));
+    let next = found.last().filter(|_| has_more).map(|(call, _)| format!("{}-{}", call.started_ms, call.id));
+    let row = |(call, links): &(Call, Vec<String>)| {
+        let mut row = history_json(call);
+        row["recordingUrls"] = json!(links);
+        row
+    };
     Ok(Json(json!({
         "message": "successfully fetched call history.",
         "status": "success",
-        "data": found.iter().map(history_json).collect::<Vec<_>>(),
+        "data": found.iter().map(row).collect::<Vec<_>>(),
         "pageSize": page_size,
         "nextPageToken": next,
     })))

@@ -70,17 +70,15 @@ impl ApiError {
         ApiError { number: Some((name, number)), ..self }
     }
 
-    /// The envelope, once the request's id is known.
-    pub fn render(&self, request_id: &str) -> Response {
-        let mut body = Map::new();
-        body.insert("message".into(), Value::from(self.message.as_str()));
-        body.insert("status".into(), Value::from("error"));
-        body.insert("code".into(), Value::from(self.code));
-        body.insert("requestId".into(), Value::from(request_id));
-        if let Some((name, number)) = self.number {
-            body.insert(name.into(), json!(number));
-        }
-        let mut response = (self.status, axum::Json(Value::Object(body))).into_response();
+    /// The same with the time to wait in seconds.
+    pub fn retry_after(self, seconds: u64) -> Self {
+        ApiError { retry_after_s: Some(seconds), ..self }
+    }
+
+    /// The envelope of the surface that was asked, once the request's id is known.
+    pub fn render(&self, path: &str, request_id: &str) -> Response {
+        let mut response =
+            if path.starts_with(NATIVE) { self.problem(path, request_id) } else { self.envelope(request_id) };
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -91,6 +89,35 @@ impl ApiError {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
         response
+    }
+
+    /// RFC 9457; `about:blank` says that the title is the status's own (§4.2.1).
+    fn problem(&self, path: &str, request_id: &str) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.message,
+            "instance": path,
+            "code": self.code,
+            "requestId": request_id,
+        });
+        let mut response = (self.status, axum::Json(body)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+
+    /// What Talkstack's clients read.
+    fn envelope(&self, request_id: &str) -> Response {
+        let mut body = Map::new();
+        body.insert("message".into(), Value::from(self.message.as_str()));
+        body.insert("status".into(), Value::from("error"));
+        body.insert("code".into(), Value::from(self.code));
+        body.insert("requestId".into(), Value::from(request_id));
+        if let Some((name, number)) = self.number {
+            body.insert(name.into(), json!(number));
+        }
+        (self.status, axum::Json(Value::Object(body))).into_response()
     }
 }
 
@@ -152,3 +179,6 @@ impl From<TooMany> for ApiError {
         ApiError { retry_after_s: Some(error.retry_after_s), ..ApiError::new(429, "too_many_requests", message) }
     }
 }
+
+/// Where the native surface begins.
+const NATIVE: &str = "/api/v1";

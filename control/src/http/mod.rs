@@ -7,10 +7,17 @@ pub mod body;
 mod call;
 pub mod error;
 mod health;
+pub mod make_call;
+mod native;
 mod phone_number;
 pub mod principal;
 mod project;
+mod provider;
+mod range;
+mod recording;
+mod trunk;
 mod user;
+mod webhook;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,9 +38,11 @@ use crate::auth::password::Passwords;
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::port::CallPlane;
+use crate::recording::Recordings;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 use error::ApiError;
+use make_call::Dialling;
 
 pub(crate) use auth::new_setup_token;
 
@@ -56,8 +65,12 @@ pub struct App {
     pub plane: Arc<dyn CallPlane>,
     /// What the operator has set.
     pub settings: Settings,
+    /// Calls that are placed.
+    pub dialling: Arc<Dialling>,
     /// A letter was queued.
     pub mail_waits: Arc<Notify>,
+    /// Files of calls, and links to them.
+    pub recordings: Recordings,
 }
 
 /// What the operator has set of the API.
@@ -123,12 +136,14 @@ impl App {
 
 /// The Talkstack surface.
 pub fn public(app: App) -> Service {
-    finish(talkstack_routes(), app)
+    finish(talkstack_routes().merge(native_routes()), app)
 }
 
 /// The same and the owner's own routes, for the admin socket.
 pub fn with_admin(app: App) -> Service {
-    let routes = talkstack_routes()
+    let routes = native_routes()
+        .layer(axum::Extension(native::OverAdminSocket))
+        .merge(talkstack_routes())
         .route("/admin/mails", get(admin::mails))
         .route("/admin/mails/{id}", get(admin::mail))
         .route("/admin/calls", get(admin::calls))
@@ -153,16 +168,28 @@ fn talkstack_routes() -> Router<App> {
         .route("/project/list", get(project::list))
         .route("/project/get-projects", get(project::list))
         .route("/project/active-agent", patch(project::set_active_agent))
+        .route("/project/call-status/add-webhookurl", post(webhook::add))
         .route("/project/{projectId}", get(project::find))
         .route("/agent/create-agent", post(agent::create))
-        .route("/agent", post(agent::find))
+        .route("/agent", post(agent::find).put(agent::update))
         .route("/agent/{projectId}", get(agent::list))
         .route("/phone-number/add-number", post(phone_number::assign))
+        .route("/call/makeCall", post(make_call::make_call))
+        .route("/call/make-call", post(make_call::make_call))
         .route("/call", post(call::find))
         .route("/call/get-call-history", post(call::history))
+        .route("/recordings/{file}", get(recording::fetch))
         .route("/healthz", get(health::healthz))
         .route("/livez", get(health::healthz))
         .route("/readyz", get(health::readyz))
+}
+
+fn native_routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/trunks", get(trunk::list).post(trunk::create))
+        .route("/api/v1/trunks/{id}", get(trunk::find).patch(trunk::update).delete(trunk::remove))
+        .route("/api/v1/providers", get(provider::list).post(provider::create))
+        .route("/api/v1/providers/{id}", get(provider::find).patch(provider::update).delete(provider::remove))
 }
 
 fn finish(routes: Router<App>, app: App) -> Service {
@@ -180,15 +207,18 @@ fn finish(routes: Router<App>, app: App) -> Service {
 /// Gives each request an id and renders errors with it.
 async fn identify(request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
+    let path = request.uri().path().to_owned();
     // In a task of its own: a client that hangs up leaves nothing half done, and a panic is one answer.
     let response = tokio::spawn(next.run(request)).await;
     let response = response.unwrap_or_else(|_| ApiError::internal().into_response());
-    let is_plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind != "application/json");
+    let is_plain =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     let mut response = match response.extensions().get::<ApiError>() {
-        Some(error) => error.render(&request_id),
+        Some(error) => error.render(&path, &request_id),
         // What the router itself refuses, such as a path that is no UTF-8.
         None if response.status().is_client_error() && is_plain => {
-            ApiError::new(response.status().as_u16(), "bad_request", "The request cannot be read.").render(&request_id)
+            let refused = ApiError::new(response.status().as_u16(), "bad_request", "The request cannot be read.");
+            refused.render(&path, &request_id)
         }
         None => response,
     };

@@ -23,7 +23,7 @@ pub struct JournalRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum CallEvent {
-    /// A [`Command::Dial`] was taken on; its INVITE leaves once this is on disk.
+    /// A [`Command::Dial`](super::Command::Dial) was taken on; its INVITE leaves once this is on disk.
     DialAccepted {
         /// The command's name.
         command_id: CommandId,

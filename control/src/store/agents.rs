@@ -2,10 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::port::FirstSpeaker;
+
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id,
+            "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting,
                 (SELECT e164 FROM numbers n WHERE n.agent_id = a.id ORDER BY n.created_ms LIMIT 1)
              FROM agents a JOIN projects p ON p.id = a.project_id ",
             $rest
@@ -26,8 +28,22 @@ pub struct Agent {
     pub system_instruction: String,
     /// The voice.
     pub voice_id: Option<String>,
+    /// The service that runs it; `None` is the default.
+    pub provider_id: Option<String>,
+    /// Who speaks first.
+    pub first_speaker: FirstSpeaker,
+    /// What it opens with.
+    pub greeting: Option<String>,
     /// The number assigned to it.
     pub phone_number: Option<String>,
+}
+
+/// As the API writes it.
+pub fn first_speaker_name(first_speaker: FirstSpeaker) -> &'static str {
+    match first_speaker {
+        FirstSpeaker::Agent => "agent",
+        FirstSpeaker::Caller => "caller",
+    }
 }
 
 /// Adds an agent.
@@ -35,10 +51,28 @@ pub struct Agent {
 /// # Errors
 /// What SQLite says.
 pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, created_ms, updated_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
-    let Agent { id, project_id, name, system_instruction, voice_id, .. } = agent;
-    connection.execute(sql, params![id, project_id, name, system_instruction, voice_id, now_ms]).map(drop)
+    let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
+            greeting, created_ms, updated_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)";
+    let Agent { id, project_id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
+    let first_speaker = first_speaker_name(agent.first_speaker);
+    let values =
+        params![id, project_id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms];
+    connection.execute(sql, values).map(drop)
+}
+
+/// Changes an agent; its project and number stay.
+///
+/// # Errors
+/// What SQLite says.
+pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE agents SET name = ?2, system_instruction = ?3, voice_id = ?4, provider_id = ?5,
+            first_speaker = ?6, greeting = ?7, updated_ms = ?8
+        WHERE id = ?1";
+    let Agent { id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
+    let first_speaker = first_speaker_name(agent.first_speaker);
+    let values = params![id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms];
+    connection.execute(sql, values).map(drop)
 }
 
 /// Finds an agent of a project of the account.
@@ -68,12 +102,13 @@ pub fn all(connection: &Connection, user_id: &str, project_id: &str) -> rusqlite
     connection.prepare_cached(sql)?.query_map([project_id, user_id], read)?.collect()
 }
 
-/// What names and prompts of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
+/// What names, prompts and greetings of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn text_bytes(connection: &Connection) -> rusqlite::Result<i64> {
-    let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction) + 512), 0)
+    let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction)
+            + coalesce(octet_length(a.greeting), 0) + 512), 0)
         FROM agents a JOIN projects p ON p.id = a.project_id WHERE p.is_deleted = 0";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
@@ -93,6 +128,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         name: row.get(2)?,
         system_instruction: row.get(3)?,
         voice_id: row.get(4)?,
-        phone_number: row.get(5)?,
+        provider_id: row.get(5)?,
+        first_speaker: if row.get::<_, String>(6)? == "caller" { FirstSpeaker::Caller } else { FirstSpeaker::Agent },
+        greeting: row.get(7)?,
+        phone_number: row.get(8)?,
     })
 }

@@ -4,13 +4,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::call_status::CallStatus;
-use crate::port::{CallStarted, Direction, Outcome, Position};
+use crate::port::{CallStarted, DialOrder, Direction, Outcome, Position};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.project_id, c.agent_id, c.from_number, c.to_number, c.status, c.outcome, c.codec,
-                c.started_ms, c.answered_ms, c.ended_ms FROM calls c ",
+                c.started_ms, c.answered_ms, c.ended_ms, c.recording_file FROM calls c ",
             $rest
         )
     };
@@ -41,6 +41,8 @@ pub struct Call {
     pub answered_ms: Option<i64>,
     /// When it ended.
     pub ended_ms: Option<i64>,
+    /// Its recording, relative to the folder of recordings, once it is complete.
+    pub recording_file: Option<String>,
 }
 
 impl Call {
@@ -94,7 +96,25 @@ pub fn put_cursor(connection: &Connection, position: Position) -> rusqlite::Resu
     connection.prepare_cached(sql)?.execute(params![position.boot as i64, position.seq as i64]).map(drop)
 }
 
-/// Begins a row.
+/// Adds the row of a call that is to be placed.
+///
+/// # Errors
+/// What SQLite says.
+pub fn queue(connection: &Connection, order: &DialOrder, trunk_id: &str, now_ms: i64) -> rusqlite::Result<()> {
+    let started = CallStarted {
+        direction: Direction::Outbound,
+        from: order.from.clone(),
+        to: order.to.clone(),
+        project_id: Some(order.project_id.clone()),
+        agent_id: Some(order.agent_id.clone()),
+        sip_call_id: String::new(),
+        trunk_id: Some(trunk_id.to_owned()),
+    };
+    begin(connection, &order.call_id.to_string(), &started, CallStatus::Queued, NO_BOOT, now_ms)
+}
+
+/// Begins a row. One that was queued has begun already: it learns of its dialog and trunk, and goes on should it have
+/// been given up meanwhile.
 ///
 /// # Errors
 /// What SQLite says.
@@ -110,9 +130,12 @@ pub fn begin(
         Direction::Inbound => "inbound",
         Direction::Outbound => "outbound",
     };
-    let sql = "INSERT OR IGNORE INTO calls
-        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let sql = "INSERT INTO calls
+        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms, trunk_id)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+        ON CONFLICT (id) DO UPDATE SET sip_call_id = ?8, boot = ?9, trunk_id = coalesce(?11, trunk_id), status = ?7,
+            outcome = NULL, ended_ms = NULL
+        WHERE boot = 0 AND ?9 <> 0";
     connection
         .prepare_cached(sql)?
         .execute(params![
@@ -125,7 +148,8 @@ pub fn begin(
             status.name(),
             started.sip_call_id,
             boot as i64,
-            at_ms
+            at_ms,
+            started.trunk_id
         ])
         .map(drop)
 }
@@ -162,6 +186,70 @@ pub fn end(connection: &Connection, id: &str, outcome: Outcome, at_ms: i64) -> r
     connection.prepare_cached(sql)?.execute(params![id, status.name(), json, at_ms]).map(drop)
 }
 
+/// How many calls have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_open(connection: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM calls WHERE ended_ms IS NULL";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
+/// How many calls on a trunk have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_open_on_trunk(connection: &Connection, trunk_id: &str) -> rusqlite::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM calls WHERE ended_ms IS NULL AND trunk_id = ?1";
+    connection.prepare_cached(sql)?.query_row([trunk_id], |row| row.get(0))
+}
+
+/// How many calls that an account has placed have not ended.
+///
+/// # Errors
+/// What SQLite says.
+pub fn count_open_outbound(connection: &Connection, user_id: &str) -> rusqlite::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM calls c CROSS JOIN projects p ON p.id = c.project_id
+        WHERE c.ended_ms IS NULL AND c.direction = 'outbound' AND p.user_id = ?1";
+    connection.prepare_cached(sql)?.query_row([user_id], |row| row.get(0))
+}
+
+/// When the account placed its `nth` latest call, counted from 1; `None` when that was not after `since_ms`.
+///
+/// # Errors
+/// What SQLite says.
+pub fn nth_latest_outbound_ms(
+    connection: &Connection,
+    user_id: &str,
+    nth: u32,
+    since_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    // The latest calls of the box first: an account's own may be many.
+    let sql = "SELECT c.started_ms FROM calls c CROSS JOIN projects p ON p.id = c.project_id
+        WHERE c.started_ms > ?3 AND c.direction = 'outbound' AND p.user_id = ?1
+        ORDER BY c.started_ms DESC LIMIT 1 OFFSET ?2";
+    let values = params![user_id, nth.saturating_sub(1), since_ms];
+    connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
+}
+
+/// Notes the recording of a call.
+///
+/// # Errors
+/// What SQLite says.
+pub fn put_recording(connection: &Connection, id: &str, file: &str, duration_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE calls SET recording_file = ?2, recording_ms = ?3 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![id, file, duration_ms]).map(drop)
+}
+
+/// The status of a call, by its name.
+///
+/// # Errors
+/// What SQLite says.
+pub fn status(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT status FROM calls WHERE id = ?1";
+    connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
+}
+
 /// Calls that have not ended.
 ///
 /// # Errors
@@ -169,6 +257,14 @@ pub fn end(connection: &Connection, id: &str, outcome: Outcome, at_ms: i64) -> r
 pub fn open(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT id FROM calls WHERE ended_ms IS NULL";
     connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Finds a call, whosever it is: for the box's own work, never for an answer to a client.
+///
+/// # Errors
+/// What SQLite says.
+pub fn find_anywhere(connection: &Connection, id: &str) -> rusqlite::Result<Option<Call>> {
+    connection.prepare_cached(select!("WHERE c.id = ?1"))?.query_row([id], read).optional()
 }
 
 /// Finds a call of a project of the account.
@@ -236,5 +332,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Call> {
         started_ms: row.get(8)?,
         answered_ms: row.get(9)?,
         ended_ms: row.get(10)?,
+        recording_file: row.get(11)?,
     })
 }
+
+/// The boot of a row that no call plane has begun.
+const NO_BOOT: u64 = 0;

@@ -129,4 +129,140 @@ const STEPS: &[&str] = &[
         delivered INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX mails_waiting ON mails(id) WHERE delivered = 0;",
+    // 2: trunks, providers, what an agent runs on, and calls that are to be placed.
+    "CREATE TABLE trunks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        transport TEXT NOT NULL,                 -- udp, tcp
+        username TEXT,
+        password TEXT,                           -- sealed
+        max_channels INTEGER NOT NULL,
+        is_default INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX trunks_default ON trunks(is_default) WHERE is_default = 1;
+    CREATE TABLE trunk_numbers (                 -- a number is on one trunk
+        digits TEXT PRIMARY KEY,                 -- E.164 without the +
+        trunk_id TEXT NOT NULL REFERENCES trunks(id) ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX trunk_numbers_trunk ON trunk_numbers(trunk_id);
+
+    CREATE TABLE providers (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        base_url TEXT NOT NULL,
+        model TEXT NOT NULL,
+        api_key TEXT,                            -- sealed
+        audio TEXT NOT NULL,
+        voices TEXT NOT NULL,                    -- JSON list; empty: any
+        is_default INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX providers_default ON providers(is_default) WHERE is_default = 1;
+
+    ALTER TABLE agents ADD COLUMN provider_id TEXT REFERENCES providers(id) ON DELETE SET NULL;
+    ALTER TABLE agents ADD COLUMN first_speaker TEXT NOT NULL DEFAULT 'agent';
+    ALTER TABLE agents ADD COLUMN greeting TEXT;
+    CREATE INDEX agents_provider ON agents(provider_id);
+
+    ALTER TABLE calls ADD COLUMN trunk_id TEXT;
+    CREATE INDEX calls_open_trunk ON calls(trunk_id) WHERE ended_ms IS NULL;
+
+    CREATE TABLE dials (                         -- orders that the call plane is not known to have taken on
+        call_id TEXT PRIMARY KEY REFERENCES calls(id),
+        command_id TEXT NOT NULL,
+        dial_order TEXT NOT NULL,                -- JSON
+        offered INTEGER NOT NULL DEFAULT 0,      -- sent at least once, so it may have been taken on
+        created_ms INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE idempotency_keys (              -- for 24 hours
+        user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        body_digest BLOB NOT NULL,
+        answer TEXT NOT NULL,                    -- JSON
+        created_ms INTEGER NOT NULL,
+        PRIMARY KEY (user_id, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_created ON idempotency_keys(created_ms);",
+    // 3: webhooks and their deliveries, recordings, what was said.
+    "ALTER TABLE calls ADD COLUMN recording_file TEXT;        -- YYYY/MM/DD/<id>.wav
+    ALTER TABLE calls ADD COLUMN recording_ms INTEGER;
+
+    CREATE TABLE utterances (
+        call_id TEXT NOT NULL,
+        position INTEGER NOT NULL,               -- of its journal record: boot * 2^40 + seq
+        speaker TEXT NOT NULL,                   -- caller or agent
+        text TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,                  -- since the answer
+        PRIMARY KEY (call_id, position)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE webhooks (                      -- beside projects.call_status_webhook, which has the address
+        project_id TEXT PRIMARY KEY REFERENCES projects(id),
+        secret TEXT NOT NULL,                    -- sealed
+        failing_since_ms INTEGER,                -- the first failure since the last success
+        disabled_ms INTEGER,
+        waiting INTEGER NOT NULL DEFAULT 0       -- deliveries with a next_ms
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE deliveries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,    -- a call's events go out in this order
+        event_id TEXT NOT NULL UNIQUE,           -- the webhook-id
+        project_id TEXT NOT NULL,
+        call_id TEXT NOT NULL,
+        body TEXT NOT NULL,                      -- JSON; links are filled in when it goes out
+        created_ms INTEGER NOT NULL,
+        next_ms INTEGER,                         -- when it is tried next; NULL: settled
+        attempts INTEGER NOT NULL DEFAULT 0,
+        delivered INTEGER NOT NULL DEFAULT 0,
+        last_status INTEGER,
+        last_error TEXT,
+        settled_ms INTEGER
+    ) STRICT;
+    CREATE INDEX deliveries_waiting ON deliveries(project_id, next_ms) WHERE next_ms IS NOT NULL;
+    CREATE INDEX deliveries_next ON deliveries(next_ms) WHERE next_ms IS NOT NULL;
+    CREATE INDEX deliveries_call ON deliveries(call_id, id);
+    CREATE INDEX deliveries_settled ON deliveries(settled_ms) WHERE settled_ms IS NOT NULL;",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_of_the_first_schema_keeps_its_agents_and_calls() {
+        let mut connection = Connection::open_in_memory().expect("opens");
+        connection.execute_batch(STEPS[0]).expect("the first schema");
+        connection.pragma_update(None, "user_version", 1).expect("set");
+        let rows = "INSERT INTO users (id, email, name, password_hash, created_ms, updated_ms)
+                VALUES ('u', 'a@b.com', 'A', '', 0, 0);
+            INSERT INTO projects (id, user_id, name, description, created_ms, updated_ms)
+                VALUES ('p', 'u', 'P', '', 0, 0);
+            INSERT INTO agents (id, project_id, name, system_instruction, created_ms, updated_ms)
+                VALUES ('a', 'p', 'Jack', 'x', 0, 0);
+            INSERT INTO calls (id, direction, from_number, to_number, status, sip_call_id, boot, started_ms)
+                VALUES ('CA', 'inbound', '+1', '+2', 'ringing', 'x', 1, 0);";
+        connection.execute_batch(rows).expect("filled");
+        migrate(&mut connection).expect("migrates");
+        let agents = super::super::agents::all(&connection, "u", "p").expect("read");
+        assert_eq!((agents[0].name.as_str(), &agents[0].provider_id, &agents[0].greeting), ("Jack", &None, &None));
+        assert_eq!(agents[0].first_speaker, crate::port::FirstSpeaker::Agent);
+        assert_eq!(super::super::calls::count_open(&connection), Ok(1));
+        let call = super::super::calls::find_anywhere(&connection, "CA").expect("read").expect("kept");
+        assert_eq!(
+            (call.recording_file, super::super::calls::status(&connection, "CA")),
+            (None, Ok(Some("ringing".into())))
+        );
+        let hook = crate::port::Sealed("00".into());
+        super::super::webhooks::put(&connection, "p", "https://h", &hook, 0).expect("stored");
+        let place = super::super::webhooks::take_place(&connection, "p");
+        assert_eq!(place, Ok(super::super::webhooks::Place::Taken));
+        migrate(&mut connection).expect("a second time changes nothing");
+    }
+}

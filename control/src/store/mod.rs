@@ -6,13 +6,20 @@
 pub mod agents;
 pub mod calls;
 pub mod codes;
+pub mod deliveries;
+pub mod dials;
+pub mod idempotency;
 pub mod mails;
 mod migrations;
 pub mod numbers;
 pub mod projects;
+pub mod providers;
 pub mod sessions;
 pub mod settings;
+pub mod trunks;
 pub mod users;
+pub mod utterances;
+pub mod webhooks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,13 +27,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// The store of one box.
 #[derive(Clone)]
 pub struct Store {
     writer: SyncSender<Job>,
     readers: Arc<Readers>,
+    commits: watch::Receiver<u64>,
 }
 
 /// A store that cannot be opened. The operator's to mend.
@@ -122,12 +130,13 @@ impl Store {
             idle.push(reader);
         }
         let (writer, jobs) = sync_channel(JOBS_MAX);
+        let (committed, commits) = watch::channel(0);
         std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || write_jobs(&connection, &jobs))
+            .spawn(move || write_jobs(&connection, &jobs, &committed))
             .map_err(OpenError::Thread)?;
         let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) });
-        Ok(Store { writer, readers })
+        Ok(Store { writer, readers, commits })
     }
 
     /// Runs `work` in the writer's next transaction and returns its result once that is committed. An `Err` undoes what
@@ -156,6 +165,11 @@ impl Store {
         });
         self.writer.try_send(job).map_err(|_| StoreError::Busy)?;
         receiver.await.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
+    }
+
+    /// Counts transactions: it changes whenever something may have, for whoever works off what others store.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
     /// Runs `work` on a reader.
@@ -199,7 +213,7 @@ fn restrict(path: &Path) {
 }
 
 /// The writer's thread: whatever waits goes into one transaction.
-fn write_jobs(connection: &Connection, jobs: &Receiver<Job>) {
+fn write_jobs(connection: &Connection, jobs: &Receiver<Job>, commits: &watch::Sender<u64>) {
     while let Ok(first) = jobs.recv() {
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         let mut done = vec![first(begun.is_ok().then_some(connection))];
@@ -221,6 +235,7 @@ fn write_jobs(connection: &Connection, jobs: &Receiver<Job>) {
         for finish in done {
             finish(ended);
         }
+        commits.send_modify(|count| *count += 1);
     }
 }
 

@@ -36,6 +36,15 @@ pub fn assign(
     Ok(Assigned::Done)
 }
 
+/// Numbers of a project that no agent has; two at most, since more do not matter.
+///
+/// # Errors
+/// What SQLite says.
+pub fn free(connection: &Connection, project_id: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT e164 FROM numbers WHERE project_id = ?1 AND agent_id IS NULL ORDER BY created_ms LIMIT 2";
+    connection.prepare_cached(sql)?.query_map([project_id], |row| row.get(0))?.collect()
+}
+
 /// Number, project and agent of every number of the box, for routing.
 ///
 /// # Errors

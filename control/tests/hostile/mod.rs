@@ -85,10 +85,24 @@ async fn a_wrong_type_in_any_field_is_refused() {
         (Method::PATCH, "/project/active-agent", json!({ "projectId": project, "active_agent": agent })),
         (
             Method::POST,
+            "/project/call-status/add-webhookurl",
+            json!({ "projectId": project, "webhookURL": "https://a.example/" }),
+        ),
+        (
+            Method::POST,
             "/agent/create-agent",
             json!({ "name": "x", "systemInstruction": "x", "projectId": project, "voice_id": "x", "phoneNumber": "+15550001111" }),
         ),
         (Method::POST, "/agent", json!({ "projectId": project, "agentId": agent })),
+        (
+            Method::PUT,
+            "/agent",
+            json!({
+                "projectId": project, "agentId": agent, "name": "x", "systemInstruction": "x", "voice_id": "x",
+                "providerId": "x", "firstSpeaker": "agent", "greeting": "x",
+            }),
+        ),
+        (Method::POST, "/call/makeCall", json!({ "projectId": project, "agentId": agent, "number": "+15550001111" })),
         (
             Method::POST,
             "/phone-number/add-number",
@@ -125,7 +139,7 @@ async fn a_wrong_type_in_any_field_is_refused() {
 async fn prompts_never_outgrow_what_the_call_plane_can_be_told() {
     let bench = Bench::new(SignupPolicy::Open).await;
     let user = bench.account("a@b.com").await;
-    let (project, _) = user.project_with_agent("Clinic").await;
+    let (project, first) = user.project_with_agent("Clinic").await;
     let agent = |bytes: usize| json!({ "name": "x", "systemInstruction": "\u{1}".repeat(bytes), "projectId": project });
     assert_eq!(user.post("/agent/create-agent", &agent((128 << 10) + 1)).await.code(400), "instruction_too_long");
     let mut stored = 0;
@@ -137,6 +151,19 @@ async fn prompts_never_outgrow_what_the_call_plane_can_be_told() {
         stored += 1;
     };
     assert_eq!((stored, refused.code(400)), (79, "agents_full".into()));
+    let put = |bytes: usize, greeting: &str| {
+        let body = json!({
+            "projectId": project, "agentId": first, "systemInstruction": "\u{1}".repeat(bytes), "greeting": greeting,
+        });
+        let user = &user;
+        async move { user.send(Method::PUT, "/agent", &body).await }
+    };
+    assert_eq!(put((128 << 10) + 1, "x").await.code(400), "instruction_too_long");
+    assert_eq!(put(128 << 10, "x").await.code(400), "agents_full", "nor by a change");
+    // Names have 4 bytes and 79 times one.
+    let room = (10 << 20) - 80 * 512 - 79 * (128 << 10) - (4 + 79);
+    put(room, "").await.ok();
+    assert_eq!(put(room, "x").await.code(400), "agents_full", "a greeting counts");
     let mut message = Vec::new();
     talkstack_control::port::encode(&user.last_snapshot(), &mut message).expect("it fits");
     assert_eq!(user.last_snapshot().agents.len(), 80, "what was refused is not there");
@@ -161,13 +188,21 @@ async fn what_is_given_twice_must_agree_in_a_query_too() {
 async fn what_the_router_refuses_wears_the_envelope_too() {
     let bench = Bench::new(SignupPolicy::Open).await;
     let user = bench.account("a@b.com").await;
-    for path in ["/project/%ff", "/agent/%C3%28"] {
+    for (path, kind) in [
+        ("/project/%ff", "application/json"),
+        ("/agent/%C3%28", "application/json"),
+        ("/api/v1/trunks/%ff", "application/problem+json"),
+    ] {
         let reply = user.get(path).await;
         assert_eq!(reply.code(400), "bad_request", "{path}");
         assert!(reply.body["requestId"].is_string(), "{path}");
+        assert_eq!(reply.headers["content-type"], kind, "{path}");
     }
     for (method, path) in ROUTES {
         for wrong in [Method::PUT, Method::DELETE, Method::OPTIONS] {
+            if ROUTES.contains(&(wrong.clone(), path)) {
+                continue;
+            }
             let reply = user.raw(wrong, path, Vec::new()).await;
             assert_eq!(reply.code(405), "method_not_allowed", "{path}");
             assert!(reply.headers["allow"].to_str().is_ok_and(|allow| allow.contains(method.as_str())), "{path}");
@@ -283,7 +318,7 @@ fn corpus(name: &str) -> Option<String> {
 }
 
 /// Every route that reads a body.
-const ROUTES: [(Method, &str); 12] = [
+const ROUTES: [(Method, &str); 17] = [
     (Method::POST, "/auth/signup"),
     (Method::POST, "/auth/verify-email"),
     (Method::POST, "/auth/resend-code"),
@@ -291,15 +326,20 @@ const ROUTES: [(Method, &str); 12] = [
     (Method::POST, "/auth/refresh-token"),
     (Method::POST, "/project/create-project"),
     (Method::PATCH, "/project/active-agent"),
+    (Method::POST, "/project/call-status/add-webhookurl"),
     (Method::POST, "/agent/create-agent"),
     (Method::POST, "/agent"),
+    (Method::PUT, "/agent"),
     (Method::POST, "/phone-number/add-number"),
+    (Method::POST, "/call/makeCall"),
+    (Method::POST, "/api/v1/trunks"),
+    (Method::POST, "/api/v1/providers"),
     (Method::POST, "/call"),
     (Method::POST, "/call/get-call-history"),
 ];
 
 /// Every field that they read.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 18] = [
     "email",
     "password",
     "code",
@@ -314,4 +354,8 @@ const FIELDS: [&str; 14] = [
     "from",
     "status",
     "voice_id",
+    "number",
+    "dynamicVariables",
+    "greeting",
+    "webhookURL",
 ];

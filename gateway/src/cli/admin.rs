@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{CallCommand, CliCommand, MailCommand};
+use super::{CallCommand, CliCommand, MailCommand, lines};
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +18,15 @@ pub enum AdminError {
     /// Somebody else's socket. Exit code 5.
     #[error("the daemon on {0} takes commands from root and its own user only; use sudo")]
     Forbidden(String),
-    /// The daemon refused, and says why. Exit code 1, or 3 for what does not exist.
+    /// The daemon refused, and says why. Exit code 1, 3 for what does not exist, or 4 for what is taken.
     #[error("{1}")]
     Refused(u16, String),
     /// What came back is no answer of ours. Exit code 1.
     #[error("the daemon's answer cannot be read; is it the same version?")]
     Answer,
-    /// The password file cannot be read. Exit code 1.
-    #[error("cannot read the password file {0} ({1})")]
-    Password(String, #[source] std::io::Error),
+    /// The file of a password or key cannot be read. Exit code 1.
+    #[error("cannot read the secret from {0} ({1})")]
+    Secret(String, #[source] std::io::Error),
     /// Stdout is closed. Exit code 1.
     #[error("cannot print ({0})")]
     Print(#[source] std::io::Error),
@@ -39,6 +39,7 @@ impl AdminError {
             AdminError::Unreachable(..) => 6,
             AdminError::Forbidden(_) => 5,
             AdminError::Refused(404, _) => 3,
+            AdminError::Refused(409, _) => 4,
             _ => 1,
         }
     }
@@ -52,7 +53,7 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
     let socket = store_dir.join("admin.sock");
     let text = match command {
         CliCommand::Setup { admin_email, password_file } => {
-            let password = read_password(password_file)?;
+            let password = read_secret(password_file)?;
             let body = json!({ "email": admin_email, "password": password });
             let answer = ask(&socket, "POST", "/admin/setup", Some(&body))?;
             format!("{} is the owner of the box.\n", answer["email"].as_str().unwrap_or_default())
@@ -79,6 +80,8 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
             let columns = ["startTime", "sid", "from", "to", "status", "seconds"];
             if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) }
         }
+        CliCommand::Trunk(command) => lines::trunk(command, &socket)?,
+        CliCommand::Provider(command) => lines::provider(command, &socket)?,
         CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
             return Ok(());
         }
@@ -87,7 +90,7 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
 }
 
 /// One request over the socket; a connection each.
-fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
+pub(super) fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
     let unreachable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => AdminError::Forbidden(socket.display().to_string()),
         _ => AdminError::Unreachable(socket.display().to_string(), error),
@@ -104,11 +107,16 @@ fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<
     let mut response = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut response).map_err(unreachable)?;
     let (status, body) = split_response(&response).ok_or(AdminError::Answer)?;
+    if status == 204 {
+        return Ok(Value::Null);
+    }
     let answer: Value = serde_json::from_slice(body).map_err(|_| AdminError::Answer)?;
-    if status == 200 {
+    if (200..300).contains(&status) {
         return Ok(answer);
     }
-    Err(AdminError::Refused(status, answer["message"].as_str().unwrap_or("The daemon refused.").to_owned()))
+    // `/api/v1` says it in `detail` (RFC 9457), the others in `message`.
+    let reason = answer["message"].as_str().or(answer["detail"].as_str()).unwrap_or("The daemon refused.");
+    Err(AdminError::Refused(status, reason.to_owned()))
 }
 
 /// The status and body of a response of ours: with a length, never chunked.
@@ -121,8 +129,8 @@ fn split_response(response: &[u8]) -> Option<(u16, &[u8])> {
     }
 }
 
-fn read_password(path: &Path) -> Result<String, AdminError> {
-    let failed = |error| AdminError::Password(path.display().to_string(), error);
+pub(super) fn read_secret(path: &Path) -> Result<String, AdminError> {
+    let failed = |error| AdminError::Secret(path.display().to_string(), error);
     let mut text = String::new();
     if path == Path::new("-") {
         std::io::stdin().read_to_string(&mut text).map_err(failed)?;
@@ -132,15 +140,16 @@ fn read_password(path: &Path) -> Result<String, AdminError> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn document(value: &Value) -> String {
+pub(super) fn document(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
 /// Columns for people; tabs for programs that read a pipe.
-fn table(rows: &Value, columns: &[&str]) -> String {
+pub(super) fn table(rows: &Value, columns: &[&str]) -> String {
     let cell = |row: &Value, column: &str| match &row[column] {
         Value::String(text) => text.chars().map(|letter| if letter.is_control() { '·' } else { letter }).collect(),
         Value::Null => String::new(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
         value => value.to_string(),
     };
     let rows: Vec<Vec<String>> = std::iter::once(columns.iter().map(|column| column.to_uppercase()).collect())

@@ -10,18 +10,43 @@ use serde::de::Error as _;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenList(pub Vec<SocketAddr>);
 
+/// Prefixes of numbers as one text or a list: `+` and 1 to 15 digits each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AllowList(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for AllowList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = one_or_many(deserializer)?;
+        let is_prefix = |text: &str| {
+            text.strip_prefix('+').is_some_and(|digits| {
+                (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        };
+        match texts.iter().find(|text| !is_prefix(text)) {
+            Some(text) => Err(D::Error::custom(format!("{text:?} is no \"+\" and digits"))),
+            None => Ok(AllowList(texts)),
+        }
+    }
+}
+
+/// Texts as a list, or as one text with commas, the form of the environment.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) if text.trim().is_empty() => Vec::new(),
+        OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+        OneOrMany::Many(texts) => texts,
+    })
+}
+
 impl<'de> Deserialize<'de> for ListenList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum OneOrMany {
-            One(String),
-            Many(Vec<String>),
-        }
-        let texts = match OneOrMany::deserialize(deserializer)? {
-            OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
-            OneOrMany::Many(texts) => texts,
-        };
+        let texts = one_or_many(deserializer)?;
         let addresses: Result<Vec<_>, _> = texts
             .iter()
             .map(|text| text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no \"address:port\""))))
@@ -32,6 +57,34 @@ impl<'de> Deserialize<'de> for ListenList {
         } else {
             Ok(ListenList(addresses))
         }
+    }
+}
+
+/// Ports as a list, one number, or one text with commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortList(pub Vec<u16>);
+
+impl<'de> Deserialize<'de> for PortList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            One(i64),
+            Text(String),
+            Many(Vec<i64>),
+        }
+        let numbers = match Form::deserialize(deserializer)? {
+            Form::One(port) => vec![port],
+            Form::Many(ports) => ports,
+            Form::Text(text) => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                let wrong = |_| D::Error::custom(format!("{text:?} is no list of ports"));
+                parts.map(|part| part.parse().map_err(wrong)).collect::<Result<_, _>>()?
+            }
+        };
+        let port = |number: &i64| u16::try_from(*number).ok().filter(|port| *port > 0);
+        let wrong = |number: &i64| D::Error::custom(format!("{number} is no port"));
+        numbers.iter().map(|number| port(number).ok_or_else(|| wrong(number))).collect::<Result<_, _>>().map(PortList)
     }
 }
 
@@ -195,6 +248,12 @@ bounded! {
     CallsMax(u32) in 1..=10_000;
     /// Seconds.
     DurationMax(u32) in 10..=14_400;
+    /// Seconds.
+    RingTimeout(u32) in 5..=180;
+    /// Calls placed at once.
+    DialsMax(u32) in 1..=10_000;
+    /// Calls placed within 60 s.
+    DialsPerMinute(u32) in 1..=10_000;
     /// Media threads; 0 is one per core.
     Threads(u32) in 0..=64;
 }

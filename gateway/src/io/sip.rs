@@ -226,11 +226,7 @@ impl SipThread {
                 self.dialling.trunks.apply(&snapshot, Instant::now());
                 self.snapshot = snapshot;
             }
-            ToSip::Command(command_id, command, reply) => {
-                let answer = self.handle_command(command_id, command, Instant::now());
-                // Whoever asked may be gone; a command that comes again gets the same answer.
-                let _ = reply.send(answer);
-            }
+            ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
             ToSip::Stop => return false,
@@ -238,12 +234,12 @@ impl SipThread {
         true
     }
 
-    fn handle_command(&mut self, command_id: CommandId, command: Command, now: Instant) -> CommandReply {
-        if let Some(answer) = self.dialling.answered.find(&command_id, now) {
-            return answer;
-        }
-        let answer = match command {
-            Command::HangUp { call_id } => {
+    fn handle_command(&mut self, command_id: CommandId, command: Command, reply: oneshot::Sender<CommandReply>) {
+        let now = Instant::now();
+        let known = self.dialling.answered.find(&command_id, now);
+        let answer = match (known, command) {
+            (Some(answer), _) => answer,
+            (None, Command::HangUp { call_id }) => {
                 let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
                 match self.tell(call_id, ToCall::HangUp(outcome)) {
                     Some(true) => CommandReply::Accepted,
@@ -251,13 +247,11 @@ impl SipThread {
                     None => CommandReply::NoSuchCall,
                 }
             }
-            Command::Dial(order) => self.handle_dial(command_id.clone(), *order),
+            (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
         };
-        // What had no room may be asked again.
-        if answer != CommandReply::Busy {
-            self.dialling.answered.remember(command_id, answer, now);
-        }
-        answer
+        self.dialling.answered.remember(command_id, answer, now);
+        // Whoever asked may be gone; a command that comes again gets the same answer.
+        let _ = reply.send(answer);
     }
 
     fn handle_received(&mut self, received: Received) {

@@ -92,7 +92,7 @@ impl Calls {
             cut_off: journal.take_cut_off(),
             journal: journal.handle(),
             own_inbox: sip.clone(),
-            gate: Gate::new(DialPolicy::default()),
+            gate: Gate::new(DialPolicy { allow: config.dial.allow.0.clone() }),
             secret,
         };
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
@@ -163,7 +163,7 @@ fn start_shards(
             let shard_config = ShardConfig {
                 ports: Ports::new(range.first, range.last, index, count, random.u64()),
                 limits: CallLimits {
-                    ring_max: Duration::from_secs(45),
+                    ring_max: Duration::from_secs(config.calls.ring_timeout_s.0.into()),
                     duration_max: Duration::from_secs(config.calls.max_duration_s.0.into()),
                     speech: speech.clone(),
                 },

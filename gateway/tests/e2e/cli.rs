@@ -1,5 +1,6 @@
 //! Exit codes, and the one sentence that says what, where and what to do.
 
+use std::io::Write;
 use std::process::Output;
 
 use crate::daemon::{Daemon, talkstack};
@@ -86,6 +87,49 @@ fn the_version_needs_no_configuration() {
     let dir = tempfile::tempdir().expect("a directory");
     let output = talkstack(dir.path()).arg("version").env("TALKSTACK_CONFIG", "/nowhere").output().expect("starts");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn trunks_and_providers_are_added_listed_and_removed_with_secrets_from_files_and_stdin() {
+    let daemon = Daemon::serve(&[]);
+    let secret = daemon.dir.join("secret");
+    std::fs::write(&secret, "hush\n").expect("written");
+    let secret = secret.to_str().expect("text");
+    let add = ["trunk", "add", "--name", "carrier", "--host", "127.0.0.1", "--port", "5070", "--transport", "tcp"];
+    let more = ["--username", "me", "--password-file", secret, "--number", "+3612345678", "--default", "--json"];
+    let added = daemon.command(&[&add[..], &more].concat());
+    let added: serde_json::Value = serde_json::from_str(&added).expect("JSON");
+    assert_eq!((&added["passwordSet"], &added["port"]), (&true.into(), &5070.into()));
+    let listed = daemon.command(&["trunk", "list", "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&listed).expect("JSON")[0], added);
+    let table = daemon.command(&["trunk", "list"]);
+    assert!(table.starts_with("ID\tNAME\tHOST") && table.contains("+3612345678"), "{table}");
+    let exit = |arguments: &[&str]| {
+        let output = talkstack(&daemon.dir).args(arguments).output().expect("starts");
+        one_sentence(&output);
+        output.status.code()
+    };
+    assert_eq!(exit(&add), Some(4), "the name is taken");
+    assert_eq!(exit(&["trunk", "add", "--name", "x", "--host", "a b"]), Some(1));
+    assert_eq!(exit(&["trunk", "remove", "nobody"]), Some(3));
+    let removed = daemon.command(&["trunk", "remove", "carrier", "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&removed).expect("JSON")["id"], added["id"]);
+    assert_eq!(daemon.command(&["trunk", "list", "--json"]), "[]\n");
+
+    let provider = ["provider", "add", "--name", "p", "--base-url", "ws://127.0.0.1:9/v1", "--model", "m"];
+    let mut child = talkstack(&daemon.dir)
+        .args(provider)
+        .args(["--api-key-file", "-", "--voice", "marin", "--json"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    child.stdin.take().expect("piped").write_all(b"sk-1\n").expect("written");
+    let output = child.wait_with_output().expect("ends");
+    let added: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&added["apiKeySet"], &added["voices"][0]), (&true.into(), &"marin".into()));
+    assert!(daemon.command(&["provider", "list"]).contains("openai-realtime"));
+    assert_eq!(daemon.command(&["provider", "remove", "p"]), "Removed p.\n");
 }
 
 /// The last line of stderr; what is above it is the log.

@@ -19,7 +19,7 @@ use talkstack_control::secret::Secret;
 use talkstack_media::sip::message::{Host, Uri};
 use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::answered::Answered;
 use super::streams::{self, Opened};
@@ -53,6 +53,12 @@ struct Placing {
     /// The connection that was made for the next INVITE.
     stream: Option<StreamId>,
     is_initiated: bool,
+}
+
+impl Placing {
+    fn new(attempt: Attempt, trunk_id: String) -> Self {
+        Placing { attempt, trunk_id, addresses_until: None, local: None, sdp: None, stream: None, is_initiated: false }
+    }
 }
 
 /// What the journal or a connector tells of a call that is being placed.
@@ -99,42 +105,42 @@ impl Dialling {
 }
 
 impl SipThread {
-    /// Takes an order on, or says that there is no room for it.
-    pub(super) fn handle_dial(&mut self, command_id: CommandId, order: DialOrder) -> CommandReply {
+    /// Takes an order on, or says that there is no room for it. An order that comes again is not carried out again.
+    pub(super) fn handle_dial(
+        &mut self,
+        command_id: CommandId,
+        order: DialOrder,
+        reply: oneshot::Sender<CommandReply>,
+    ) {
         let id = order.call_id;
         let found = self.snapshot.trunk_for(&order.from).map(|(id, trunk)| (id.to_owned(), trunk.clone()));
         let channels = found.as_ref().map(|(id, trunk)| Channels { trunk: id, max: trunk.max_channels });
         if !self.has_room() || self.switchboard.admit(id, None, channels).is_err() {
-            return CommandReply::Busy;
+            // Whoever asked may be gone.
+            let _ = reply.send(CommandReply::Busy);
+            return;
         }
         tracing::info!(call = %id, "Places a call");
+        self.dialling.answered.remember(command_id.clone(), CommandReply::Accepted, Instant::now());
         self.record(id, CallEvent::Started(started(&order, found.as_ref().map(|(id, _)| id.clone()))));
-        let Ok(on_disk) = self.journal.append_synced(id, CallEvent::DialAccepted { command_id }) else {
-            self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
-            return CommandReply::Accepted;
-        };
-        let Some((trunk_id, trunk)) = found else {
-            self.end_unplaced(id, Outcome::new(Blame::Operator, EndReason::NoTrunk));
-            return CommandReply::Accepted;
-        };
-        let placing = Placing {
-            attempt: Attempt::new(order, trunk, self.dialling.gate.clone()),
-            trunk_id,
-            addresses_until: None,
-            local: None,
-            sdp: None,
-            stream: None,
-            is_initiated: false,
-        };
-        self.dialling.placing.insert(id, placing);
+        let on_disk = self.journal.append_synced(id, CallEvent::DialAccepted { command_id });
+        match (found, &on_disk) {
+            (None, _) => self.end_unplaced(id, Outcome::new(Blame::Operator, EndReason::NoTrunk)),
+            (_, Err(_)) => self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded)),
+            (Some((trunk_id, trunk)), Ok(_)) => {
+                let attempt = Attempt::new(order, trunk, self.dialling.gate.clone());
+                self.dialling.placing.insert(id, Placing::new(attempt, trunk_id));
+            }
+        }
         let inbox = self.dialling.own_inbox.clone();
         tokio::spawn(async move {
-            // A journal that is gone takes the whole daemon with it.
+            // A journal that is gone takes the whole daemon with it; the order is then not acknowledged.
+            let Ok(on_disk) = on_disk else { return };
             if on_disk.await.is_ok() {
+                let _ = reply.send(CommandReply::Accepted);
                 let _ = inbox.send(ToSip::Dial(id, DialProgress::Journalled)).await;
             }
         });
-        CommandReply::Accepted
     }
 
     pub(super) fn handle_dial_progress(&mut self, id: CallId, progress: DialProgress) {

@@ -1,0 +1,119 @@
+//! What the resources of `/api/v1` share: fields in snake_case that are present, null or absent, and no unknown ones.
+
+use std::ops::RangeInclusive;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde_json::Value;
+
+use super::App;
+use super::body::Fields;
+use super::error::ApiError;
+use super::principal::Principal;
+use crate::store::trunks::PutError;
+
+/// The request comes over the admin socket, whose peer owns the box.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverAdminSocket;
+
+/// The owner of the box asks, by credential or over the admin socket.
+pub(super) struct Owner;
+
+impl FromRequestParts<App> for Owner {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if parts.extensions.get::<OverAdminSocket>().is_some() {
+            return Ok(Owner);
+        }
+        let Principal(user) = Principal::from_request_parts(parts, app).await?;
+        if user.is_owner {
+            return Ok(Owner);
+        }
+        Err(ApiError::new(403, "owner_only", "Only the owner of the box may do this."))
+    }
+}
+
+/// A text, or `None` when absent.
+///
+/// # Errors
+/// 400 when it is something else.
+pub(super) fn text(fields: &Fields, name: &str) -> Result<Option<String>, ApiError> {
+    match fields.given(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(bad_field(name, "must be a text")),
+    }
+}
+
+/// A text, null to take it away, or `None` when absent.
+///
+/// # Errors
+/// 400 when it is something else.
+pub(super) fn clearable(fields: &Fields, name: &str) -> Result<Option<Option<String>>, ApiError> {
+    match fields.given(name) {
+        Some(Value::Null) => Ok(Some(None)),
+        _ => Ok(text(fields, name)?.map(Some)),
+    }
+}
+
+/// Yes or no, or `None` when absent.
+///
+/// # Errors
+/// 400 when it is something else.
+pub(super) fn flag(fields: &Fields, name: &str) -> Result<Option<bool>, ApiError> {
+    match fields.given(name) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(bad_field(name, "must be true or false")),
+    }
+}
+
+/// A whole number within a range, or `None` when absent.
+///
+/// # Errors
+/// 400 when it is something else.
+pub(super) fn number(fields: &Fields, name: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, ApiError> {
+    let Some(value) = fields.given(name) else { return Ok(None) };
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number
+        .filter(|number| range.contains(number))
+        .map(Some)
+        .ok_or_else(|| bad_field(name, &format!("must be a whole number of {} to {}", range.start(), range.end())))
+}
+
+/// A list of texts, or `None` when absent.
+///
+/// # Errors
+/// 400 when it is something else or too long.
+pub(super) fn texts(fields: &Fields, name: &str, max: usize) -> Result<Option<Vec<String>>, ApiError> {
+    let wrong = || bad_field(name, &format!("must be a list of at most {max} texts"));
+    let Some(value) = fields.given(name) else { return Ok(None) };
+    let list = value.as_array().filter(|list| list.len() <= max).ok_or_else(wrong)?;
+    list.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>().map(Some)
+}
+
+/// 400: a field that cannot be used.
+pub(super) fn bad_field(name: &str, what: &str) -> ApiError {
+    ApiError::new(400, "bad_field", format!("{name} {what}."))
+}
+
+/// 400: fewer would do.
+pub(super) fn too_many(what: &str, max: i64) -> ApiError {
+    ApiError::new(400, "too_many", format!("There are {max} {what} already; remove one first."))
+}
+
+/// An id of one kind.
+pub(super) fn new_id(prefix: &str) -> String {
+    format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
+}
+
+impl From<PutError> for ApiError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::NameTaken => ApiError::new(409, "name_taken", "Another one has this name."),
+            PutError::NumberTaken => ApiError::new(409, "number_taken", "A number is on another trunk already."),
+            PutError::Sql(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `/api/v1/providers`: the services that run agents. The owner's alone.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::body::Fields;
+use super::error::ApiError;
+use super::native::{Owner, bad_field, clearable, flag, new_id, text, texts, too_many};
+use super::{Answer, App};
+use crate::clock::iso8601;
+use crate::model::{line, name, realtime_url, voice_id};
+use crate::secret::Secret;
+use crate::snapshot;
+use crate::store::StoreError;
+use crate::store::providers::{self, AUDIO, KIND, Provider};
+
+/// `POST /api/v1/providers`.
+pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> Result<Response, ApiError> {
+    let now_ms = app.clock.now_ms();
+    let mut provider = Provider {
+        id: new_id("prv"),
+        name: String::new(),
+        base_url: String::new(),
+        model: String::new(),
+        api_key: None,
+        voices: Vec::new(),
+        is_default: false,
+        created_ms: now_ms,
+        updated_ms: now_ms,
+    };
+    for needed in ["name", "kind", "base_url", "model"] {
+        text(&fields, needed)?.ok_or_else(|| ApiError::missing(needed))?;
+    }
+    change(&mut provider, &fields, &app.secret)?;
+    let provider = app
+        .store
+        .write(move |connection| {
+            if providers::count(connection)? >= PROVIDERS_MAX {
+                return Err(too_many("providers", PROVIDERS_MAX));
+            }
+            providers::put(connection, &provider)?;
+            snapshot::bump(connection)?;
+            Ok(provider)
+        })
+        .await?;
+    app.publish().await?;
+    let location = format!("/api/v1/providers/{}", provider.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(provider_json(&provider))).into_response())
+}
+
+/// `GET /api/v1/providers`.
+pub(super) async fn list(State(app): State<App>, _: Owner) -> Answer {
+    let all = app.store.read(|connection| providers::all(connection).map_err(StoreError::from)).await?;
+    Ok(Json(json!({ "data": all.iter().map(provider_json).collect::<Vec<_>>(), "next_cursor": null })))
+}
+
+/// `GET /api/v1/providers/:id`.
+pub(super) async fn find(State(app): State<App>, _: Owner, Path(id): Path<String>) -> Answer {
+    let found = app.store.read(move |connection| providers::find(connection, &id).map_err(StoreError::from)).await?;
+    Ok(Json(provider_json(&found.ok_or_else(no_such_provider)?)))
+}
+
+/// `PATCH /api/v1/providers/:id`: what is absent stays, null takes `api_key` away.
+pub(super) async fn update(State(app): State<App>, _: Owner, Path(id): Path<String>, fields: Fields) -> Answer {
+    let (now_ms, secret) = (app.clock.now_ms(), app.secret.clone());
+    let provider = app
+        .store
+        .write(move |connection| {
+            let mut provider = providers::find(connection, &id)?.ok_or_else(no_such_provider)?;
+            change(&mut provider, &fields, &secret)?;
+            provider.updated_ms = now_ms;
+            providers::put(connection, &provider)?;
+            snapshot::bump(connection)?;
+            Ok::<_, ApiError>(provider)
+        })
+        .await?;
+    app.publish().await?;
+    Ok(Json(provider_json(&provider)))
+}
+
+/// `DELETE /api/v1/providers/:id`: its agents fall back to the default.
+pub(super) async fn remove(State(app): State<App>, _: Owner, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    app.store
+        .write(move |connection| {
+            if !providers::remove(connection, &id)? {
+                return Err(no_such_provider());
+            }
+            Ok(snapshot::bump(connection)?)
+        })
+        .await?;
+    app.publish().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sets what the request gives.
+fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(), ApiError> {
+    fields.only(&FIELDS)?;
+    if let Some(given) = text(fields, "name")? {
+        provider.name = name(&given).ok_or_else(|| bad_field("name", "must be 1 to 200 characters"))?;
+    }
+    if text(fields, "kind")?.is_some_and(|kind| kind != KIND) {
+        return Err(bad_field("kind", &format!("must be {KIND}")));
+    }
+    if text(fields, "audio")?.is_some_and(|audio| audio != AUDIO) {
+        return Err(bad_field("audio", &format!("must be {AUDIO}")));
+    }
+    if let Some(given) = text(fields, "base_url")? {
+        let what = "must be a wss, ws, https or http address without user, query or fragment";
+        provider.base_url = realtime_url(&given).ok_or_else(|| bad_field("base_url", what))?;
+    }
+    if let Some(given) = text(fields, "model")? {
+        provider.model = name(&given).ok_or_else(|| bad_field("model", "must be 1 to 200 characters"))?;
+    }
+    if let Some(given) = clearable(fields, "api_key")? {
+        let wrong = || bad_field("api_key", "must be 1 to 1024 visible ASCII characters");
+        let key =
+            |text: String| line(&text, KEY_CHARS_MAX).filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
+        provider.api_key = match given {
+            None => None,
+            Some(text) => Some(secret.seal(KEY_PURPOSE, &key(text).ok_or_else(wrong)?)),
+        };
+    }
+    if let Some(given) = texts(fields, "voices", VOICES_MAX)? {
+        let wrong = || bad_field("voices", "must be ids of letters, digits, -, _ and .");
+        provider.voices = given.iter().map(|id| voice_id(id).ok_or_else(wrong)).collect::<Result<_, _>>()?;
+    }
+    if let Some(is_default) = flag(fields, "default")? {
+        provider.is_default = is_default;
+    }
+    Ok(())
+}
+
+/// A provider as every endpoint shows it: never its key.
+fn provider_json(provider: &Provider) -> Value {
+    json!({
+        "id": provider.id,
+        "name": provider.name,
+        "kind": KIND,
+        "base_url": provider.base_url,
+        "model": provider.model,
+        "apiKeySet": provider.api_key.is_some(),
+        "audio": AUDIO,
+        "voices": provider.voices,
+        "default": provider.is_default,
+        "created_at": iso8601(provider.created_ms),
+        "updated_at": iso8601(provider.updated_ms),
+    })
+}
+
+fn no_such_provider() -> ApiError {
+    ApiError::new(404, "no_such_provider", "No such provider.")
+}
+
+/// What a provider's key is sealed for.
+const KEY_PURPOSE: &str = "provider api key";
+
+/// What a request may carry.
+const FIELDS: [&str; 8] = ["name", "kind", "base_url", "model", "api_key", "audio", "voices", "default"];
+
+/// 1,024 characters: keys that are tokens fit.
+const KEY_CHARS_MAX: usize = 1024;
+
+/// 200 voices: more than any provider offers.
+const VOICES_MAX: usize = 200;
+
+/// 100 providers: more services than a box uses.
+const PROVIDERS_MAX: i64 = 100;
