@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The clock is the wall's, 8,000 samples a second from the answer. Sound that follows on without a break is placed
-//! without a break, so that jitter does not tear it; where clock and sound part by more than [`TOLERANCE`], sound gives
+//! without a break, so that jitter does not tear it; where clock and sound part by more than `TOLERANCE`, sound gives
 //! way: the tracks never move apart.
 
 use std::time::{Duration, Instant};

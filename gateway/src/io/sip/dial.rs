@@ -214,7 +214,7 @@ impl SipThread {
         let local = self.config.advertised_ip.unwrap_or(local);
         let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64() };
         let shard = self.switchboard.entry(id).map(|entry| entry.shard);
-        if !shard.is_some_and(|shard| self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_ok()) {
+        if shard.is_none_or(|shard| self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err()) {
             self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
         }
     }
