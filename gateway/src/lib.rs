@@ -6,7 +6,7 @@
 //!                                                │        ▲    ├───────▶ an OpenAI Realtime server (WebSocket, TLS)
 //!                                                │        │    └───────▶ a media-stream service (WebSocket)
 //!                                        journal ▼        │ snapshot
-//!                                          control: REST API, SQLite
+//!                                          control: REST API, SQLite, webhooks
 //! ```
 //!
 //! # Invariants
@@ -41,6 +41,15 @@
 //! [`switchboard::Switchboard::admit`] picks a shard → the journal gets `Started` → the shard takes two ports
 //! ([`io::ports`]) and makes a [`call::Call`], which negotiates ([`talkstack_media::sdp`]), rings and answers →
 //! the SIP thread sends 180 and 200 and repeats the 200 until the ACK.
+//!
+//! # One call that the box places
+//!
+//! `makeCall` → control checks number, destination ([`talkstack_control::gate`]), caller id and limits, and commits the
+//! call's row with its order → the dispatcher ([`talkstack_control::dial`]) hands the order over, once, whatever crashes
+//! → [`io::sip`] journals `DialAccepted`; nothing leaves before it is on disk → the trunk's addresses come from
+//! [`trunks`], where names are resolved beforehand → a shard makes the [`call::Call`] and its offer, and the agent's
+//! session is opened → [`dial::Attempt`] says which address is tried next and where a redirection may lead → the endpoint
+//! calls, answers a challenge, acknowledges → 1.5 s after the answer the agent greets, unless the called side has spoken.
 //!
 //! # One audio frame
 //!
