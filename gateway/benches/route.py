@@ -1,6 +1,7 @@
-"""Stands in for control: gives one number to one media-stream agent over the call plane's pipe, and stays.
+"""Stands in for control: gives one number to one agent over the call plane's pipe, and stays.
 
-usage: route.py CALLS_SOCK DIGITS URL
+usage: route.py CALLS_SOCK DIGITS media_stream URL
+       route.py CALLS_SOCK DIGITS open_ai_realtime BASE_URL
 """
 
 import json
@@ -8,9 +9,11 @@ import socket
 import struct
 import sys
 
-path, digits, url = sys.argv[1:]
-agent = {"project_id": "p", "name": "bench", "system_instruction": "", "voice_id": None,
-         "provider": {"kind": "media_stream", "url": url}}
+path, digits, kind, url = sys.argv[1:]
+provider = {"media_stream": {"kind": kind, "url": url},
+            "open_ai_realtime": {"kind": kind, "base_url": url, "model": "bench"}}[kind]
+agent = {"project_id": "p", "name": "bench", "system_instruction": "", "voice_id": None, "provider": provider,
+         "first_speaker": "caller"}
 snapshot = {"type": "snapshot", "revision": 1, "projects": {"p": {"active_agent": None}}, "agents": {"a": agent},
             "numbers": {digits: {"project_id": "p", "agent_id": "a"}}}
 pipe = socket.socket(socket.AF_UNIX)

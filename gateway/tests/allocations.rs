@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use base64_simd::STANDARD;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use talkstack_control::port::CallId;
+use talkstack_control::port::{CallId, FirstSpeaker};
+use talkstack_gateway::agent::openai_realtime::{Greets, Opening};
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use talkstack_gateway::io::connect::AgentTarget;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
-use talkstack_gateway::route::Plan;
+use talkstack_gateway::route::{Plan, RealtimePlan};
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -23,22 +26,44 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("the echo", payload_type, loss, Plan::Echo);
         check("the attendant", payload_type, loss, Plan::Attendant { name: None });
         check("a media stream", payload_type, loss, Plan::MediaStream("ws://agent/".parse().expect("a URL")));
+        check("a Realtime agent", payload_type, loss, realtime());
     }
     let region = Region::new(COUNTED);
     std::hint::black_box(vec![0u8; 100]);
     assert_eq!(region.change().allocations, 1, "the counter counts");
 }
 
-/// Runs a call warm, then counts for ten seconds of its time.
+/// Runs a call warm, then counts for ten seconds of its time; once unrecorded and once recorded.
 fn check(who: &str, payload_type: u8, loss: bool, plan: Plan) {
-    let mut line = Line::new(payload_type, loss, plan);
-    line.run(Duration::from_secs(3));
-    let (sent, region) = (line.frames_out, Region::new(COUNTED));
-    line.run(Duration::from_secs(10));
-    let change = region.change();
-    assert!(line.frames_out - sent >= 490, "{who}: {} frames in ten seconds", line.frames_out - sent);
-    let allocations = change.allocations + change.reallocations;
-    assert_eq!(allocations, 0, "{who}, payload type {payload_type}, loss {loss}: {change:?}");
+    for is_recorded in [false, true] {
+        let mut line = Line::new(payload_type, loss, plan.clone());
+        if is_recorded {
+            line.call.record();
+        }
+        line.run(Duration::from_secs(3));
+        let (sent, blocks, region) = (line.frames_out, line.blocks, Region::new(COUNTED));
+        line.run(Duration::from_secs(10));
+        let change = region.change();
+        assert!(line.frames_out - sent >= 490, "{who}: {} frames in ten seconds", line.frames_out - sent);
+        let recorded = line.blocks - blocks;
+        assert!(if is_recorded { recorded >= 49 } else { recorded == 0 }, "{who}: {recorded} blocks in ten seconds");
+        let allocations = change.allocations + change.reallocations;
+        let case = format!("{who}, payload type {payload_type}, loss {loss}, recorded {is_recorded}");
+        assert_eq!(allocations, 0, "{case}: {change:?}");
+    }
+}
+
+/// An agent that never stops talking: one response, one item.
+fn realtime() -> Plan {
+    let opening = Opening {
+        instructions: String::new(),
+        voice: None,
+        greeting: None,
+        first_speaker: FirstSpeaker::Caller,
+        greets: Greets::WhenReady,
+    };
+    let target = AgentTarget { url: "ws://agent/".parse().expect("a URL"), api_key: None };
+    Plan::OpenAiRealtime(Box::new(RealtimePlan { target, opening }))
 }
 
 /// A caller's line, the call, and its agent, in virtual time.
@@ -54,6 +79,8 @@ struct Line {
     loses: bool,
     /// A media message of the agent's as it comes from its socket.
     says: Vec<u8>,
+    block: Box<Block>,
+    blocks: u32,
 }
 
 impl Line {
@@ -67,17 +94,27 @@ impl Line {
             ring_max: Duration::from_secs(45),
             speech: SpeechPool::default(),
         };
-        let is_stream = matches!(plan, Plan::MediaStream(_));
-        let mut call = Call::new(CallId(1), plan, offer, limits, 7, now);
-        let mut says = Vec::new();
-        if is_stream {
-            call.handle_connected(&[], now);
-            let payload = STANDARD.encode_to_string([0x5a; 160]);
-            let text = format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#);
-            says.extend([0x81, 126]);
-            says.extend((text.len() as u16).to_be_bytes());
-            says.extend(text.as_bytes());
-        }
+        let mut call = Call::new(CallId(1), plan.clone(), offer, limits, 7, now);
+        let payload = STANDARD.encode_to_string([0x5a; 160]);
+        let says = match plan {
+            Plan::Echo | Plan::Attendant { .. } => Vec::new(),
+            Plan::MediaStream(_) => {
+                call.handle_connected(&[], now);
+                frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
+            }
+            Plan::OpenAiRealtime(_) => {
+                call.handle_connected(&frame(r#"{"type":"session.created","session":{}}"#), now);
+                for text in [
+                    r#"{"type":"session.updated","session":{}}"#,
+                    r#"{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}"#,
+                ] {
+                    call.handle_agent_bytes(&frame(text), now);
+                }
+                frame(&format!(
+                    r#"{{"type":"response.output_audio.delta","event_id":"event_1","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{payload}"}}"#
+                ))
+            }
+        };
         let wheel = Wheel::new(now);
         Line {
             call,
@@ -90,6 +127,8 @@ impl Line {
             payload_type,
             loses,
             says,
+            block: Box::new([0; BLOCK_VALUES]),
+            blocks: 0,
         }
     }
 
@@ -138,10 +177,21 @@ impl Line {
             self.frames_out += u32::from(transmit.bytes == 172);
         }
         while let Some(output) = self.call.poll_output() {
-            assert!(!matches!(output, CallOutput::End(_)), "{output:?}");
+            assert!(!matches!(output, CallOutput::End(_) | CallOutput::Disconnect(_)), "{output:?}");
+        }
+        while self.call.poll_recorded(&mut self.block, self.now).is_some() {
+            self.blocks += 1;
         }
         if let Some(outbound) = self.call.agent_outbound() {
             outbound.clear();
         }
     }
+}
+
+/// A text message as a server frames it.
+fn frame(text: &str) -> Vec<u8> {
+    let mut bytes = vec![0x81, 126];
+    bytes.extend((text.len() as u16).to_be_bytes());
+    bytes.extend(text.as_bytes());
+    bytes
 }

@@ -181,4 +181,15 @@ mod tests {
         assert_eq!(id(&snapshot, "+3611").as_deref(), Some("c"));
         assert_eq!(id(&snapshot, "+361").as_deref(), Some("a"));
     }
+
+    #[test]
+    fn the_pipe_names_a_provider_by_its_kind() {
+        // As gateway/benches/route.py writes them.
+        let stream = r#"{"kind":"media_stream","url":"ws://agent/twilio"}"#;
+        let realtime = r#"{"kind":"open_ai_realtime","base_url":"ws://agent/v1","model":"bench"}"#;
+        let read = |text| serde_json::from_str::<ProviderRoute>(text).expect("a provider");
+        assert_eq!(read(stream), ProviderRoute::MediaStream { url: "ws://agent/twilio".into() });
+        let (base_url, model) = ("ws://agent/v1".into(), "bench".into());
+        assert_eq!(read(realtime), ProviderRoute::OpenAiRealtime { base_url, model, api_key: None });
+    }
 }

@@ -100,7 +100,8 @@ impl Conversation {
                 item.played += played;
             }
             self.played = self.played.max(to);
-            if !is_over {
+            // The last one stays: an agent that speaks at the pace of speech goes on with it, at no cost a frame.
+            if !is_over || self.stretches.len() == 1 {
                 break;
             }
             self.stretches.pop_front();
