@@ -112,12 +112,14 @@ impl Attempt {
         }
     }
 
-    /// The trunk's addresses, the best first. Those of another family than the first are passed over: the offer shows
-    /// one address. Returns the first, for which the offer is to be made.
-    pub fn handle_addresses(&mut self, addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
+    /// The trunk's addresses, the best first. Those of the first one's family are tried before the others: the offer
+    /// shows an address of that family, which a trunk of both understands wherever its signalling is. Returns the first,
+    /// for which the offer is to be made.
+    pub fn handle_addresses(&mut self, mut addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
         let first = *addresses.first()?;
-        self.addresses = addresses.into_iter().filter(|address| address.is_ipv4() == first.is_ipv4()).collect();
-        self.targets = self.addresses.clone().into();
+        addresses.sort_by_key(|address| address.is_ipv4() != first.is_ipv4());
+        self.targets = addresses.clone().into();
+        self.addresses = addresses;
         Some(first)
     }
 
@@ -261,12 +263,14 @@ mod tests {
 
     #[test]
     fn every_address_is_tried_in_turn_and_who_has_rung_is_not_called_elsewhere() {
-        let mut attempt = ready(TrunkTransport::Udp, &["192.0.2.1:5060", "192.0.2.2:5060", "[2001:db8::1]:5060"]);
+        let mut attempt = ready(TrunkTransport::Udp, &["192.0.2.1:5060", "[2001:db8::1]:5060", "192.0.2.2:5060"]);
         assert_eq!(attempt.poll_output(), invite("192.0.2.1:5060"));
         attempt.handle_unanswered();
-        assert_eq!(attempt.poll_output(), invite("192.0.2.2:5060"));
+        assert_eq!(attempt.poll_output(), invite("192.0.2.2:5060"), "the family of the offer goes first");
+        attempt.handle_unanswered();
+        assert_eq!(attempt.poll_output(), invite("[2001:db8::1]:5060"));
         attempt.handle_refused(503, vec![]);
-        assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::Rejected), "the other family is not tried");
+        assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::Rejected));
 
         let mut attempt = ready(TrunkTransport::Udp, &["192.0.2.1:5060", "192.0.2.2:5060"]);
         attempt.poll_output();
