@@ -65,7 +65,7 @@ pub enum AttemptOutput {
 impl Attempt {
     /// Begins. The order's trunk and the gate are as they were when it was taken on.
     pub fn new(order: DialOrder, trunk: TrunkRoute, gate: Gate) -> Self {
-        let host = Host::parse(&trunk.host).unwrap_or_else(|| Host::Name(trunk.host.clone()));
+        let host = host_of(&trunk);
         let port = (trunk.port != DEFAULT_PORT).then_some(trunk.port);
         let user = Some(order.to.clone());
         let uri = SipUri { secure: false, user, host, port, params: Params::default(), headers: None };
@@ -92,6 +92,11 @@ impl Attempt {
     /// The trunk.
     pub fn trunk(&self) -> &TrunkRoute {
         &self.trunk
+    }
+
+    /// The trunk's name or address, as a URI shows it.
+    pub fn trunk_host(&self) -> Host {
+        host_of(&self.trunk)
     }
 
     /// The Request-URI of the next INVITE.
@@ -236,6 +241,12 @@ impl Attempt {
     }
 }
 
+/// An address of either family, with brackets or without, else a name.
+fn host_of(trunk: &TrunkRoute) -> Host {
+    let bare = trunk.host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip)
+}
+
 /// What a final response says about the call.
 fn outcome_of(status: u16) -> Outcome {
     match status {
@@ -277,6 +288,17 @@ mod tests {
         attempt.handle_progressed();
         attempt.handle_refused(503, vec![]);
         assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::Rejected));
+    }
+
+    #[test]
+    fn an_address_of_either_family_stands_in_a_uri_as_it_must() {
+        for (host, shown) in
+            [("::1", "[::1]"), ("[::1]", "[::1]"), ("192.0.2.1", "192.0.2.1"), ("a.example", "a.example")]
+        {
+            let attempt = towards(host, TrunkTransport::Udp);
+            assert_eq!(attempt.uri().to_string(), format!("sip:+15550000001@{shown}"));
+            assert_eq!(attempt.trunk_host().to_string(), shown);
+        }
     }
 
     #[test]
@@ -336,6 +358,13 @@ mod tests {
     }
 
     fn ready(transport: TrunkTransport, addresses: &[&str]) -> Attempt {
+        let mut attempt = towards("trunk.example", transport);
+        attempt.handle_addresses(addresses.iter().map(|text| address(text)).collect());
+        attempt.handle_offer();
+        attempt
+    }
+
+    fn towards(host: &str, transport: TrunkTransport) -> Attempt {
         let order = DialOrder {
             call_id: CallId(1),
             to: "+15550000001".into(),
@@ -346,7 +375,7 @@ mod tests {
         };
         let trunk = TrunkRoute {
             name: "t".into(),
-            host: "trunk.example".into(),
+            host: host.into(),
             port: 5060,
             transport,
             username: None,
@@ -355,11 +384,7 @@ mod tests {
             max_channels: 10,
             is_default: true,
         };
-        let mut attempt = Attempt::new(order, trunk, Gate::new(DialPolicy::default()));
-        assert_eq!(attempt.uri().to_string(), "sip:+15550000001@trunk.example");
-        attempt.handle_addresses(addresses.iter().map(|text| address(text)).collect());
-        attempt.handle_offer();
-        attempt
+        Attempt::new(order, trunk, Gate::new(DialPolicy::default()))
     }
 
     fn address(text: &str) -> SocketAddr {

@@ -380,6 +380,29 @@ fn a_trunk_may_be_a_name() {
     assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "unreachable" }), "{ended}");
 }
 
+#[test]
+fn a_trunk_is_reached_at_an_address_of_either_family_that_the_box_has() {
+    let both = Site::new(&[("TALKSTACK__SIP__LISTEN", "127.0.0.1:0,[::1]:0")], &[], json!({}));
+    let v6 = TrunkPhone::at("[::1]:0");
+    let trunk = format!("/api/v1/trunks/{}", both.trunk_id);
+    both.client.patch(&trunk, &json!({ "host": "::1", "port": v6.address.port() }));
+    let call = both.dial(json!({}));
+    let invited = v6.invited();
+    assert!(invited.text.starts_with("INVITE sip:+15550000001@[::1]:"), "{}", invited.text);
+    assert!(
+        invited.text.contains("Via: SIP/2.0/UDP [::1]:") && invited.text.contains("IN IP6 ::1"),
+        "{}",
+        invited.text
+    );
+    invited.refuses("486 Busy Here");
+    assert_eq!(both.ended(&call)["status"], "busy");
+
+    let v4_only = Site::new(&[], &[], json!({}));
+    v4_only.client.patch(&format!("/api/v1/trunks/{}", v4_only.trunk_id), &json!({ "host": "::1" }));
+    let ended = v4_only.ended(&v4_only.dial(json!({})));
+    assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "unreachable" }), "at once, not after 32 s");
+}
+
 /// A box that was set up by the API alone: its owner, provider, trunk, project, agent and number.
 struct Site {
     client: Client,

@@ -213,7 +213,11 @@ pub(crate) struct TrunkPhone {
 
 impl TrunkPhone {
     pub(crate) fn new() -> Self {
-        let sip = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        TrunkPhone::at("127.0.0.1:0")
+    }
+
+    pub(crate) fn at(address: &str) -> Self {
+        let sip = UdpSocket::bind(address).expect("a port");
         sip.set_read_timeout(Some(ANSWER_MAX)).expect("set");
         let address = sip.local_addr().expect("bound");
         TrunkPhone { sip, address }

@@ -268,7 +268,7 @@ impl SipThread {
             flow,
             request_uri: Uri::Sip(attempt.uri().clone()),
             from: format!("<sip:{}@{host}>", attempt.order().from),
-            to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk().host),
+            to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk_host()),
             fields: Vec::new(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
