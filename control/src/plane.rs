@@ -34,6 +34,8 @@ pub struct PipedPlane {
     /// The connection whose backlog is stored.
     live: Arc<watch::Sender<Option<u64>>>,
     replies: Arc<Mutex<Replies>>,
+    /// The configuration that routes calls; 0 while there is none.
+    applied: Arc<watch::Sender<u64>>,
 }
 
 /// A message, and the only connection that it may go over, if there is but one.
@@ -82,6 +84,7 @@ impl PipedPlane {
             connections: Arc::default(),
             live: Arc::new(watch::channel(None).0),
             replies: Arc::default(),
+            applied: Arc::new(watch::channel(0).0),
         };
         let incoming = Incoming { outgoing: receiver, changes };
         tokio::spawn(plane.clone().keep_connected(source, incoming, store, clock));
@@ -99,6 +102,7 @@ impl PipedPlane {
                     let closed = self.converse(stream, &mut incoming, &store, &clock).await;
                     self.is_connected.store(false, Ordering::Relaxed);
                     self.live.send_replace(None);
+                    self.applied.send_replace(0);
                     // Whoever waits for an answer learns that none will come.
                     if let Ok(mut replies) = self.replies.lock() {
                         replies.clear();
@@ -215,6 +219,9 @@ impl PipedPlane {
                     let _ = waiting.send(Ok(reply));
                 }
             }
+            ToControl::Applied { revision } => {
+                self.applied.send_replace(revision);
+            }
             ToControl::Record(_) => {}
         }
         Ok(())
@@ -266,6 +273,16 @@ impl CallPlane for PipedPlane {
             }
             is_newer
         });
+    }
+
+    fn applied(&self, revision: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut applied = self.applied.subscribe();
+        Box::pin(async move {
+            if self.is_connected() {
+                // Stored is stored: the configuration follows as soon as the call plane can take it.
+                let _ = tokio::time::timeout(APPLY_MAX, applied.wait_for(|applied| *applied >= revision)).await;
+            }
+        })
     }
 
     fn command(
@@ -344,6 +361,9 @@ const READ_BYTES: usize = 64 << 10;
 
 /// 1,024 records a transaction.
 const BATCH_MAX: usize = 1024;
+
+/// 1 s: a call plane that is held up holds up no answer for longer.
+const APPLY_MAX: Duration = Duration::from_secs(1);
 
 /// 5 s: twice the call plane's own limit.
 const COMMAND_MAX: Duration = Duration::from_secs(5);

@@ -36,6 +36,10 @@ pub trait CallPlane: Send + Sync + 'static {
     /// Replaces the configuration that routing reads. Applies to the next call; live calls keep what they started with.
     fn apply(&self, snapshot: Snapshot);
 
+    /// Waits until this configuration, or a later one, routes calls: whoever was told that something has changed may
+    /// call at once. Gives up without a word after a second, and at once while nobody is connected.
+    fn applied(&self, revision: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
     /// Asks for something to be done to a call and waits for the answer.
     ///
     /// A `command_id` seen before returns its first answer (remembered for 24 h), so a retry never dials twice.
@@ -76,7 +80,7 @@ pub enum PlaneError {
 }
 
 /// The version of the messages in this file; both sides send it first and refuse another.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// One call of ours: printed as Talkstack's `CA` and 32 lower-case hex digits. Never the SIP `Call-ID`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,6 +180,11 @@ pub enum ToControl {
         command_id: CommandId,
         /// The answer.
         reply: CommandReply,
+    },
+    /// Calls are routed by this configuration from now on.
+    Applied {
+        /// [`Snapshot::revision`].
+        revision: u64,
     },
 }
 

@@ -65,7 +65,7 @@ pub enum AttemptOutput {
 impl Attempt {
     /// Begins. The order's trunk and the gate are as they were when it was taken on.
     pub fn new(order: DialOrder, trunk: TrunkRoute, gate: Gate) -> Self {
-        let host = Host::parse(&trunk.host).unwrap_or_else(|| Host::Name(trunk.host.clone()));
+        let host = host_of(&trunk);
         let port = (trunk.port != DEFAULT_PORT).then_some(trunk.port);
         let user = Some(order.to.clone());
         let uri = SipUri { secure: false, user, host, port, params: Params::default(), headers: None };
@@ -94,6 +94,11 @@ impl Attempt {
         &self.trunk
     }
 
+    /// The trunk's name or address, as a URI shows it.
+    pub fn trunk_host(&self) -> Host {
+        host_of(&self.trunk)
+    }
+
     /// The Request-URI of the next INVITE.
     pub fn uri(&self) -> &SipUri {
         &self.uri
@@ -112,12 +117,14 @@ impl Attempt {
         }
     }
 
-    /// The trunk's addresses, the best first. Those of another family than the first are passed over: the offer shows
-    /// one address. Returns the first, for which the offer is to be made.
-    pub fn handle_addresses(&mut self, addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
+    /// The trunk's addresses, the best first. Those of the first one's family are tried before the others: the offer
+    /// shows an address of that family, which a trunk of both understands wherever its signalling is. Returns the first,
+    /// for which the offer is to be made.
+    pub fn handle_addresses(&mut self, mut addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
         let first = *addresses.first()?;
-        self.addresses = addresses.into_iter().filter(|address| address.is_ipv4() == first.is_ipv4()).collect();
-        self.targets = self.addresses.clone().into();
+        addresses.sort_by_key(|address| address.is_ipv4() != first.is_ipv4());
+        self.targets = addresses.clone().into();
+        self.addresses = addresses;
         Some(first)
     }
 
@@ -234,6 +241,12 @@ impl Attempt {
     }
 }
 
+/// An address of either family, with brackets or without, else a name.
+fn host_of(trunk: &TrunkRoute) -> Host {
+    let bare = trunk.host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip)
+}
+
 /// What a final response says about the call.
 fn outcome_of(status: u16) -> Outcome {
     match status {
@@ -261,18 +274,31 @@ mod tests {
 
     #[test]
     fn every_address_is_tried_in_turn_and_who_has_rung_is_not_called_elsewhere() {
-        let mut attempt = ready(TrunkTransport::Udp, &["192.0.2.1:5060", "192.0.2.2:5060", "[2001:db8::1]:5060"]);
+        let mut attempt = ready(TrunkTransport::Udp, &["192.0.2.1:5060", "[2001:db8::1]:5060", "192.0.2.2:5060"]);
         assert_eq!(attempt.poll_output(), invite("192.0.2.1:5060"));
         attempt.handle_unanswered();
-        assert_eq!(attempt.poll_output(), invite("192.0.2.2:5060"));
+        assert_eq!(attempt.poll_output(), invite("192.0.2.2:5060"), "the family of the offer goes first");
+        attempt.handle_unanswered();
+        assert_eq!(attempt.poll_output(), invite("[2001:db8::1]:5060"));
         attempt.handle_refused(503, vec![]);
-        assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::Rejected), "the other family is not tried");
+        assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::Rejected));
 
         let mut attempt = ready(TrunkTransport::Udp, &["192.0.2.1:5060", "192.0.2.2:5060"]);
         attempt.poll_output();
         attempt.handle_progressed();
         attempt.handle_refused(503, vec![]);
         assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::Rejected));
+    }
+
+    #[test]
+    fn an_address_of_either_family_stands_in_a_uri_as_it_must() {
+        for (host, shown) in
+            [("::1", "[::1]"), ("[::1]", "[::1]"), ("192.0.2.1", "192.0.2.1"), ("a.example", "a.example")]
+        {
+            let attempt = towards(host, TrunkTransport::Udp);
+            assert_eq!(attempt.uri().to_string(), format!("sip:+15550000001@{shown}"));
+            assert_eq!(attempt.trunk_host().to_string(), shown);
+        }
     }
 
     #[test]
@@ -332,6 +358,13 @@ mod tests {
     }
 
     fn ready(transport: TrunkTransport, addresses: &[&str]) -> Attempt {
+        let mut attempt = towards("trunk.example", transport);
+        attempt.handle_addresses(addresses.iter().map(|text| address(text)).collect());
+        attempt.handle_offer();
+        attempt
+    }
+
+    fn towards(host: &str, transport: TrunkTransport) -> Attempt {
         let order = DialOrder {
             call_id: CallId(1),
             to: "+15550000001".into(),
@@ -342,7 +375,7 @@ mod tests {
         };
         let trunk = TrunkRoute {
             name: "t".into(),
-            host: "trunk.example".into(),
+            host: host.into(),
             port: 5060,
             transport,
             username: None,
@@ -351,11 +384,7 @@ mod tests {
             max_channels: 10,
             is_default: true,
         };
-        let mut attempt = Attempt::new(order, trunk, Gate::new(DialPolicy::default()));
-        assert_eq!(attempt.uri().to_string(), "sip:+15550000001@trunk.example");
-        attempt.handle_addresses(addresses.iter().map(|text| address(text)).collect());
-        attempt.handle_offer();
-        attempt
+        Attempt::new(order, trunk, Gate::new(DialPolicy::default()))
     }
 
     fn address(text: &str) -> SocketAddr {

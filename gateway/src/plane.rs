@@ -134,9 +134,14 @@ impl Session<'_> {
         if self.revision.is_some_and(|revision| snapshot.revision < revision) {
             return Ok(());
         }
-        self.revision = Some(snapshot.revision);
+        let revision = snapshot.revision;
+        self.revision = Some(revision);
         let snapshot = Arc::new(snapshot);
-        self.plane.sip.send(ToSip::Snapshot(Arc::clone(&snapshot))).await.map_err(|_| PlaneClosed::Gone)?;
+        let (sender, applied) = oneshot::channel();
+        let message = ToSip::Snapshot(Arc::clone(&snapshot), Some(sender));
+        self.plane.sip.send(message).await.map_err(|_| PlaneClosed::Gone)?;
+        applied.await.map_err(|_| PlaneClosed::Gone)?;
+        self.replies.send(ToControl::Applied { revision }).await.map_err(|_| PlaneClosed::Gone)?;
         let path = self.plane.snapshot_path.clone();
         let saved = tokio::task::spawn_blocking(move || snapshot_file::save(&path, &snapshot)).await;
         if let Ok(Err(error)) = saved {

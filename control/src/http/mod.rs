@@ -126,10 +126,12 @@ impl Default for Limits {
 pub struct Peer(pub Option<IpAddr>);
 
 impl App {
-    /// Sends the routing configuration as it stands to the call plane.
+    /// Sends the routing configuration as it stands to the call plane, and waits until the next call goes by it.
     pub(crate) async fn publish(&self) -> Result<(), StoreError> {
         let snapshot = self.store.read(crate::snapshot::build).await?;
+        let revision = snapshot.revision;
         self.plane.apply(snapshot);
+        self.plane.applied(revision).await;
         Ok(())
     }
 }

@@ -363,6 +363,10 @@ impl CallPlane for Scripted {
         self.snapshots.lock().expect("unpoisoned").push(snapshot);
     }
 
+    fn applied(&self, _: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {})
+    }
+
     fn command(
         &self,
         _: CommandId,

@@ -78,6 +78,34 @@ async fn one_commit_that_fails_does_not_end_ingestion_within_one_process() {
     ends.recv().await.expect("connected a third time");
 }
 
+#[tokio::test]
+async fn a_change_is_answered_once_calls_go_by_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(&dir.path().join("t.db")).expect("opens");
+    let (connected, mut ends) = mpsc::channel(8);
+    let source = PipeSource::InProcess(Box::new(move || {
+        let (ours, theirs) = UnixStream::pair()?;
+        connected.try_send(End { stream: ours, decoder: Decoder::default() }).map_err(std::io::Error::other)?;
+        Ok(theirs)
+    }));
+    let plane = PipedPlane::spawn(source, store, Clock::of(|| 0));
+    plane.applied(7).await;
+    let mut end = ends.recv().await.expect("connected");
+    end.greet(None).await;
+    end.send(&ToControl::Live { boot: 1, calls: vec![] }).await;
+    let mut live = plane.live();
+    tokio::time::timeout(WAIT_MAX, live.wait_for(Option::is_some)).await.expect("in time").expect("it lives");
+
+    end.send(&ToControl::Applied { revision: 6 }).await;
+    let mut seventh = plane.applied(7);
+    assert!(tokio::time::timeout(WAIT_MIN, &mut seventh).await.is_err(), "calls go by the sixth");
+    end.send(&ToControl::Applied { revision: 7 }).await;
+    tokio::time::timeout(WAIT_MIN, seventh).await.expect("at once");
+    plane.applied(6).await;
+    // A call plane that says nothing holds nobody up for long.
+    tokio::time::timeout(WAIT_MAX, plane.applied(8)).await.expect("given up");
+}
+
 /// The call plane's end.
 struct End {
     stream: UnixStream,

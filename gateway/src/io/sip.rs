@@ -51,8 +51,8 @@ use crate::trunks::PeerName;
 pub enum ToSip {
     /// A call's wish.
     Wish(CallId, SipWish),
-    /// Another configuration to route by.
-    Snapshot(Arc<Snapshot>),
+    /// Another configuration to route by; whoever waits is told once it does.
+    Snapshot(Arc<Snapshot>, Option<oneshot::Sender<()>>),
     /// A command of the control plane.
     Command(CommandId, Command, oneshot::Sender<CommandReply>),
     /// What a call that is being placed has waited for.
@@ -222,9 +222,13 @@ impl SipThread {
     fn handle_inbox(&mut self, message: ToSip) -> bool {
         match message {
             ToSip::Wish(id, wish) => self.handle_wish(id, wish),
-            ToSip::Snapshot(snapshot) => {
+            ToSip::Snapshot(snapshot, applied) => {
                 self.dialling.trunks.apply(&snapshot, Instant::now());
                 self.snapshot = snapshot;
+                if let Some(applied) = applied {
+                    // Whoever waited may be gone.
+                    let _ = applied.send(());
+                }
             }
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),

@@ -113,7 +113,7 @@ impl Calls {
     /// Replaces the routing configuration, for programs that have no control.
     pub fn apply(&self, snapshot: Snapshot) {
         // The queue is empty before the first call.
-        let _ = self.sip.try_send(ToSip::Snapshot(Arc::new(snapshot)));
+        let _ = self.sip.try_send(ToSip::Snapshot(Arc::new(snapshot), None));
     }
 
     /// Ends all calls with a BYE and a record, and waits for the threads.

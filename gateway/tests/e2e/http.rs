@@ -12,17 +12,7 @@ use crate::sipp::Sipp;
 #[test]
 fn a_client_signs_up_sets_up_and_sees_the_call() {
     let daemon = Daemon::serve(&[]);
-    let client = Client::new(&daemon);
-    let account = json!({ "email": "me@example.com", "password": "correct horse", "name": "Me" });
-    let answer = client.post("/auth/signup", &account);
-    assert_eq!(answer["signupStatus"], 3, "{answer}");
-    let mail: Value = serde_json::from_str(&daemon.command(&["mail", "show", "1", "--json"])).expect("JSON");
-    let body = mail["body"].as_str().expect("text");
-    let code: String = body.chars().filter(char::is_ascii_digit).take(6).collect();
-    let answer = client.post("/auth/verify-email", &json!({ "email": "me@example.com", "code": code }));
-    assert_eq!(answer["verificationStatus"], 2, "{answer}");
-    let answer = client.post("/auth/login", &account);
-    let client = client.with("Authorization", &format!("Bearer {}", answer["token"].as_str().expect("a token")));
+    let client = Client::signed_up(&daemon, "me@example.com", 1);
     let answer = client.get("/user/generate-apikey");
     let client = client.with("x-api-key", answer["apiKey"].as_str().expect("a key"));
 
@@ -195,6 +185,22 @@ impl Client {
         client.with("Authorization", &format!("Bearer {}", answer["token"].as_str().expect("a token")))
     }
 
+    /// A new user, by the API alone; the letter with the code is the box's `letter`th.
+    pub(crate) fn signed_up(daemon: &Daemon, email: &str, letter: u32) -> Self {
+        let client = Client::new(daemon);
+        let account = json!({ "email": email, "password": "correct horse", "name": "Me" });
+        let answer = client.post("/auth/signup", &account);
+        assert_eq!(answer["signupStatus"], 3, "{answer}");
+        let mail = daemon.command(&["mail", "show", &letter.to_string(), "--json"]);
+        let mail: Value = serde_json::from_str(&mail).expect("JSON");
+        let body = mail["body"].as_str().expect("text");
+        let code: String = body.chars().filter(char::is_ascii_digit).take(6).collect();
+        let answer = client.post("/auth/verify-email", &json!({ "email": email, "code": code }));
+        assert_eq!(answer["verificationStatus"], 2, "{answer}");
+        let answer = client.post("/auth/login", &account);
+        client.with("Authorization", &format!("Bearer {}", answer["token"].as_str().expect("a token")))
+    }
+
     fn with(self, name: &str, value: &str) -> Self {
         Client { header: format!("{name}: {value}\r\n"), ..self }
     }
@@ -220,7 +226,17 @@ impl Client {
         (status, serde_json::from_str(&body).expect("JSON"))
     }
 
-    fn patch(&self, path: &str, body: &Value) -> Value {
+    /// A request that may be refused.
+    pub(crate) fn request(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let (status, body) = self.try_send(method, path, &body.to_string()).expect("an answer");
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Value {
+        self.send("PUT", path, &body.to_string())
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Value {
         self.send("PATCH", path, &body.to_string())
     }
 
@@ -239,6 +255,25 @@ impl Client {
         );
         exchange(self.address, &request)
     }
+}
+
+/// What a link of ours leads to, or a part of it as `bytes=0-3`: status, head and body. Nobody logs in for it.
+pub(crate) fn download(link: &str, range: Option<&str>) -> (u16, String, Vec<u8>) {
+    let (address, path) = link.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a link");
+    let range = range.map(|range| format!("Range: {range}\r\n")).unwrap_or_default();
+    let mut stream = TcpStream::connect(address).expect("accepted");
+    stream.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{range}\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).expect("read");
+    let end = response.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&response[..end]).into_owned();
+    (
+        head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"),
+        head,
+        response.split_off(end + 4),
+    )
 }
 
 fn exchange(address: SocketAddr, request: &str) -> Option<(u16, String)> {

@@ -8,6 +8,8 @@ mod calls;
 mod cli;
 mod daemon;
 mod durable;
+mod flows;
+mod hooks;
 mod http;
 mod outbound;
 mod phones;

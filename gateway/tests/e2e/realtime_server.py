@@ -187,7 +187,11 @@ class Session:
             return self.violation("audio before session.updated")
         audio = base64.b64decode(event["audio"], validate=True)
         self.server.hear(audio)
+        if not self.appended:
+            self.server.log("hears")
         self.appended += len(audio)
+        if self.server.args.scenario == "echo":
+            return await self.echo(audio)
         self.rest += audio
         while len(self.rest) >= 160:
             frame, self.rest = self.rest[:160], self.rest[160:]
@@ -215,6 +219,15 @@ class Session:
             self.late.append((item, f"Caller turn {self.turn}."))
             if not self.active:
                 await self.respond()
+
+    async def echo(self, audio):
+        """One response without an end, of what is heard as it is heard."""
+        response, item = "resp_1", "item_1"
+        if not self.active:
+            self.active = response
+            await self.send("response.created", response={"id": response, "status": "in_progress", "metadata": None, "usage": None})
+            await self.send("response.output_item.added", response_id=response, output_index=0, item={"id": item, "type": "message"})
+        await self.delta(response, item, audio)
 
     async def interrupt(self):
         """Cancels what is going on; what was under way to the client still comes."""
@@ -379,7 +392,7 @@ def main():
     parser.add_argument("--say", help="raw audio in the line's format; without it each response is a tone of its own")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the tones")
     parser.add_argument("--setup-ms", type=int, default=50, help="from session.update to session.updated")
-    parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "silent"], default="talk")
+    parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "silent", "echo"], default="talk")
     asyncio.run(Server(parser.parse_args()).run())
 
 

@@ -12,21 +12,31 @@ pub(crate) struct RtpPhone {
     codec: Codec,
     target: SocketAddr,
     media: SocketAddr,
-    user: String,
-    to: String,
+    dialog: Dialog,
     pub(crate) invited_at: SystemTime,
     pub(crate) answered_at: SystemTime,
     /// The final and provisional answers, in order.
     pub(crate) statuses: Vec<String>,
     pub(crate) heard: Vec<Packet>,
+    /// When each frame left, and the byte that it was made of.
+    pub(crate) said: Vec<(SystemTime, u8)>,
     pub(crate) was_hung_up: bool,
-    sent: u32,
     next: Instant,
+}
+
+/// Which dialog a request of ours belongs to, as its header fields have it.
+struct Dialog {
+    uri: String,
+    from: String,
+    to: String,
+    call_id: String,
 }
 
 /// A packet that came.
 pub(crate) struct Packet {
     pub(crate) at: SystemTime,
+    /// The RTP timestamp.
+    pub(crate) timestamp: u32,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -39,30 +49,16 @@ impl RtpPhone {
     /// Calls and waits for the answer.
     pub(crate) fn call_over(target: SocketAddr, user: &str, codec: Codec) -> Self {
         let sip = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let rtp = UdpSocket::bind("127.0.0.1:0").expect("a port");
         sip.set_read_timeout(Some(ANSWER_MAX)).expect("set");
-        let mut phone = RtpPhone {
-            sip,
-            rtp,
-            codec,
-            target,
-            media: target,
-            user: user.into(),
+        let local = sip.local_addr().expect("bound");
+        let dialog = Dialog {
+            uri: format!("sip:{user}@{target}"),
+            from: format!("<sip:phone@{local}>;tag=phone"),
             to: format!("<sip:{user}@{target}>"),
-            invited_at: SystemTime::now(),
-            answered_at: SystemTime::now(),
-            statuses: Vec::new(),
-            heard: Vec::new(),
-            was_hung_up: false,
-            sent: 0,
-            next: Instant::now(),
+            call_id: format!("call-{local}"),
         };
-        let port = phone.rtp.local_addr().expect("bound").port();
-        let sdp = format!(
-            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {}\r\n",
-            codec.payload_type()
-        );
-        phone.send("INVITE", 1, &sdp);
+        let mut phone = RtpPhone::new(sip, codec, target, dialog);
+        phone.send("INVITE", 1, &phone.sdp());
         loop {
             let mut buffer = [0; 4096];
             let bytes = phone.sip.recv(&mut buffer).expect("an answer");
@@ -75,6 +71,24 @@ impl RtpPhone {
                 return phone;
             }
             assert!(status.starts_with('1'), "{text}");
+        }
+    }
+
+    fn new(sip: UdpSocket, codec: Codec, target: SocketAddr, dialog: Dialog) -> Self {
+        RtpPhone {
+            sip,
+            rtp: UdpSocket::bind("127.0.0.1:0").expect("a port"),
+            codec,
+            target,
+            media: target,
+            dialog,
+            invited_at: SystemTime::now(),
+            answered_at: SystemTime::now(),
+            statuses: Vec::new(),
+            heard: Vec::new(),
+            said: Vec::new(),
+            was_hung_up: false,
+            next: Instant::now(),
         }
     }
 
@@ -95,7 +109,9 @@ impl RtpPhone {
                 self.rtp.set_read_timeout(Some(wait)).expect("set");
                 let mut buffer = [0; 2048];
                 if let Ok(bytes) = self.rtp.recv(&mut buffer) {
-                    self.heard.push(Packet { at: SystemTime::now(), payload: buffer[12..bytes].to_vec() });
+                    let timestamp = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
+                    let payload = buffer[12..bytes].to_vec();
+                    self.heard.push(Packet { at: SystemTime::now(), timestamp, payload });
                 }
             }
             self.look_for_bye();
@@ -126,45 +142,164 @@ impl RtpPhone {
         self.send("BYE", 2, "");
     }
 
+    /// When the first frame of the byte left.
+    pub(crate) fn said_at(&self, code: u8) -> SystemTime {
+        self.said.iter().find(|(_, said)| *said == code).expect("it has been said").0
+    }
+
     fn accept(&mut self, text: &str) {
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim().to_owned();
-        self.to = field("To:");
-        let port = field("m=audio ").split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
-        self.media = SocketAddr::new(self.target.ip(), port);
+        self.dialog.to = field(text, "To");
+        self.talk_to(text);
         self.send("ACK", 1, "");
+    }
+
+    /// Media goes where the description says.
+    fn talk_to(&mut self, text: &str) {
+        let media = text.lines().find_map(|line| line.strip_prefix("m=audio ")).expect("audio");
+        let port = media.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
+        self.media = SocketAddr::new(self.target.ip(), port);
         self.sip.set_nonblocking(true).expect("set");
         self.next = Instant::now();
+    }
+
+    fn sdp(&self) -> String {
+        let port = self.rtp.local_addr().expect("bound").port();
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {}\r\n",
+            self.codec.payload_type()
+        )
     }
 
     fn look_for_bye(&mut self) {
         let mut buffer = [0; 4096];
         while let Ok(bytes) = self.sip.recv(&mut buffer) {
-            self.was_hung_up |= buffer[..bytes].starts_with(b"BYE ");
+            if buffer[..bytes].starts_with(b"BYE ") {
+                self.was_hung_up = true;
+                let text = response(&String::from_utf8_lossy(&buffer[..bytes]), "200 OK", "", "");
+                self.sip.send_to(text.as_bytes(), self.target).expect("sent");
+            }
         }
     }
 
     fn send_frame(&mut self, code: u8) {
         let mut packet = vec![0x80, self.codec.payload_type()];
-        packet.extend((self.sent as u16).to_be_bytes());
-        packet.extend((self.sent * 160).to_be_bytes());
+        packet.extend((self.said.len() as u16).to_be_bytes());
+        packet.extend((self.said.len() as u32 * 160).to_be_bytes());
         packet.extend(0x5eed_u32.to_be_bytes());
         packet.extend((0..160).map(|at| if at % 2 == 0 { code } else { code | 0x80 }));
         self.rtp.send_to(&packet, self.media).expect("sent");
-        self.sent += 1;
+        self.said.push((SystemTime::now(), code));
     }
 
     fn send(&self, method: &str, number: u32, sdp: &str) {
         let (target, local) = (self.target, self.sip.local_addr().expect("bound"));
         let content = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let (user, to) = (&self.user, &self.to);
+        let Dialog { uri, from, to, call_id } = &self.dialog;
         let text = format!(
-            "{method} sip:{user}@{target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{number};rport\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:phone@{local}>;tag=phone\r\nTo: {to}\r\nCall-ID: call-{local}\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{number};rport\r\n\
+             Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
              CSeq: {number} {method}\r\nContact: <sip:phone@{local}>\r\n{content}Content-Length: {}\r\n\r\n{sdp}",
             sdp.len()
         );
         self.sip.send_to(text.as_bytes(), target).expect("sent");
     }
+}
+
+/// A trunk that is this phone: the box calls it.
+pub(crate) struct TrunkPhone {
+    sip: UdpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl TrunkPhone {
+    pub(crate) fn new() -> Self {
+        TrunkPhone::at("127.0.0.1:0")
+    }
+
+    pub(crate) fn at(address: &str) -> Self {
+        let sip = UdpSocket::bind(address).expect("a port");
+        sip.set_read_timeout(Some(ANSWER_MAX)).expect("set");
+        let address = sip.local_addr().expect("bound");
+        TrunkPhone { sip, address }
+    }
+
+    /// The next INVITE.
+    pub(crate) fn invited(&self) -> Invited {
+        let (text, from) = self.take("INVITE ");
+        Invited { sip: self.sip.try_clone().expect("a handle"), text, from }
+    }
+
+    /// Waits for a request of the method, passing over the others.
+    pub(crate) fn take(&self, method: &str) -> (String, SocketAddr) {
+        loop {
+            let mut buffer = [0; 4096];
+            let (bytes, from) = self.sip.recv_from(&mut buffer).expect("a request");
+            let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
+            if text.starts_with(method) {
+                return (text, from);
+            }
+        }
+    }
+}
+
+/// A call that has come to a [`TrunkPhone`].
+pub(crate) struct Invited {
+    sip: UdpSocket,
+    pub(crate) text: String,
+    from: SocketAddr,
+}
+
+impl Invited {
+    pub(crate) fn rings(&self) {
+        self.respond("180 Ringing", "");
+    }
+
+    pub(crate) fn refuses(self, status: &str) {
+        self.respond(status, "");
+    }
+
+    /// Answers over µ-law, and waits for the acknowledgement.
+    pub(crate) fn answers(self) -> RtpPhone {
+        let uri = field(&self.text, "Contact").trim_matches(['<', '>']).to_owned();
+        let dialog = Dialog {
+            uri,
+            from: format!("{};tag=trunk", field(&self.text, "To")),
+            to: field(&self.text, "From"),
+            call_id: field(&self.text, "Call-ID"),
+        };
+        let sip = self.sip.try_clone().expect("a handle");
+        let mut phone = RtpPhone::new(sip, Codec::Pcmu, self.from, dialog);
+        self.respond("200 OK", &phone.sdp());
+        phone.answered_at = SystemTime::now();
+        let mut buffer = [0; 4096];
+        loop {
+            let bytes = self.sip.recv(&mut buffer).expect("an ACK");
+            if buffer[..bytes].starts_with(b"ACK ") {
+                break;
+            }
+        }
+        phone.talk_to(&self.text);
+        phone
+    }
+
+    fn respond(&self, status: &str, sdp: &str) {
+        let contact = format!(";tag=trunk\r\nContact: <sip:trunk@{}>", self.sip.local_addr().expect("bound"));
+        let text = response(&self.text, status, &contact, sdp);
+        self.sip.send_to(text.as_bytes(), self.from).expect("sent");
+    }
+}
+
+/// A response to a request; what is given behind To may be fields of its own.
+fn response(request: &str, status: &str, to_and_more: &str, sdp: &str) -> String {
+    let copied = |line: &&str| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name));
+    let copied: String = request.lines().filter(copied).map(|line| format!("{}\r\n", line.trim_end())).collect();
+    let (to, content) = (field(request, "To"), if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" });
+    format!("SIP/2.0 {status}\r\n{copied}To: {to}{to_and_more}\r\n{content}Content-Length: {}\r\n\r\n{sdp}", sdp.len())
+}
+
+fn field(text: &str, name: &str) -> String {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
 }
 
 /// 6 s: twice the longest ringing.

@@ -7,7 +7,7 @@
 //! An order is taken once: its acceptance is on disk before the INVITE leaves.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::gate::Gate;
@@ -47,8 +47,6 @@ struct Placing {
     trunk_id: String,
     /// It is on disk, and the trunk's addresses are awaited to the instant at the most.
     addresses_until: Option<Instant>,
-    /// Our address towards the trunk.
-    local: Option<IpAddr>,
     sdp: Option<String>,
     /// The connection that was made for the next INVITE.
     stream: Option<StreamId>,
@@ -57,7 +55,7 @@ struct Placing {
 
 impl Placing {
     fn new(attempt: Attempt, trunk_id: String) -> Self {
-        Placing { attempt, trunk_id, addresses_until: None, local: None, sdp: None, stream: None, is_initiated: false }
+        Placing { attempt, trunk_id, addresses_until: None, sdp: None, stream: None, is_initiated: false }
     }
 }
 
@@ -200,18 +198,17 @@ impl SipThread {
         let addresses = match self.dialling.trunks.targets(&placing.trunk_id) {
             Targets::Pending if now < until => return,
             Targets::Pending | Targets::None => Vec::new(),
-            Targets::Known(addresses) => addresses,
+            Targets::Known(mut addresses) => {
+                addresses.retain(|address| self.listeners.reaches(*address));
+                addresses
+            }
         };
         placing.addresses_until = None;
         let Some(first) = placing.attempt.handle_addresses(addresses) else {
             return self.end_unplaced(id, Outcome::new(Blame::Trunk, EndReason::Unreachable));
         };
         let plan = dial_plan(&self.snapshot, placing.attempt.order());
-        let local = self.local_address(first, now);
-        if let Some(placing) = self.dialling.placing.get_mut(&id) {
-            placing.local = Some(local);
-        }
-        let local = self.config.advertised_ip.unwrap_or(local);
+        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(first, now));
         let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64() };
         let shard = self.switchboard.entry(id).map(|entry| entry.shard);
         if shard.is_none_or(|shard| self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err()) {
@@ -257,9 +254,9 @@ impl SipThread {
     }
 
     fn send_invite(&mut self, id: CallId, target: SocketAddr) {
+        let local = SocketAddr::new(self.local_address(target, Instant::now()), self.listeners.port_towards(target));
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
-        let (Some(sdp), Some(local)) = (placing.sdp.clone(), placing.local) else { return };
-        let local = SocketAddr::new(local, self.listeners.port_towards(target));
+        let Some(sdp) = placing.sdp.clone() else { return };
         let over_udp = Flow { transport: Transport::Udp, local, remote: target, stream: None };
         let flow = placing.stream.take().and_then(|stream| self.streams.flow(stream)).unwrap_or(over_udp);
         let host = match &self.config.advertised {
@@ -271,7 +268,7 @@ impl SipThread {
             flow,
             request_uri: Uri::Sip(attempt.uri().clone()),
             from: format!("<sip:{}@{host}>", attempt.order().from),
-            to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk().host),
+            to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk_host()),
             fields: Vec::new(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),

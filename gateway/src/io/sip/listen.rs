@@ -67,6 +67,11 @@ impl Listeners {
         of_family.map_or(5060, |(_, address)| address.port())
     }
 
+    /// Tells whether anything here speaks the address's family.
+    pub(super) fn reaches(&self, remote: SocketAddr) -> bool {
+        self.udp.iter().any(|(_, address)| address.is_ipv4() == remote.is_ipv4())
+    }
+
     /// Sends a datagram from the socket the flow came by. A full kernel buffer loses it, as the network may; the
     /// transaction sends it again.
     pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) {
