@@ -13,16 +13,18 @@ use super::SipThread;
 pub(super) struct CutOff {
     dialogs: VecDeque<String>,
     next: Instant,
+    /// The journal is to be told once all have gone.
+    is_owed: bool,
 }
 
 impl CutOff {
     pub(super) fn new(dialogs: Vec<String>) -> Self {
-        CutOff { dialogs: dialogs.into(), next: Instant::now() }
+        CutOff { is_owed: !dialogs.is_empty(), dialogs: dialogs.into(), next: Instant::now() }
     }
 
-    /// When the next BYE is to go.
+    /// When the next BYE is to go, or the journal to be told.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (!self.dialogs.is_empty()).then_some(self.next)
+        self.is_owed.then_some(self.next)
     }
 }
 
@@ -37,8 +39,12 @@ impl SipThread {
     /// Sends the BYEs that are due.
     pub(super) fn end_cut_off(&mut self, now: Instant) {
         while self.cut_off.poll_timeout().is_some_and(|at| at <= now) {
-            let Some(saved) = self.cut_off.dialogs.pop_front() else { return };
-            self.cut_off.next = now + PACE;
+            let Some(saved) = self.cut_off.dialogs.pop_front() else {
+                self.cut_off.is_owed = self.journal.settle_cut_off().is_err();
+                self.cut_off.next = now + SETTLED;
+                return;
+            };
+            self.cut_off.next = now + if self.cut_off.dialogs.is_empty() { SETTLED } else { PACE };
             match self.endpoint.end_saved(&saved, now) {
                 Ok(()) => tracing::info!("Ended a call that the last run of this box left open"),
                 Err(error) => tracing::warn!("A call of the last run cannot be ended: {error}"),
@@ -46,6 +52,9 @@ impl SipThread {
         }
     }
 }
+
+/// 5 s behind the last: it has been sent five times over UDP by then, or its connection has been made.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// 10 ms: at most 100 a second, as a trunk takes them. 500 calls have theirs in 5 s.
 const PACE: Duration = Duration::from_millis(10);
