@@ -15,6 +15,8 @@ fn an_fsync_comes_before_each_acknowledgement() {
     let trace = dir.path().join("strace.out");
     let trunk = Trunk::start();
     let mut daemon = Daemon::traced(dir.path(), &trace);
+    let account = json!({ "email": "first@example.com", "password": "correct horse", "name": "Me" });
+    Client::at(daemon.http.expect("serves HTTP")).post("/auth/signup", &account);
     let owner = Client::owner(&daemon);
     let host = trunk.address.ip().to_string();
     let line = json!({
@@ -48,7 +50,7 @@ fn an_fsync_comes_before_each_acknowledgement() {
         );
     };
     // Each answer that says 200 to something that was asked to be kept.
-    for path in ["/project/create-project", "/agent/create-agent", "/call/makeCall"] {
+    for path in ["/auth/signup", "/project/create-project", "/agent/create-agent", "/call/makeCall"] {
         let asked = find(path, &|line| line.text.contains(&format!("POST {path} ")));
         let answered = asked + lines[asked..].iter().position(Line::is_answer).expect("it was answered");
         synced_between("talkstack.db-wal", asked, answered);
@@ -71,8 +73,7 @@ fn an_fsync_comes_before_each_acknowledgement() {
     synced_between("talkstack.db-wal", told, acknowledged);
 }
 
-/// A system call that has returned, or one that has begun and not returned: an fsync counts from its return, a write
-/// from its begin.
+/// A line of strace. An fsync or a read counts from its return, a write from its begin.
 struct Line {
     text: String,
 }
@@ -93,9 +94,8 @@ impl Line {
                     lines.push(Line { text: call.to_owned() });
                 }
             } else if rest.starts_with("<... ") {
-                if let Some(call) = begun.remove(thread).filter(|_| rest.contains("sync resumed>")) {
-                    lines.push(Line { text: format!("{call}{rest}") });
-                }
+                let call = begun.remove(thread).filter(|_| rest.contains("sync resumed>")).unwrap_or_default();
+                lines.push(Line { text: format!("{call}{rest}") });
             } else {
                 lines.push(Line { text: rest.to_owned() });
             }
