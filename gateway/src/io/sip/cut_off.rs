@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{CallEvent, CallId};
 use talkstack_media::sip::DialogId;
 
-use super::SipThread;
+use super::{SipThread, ToSip};
+use crate::journal::JournalFull;
 
 /// What is owed a BYE, and when the next one goes.
 #[derive(Debug)]
@@ -36,6 +37,30 @@ impl SipThread {
         }
     }
 
+    /// Answers a call once a restart could end it. A disk that is slow delays the answer, and one that takes nothing does
+    /// not prevent it.
+    pub(super) fn answer_once_written(&mut self, id: CallId, saved: String, sdp: String) {
+        match self.journal.append_synced(id, CallEvent::Dialog { saved }) {
+            Ok(on_disk) => {
+                let inbox = self.dialling.own_inbox.clone();
+                tokio::spawn(async move {
+                    // Late or never: the caller waits no longer.
+                    let _ = tokio::time::timeout(WRITTEN_MAX, on_disk).await;
+                    // The thread that asked is the one that is told; it may have stopped.
+                    let _ = inbox.send(ToSip::Answer(id, sdp)).await;
+                });
+            }
+            Err(JournalFull) => self.handle_written(id, &sdp),
+        }
+    }
+
+    /// The call can be answered. One that has ended meanwhile is not.
+    pub(super) fn handle_written(&mut self, id: CallId, sdp: &str) {
+        if let Some(dialog) = self.switchboard.entry(id).and_then(|entry| entry.dialog) {
+            let _ = self.endpoint.answer(dialog, sdp.as_bytes(), Instant::now());
+        }
+    }
+
     /// Sends the BYEs that are due.
     pub(super) fn end_cut_off(&mut self, now: Instant) {
         while self.cut_off.poll_timeout().is_some_and(|at| at <= now) {
@@ -52,6 +77,9 @@ impl SipThread {
         }
     }
 }
+
+/// 300 ms: a disk in a bad moment; the caller does not notice yet.
+const WRITTEN_MAX: Duration = Duration::from_millis(300);
 
 /// 5 s behind the last: it has been sent five times over UDP by then, or its connection has been made.
 const SETTLED: Duration = Duration::from_secs(5);

@@ -38,7 +38,7 @@ pub(super) struct Dialling {
     gate: Gate,
     secret: Secret,
     /// For tasks that answer later.
-    own_inbox: mpsc::Sender<ToSip>,
+    pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
 
 /// A call that is being placed, and what belongs to it outside its machine.
