@@ -16,6 +16,7 @@ pub mod call_status;
 pub mod clock;
 pub mod dial;
 pub mod gate;
+mod housekeeping;
 pub mod http;
 pub mod ingest;
 mod listen;

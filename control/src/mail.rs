@@ -38,6 +38,11 @@ enum DeliverError {
     Smtp(#[source] lettre::transport::smtp::Error),
 }
 
+/// Where a letter lies that no mail server took.
+pub(crate) fn outbox_file(outbox: &Path, id: i64) -> PathBuf {
+    outbox.join(format!("{id:08}.eml"))
+}
+
 impl Mailer {
     /// Letters go to the server, or into `outbox` as `<id>.eml` where there is none.
     ///
@@ -94,7 +99,7 @@ impl Mailer {
                 Err(error) => return Err(DeliverError::Smtp(error)),
             }
         }
-        let path = self.outbox.join(format!("{:08}.eml", mail.id));
+        let path = outbox_file(&self.outbox, mail.id);
         let text = letter(&mail);
         let written = tokio::task::spawn_blocking(move || write(&path, text.as_bytes())).await;
         Ok(written.map_err(std::io::Error::other)??)

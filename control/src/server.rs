@@ -15,6 +15,7 @@ use crate::auth::password::{Cost, HashFailed, Passwords};
 use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::dial;
+use crate::housekeeping;
 use crate::http::make_call::{DialSettings, Dialling};
 use crate::http::{self, App, Limits, Settings};
 use crate::listen::{self, ACCEPT_PAUSE, Room};
@@ -127,6 +128,7 @@ impl Control {
         // Before anybody is told that the box runs: a command must not find it missing.
         let path = config.dir.join(ADMIN_SOCKET);
         let admin = bind_owner_only(&path).map_err(|source| OpenError::Directory { path, source })?;
+        tokio::spawn(housekeeping::run(app.store.clone(), app.clock.clone(), config.dir.join("outbox")));
         tokio::spawn(mailer.run(app.store.clone(), Arc::clone(&app.mail_waits)));
         let dispatcher = Dispatcher {
             store: app.store.clone(),

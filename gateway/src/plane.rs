@@ -38,6 +38,9 @@ pub enum PlaneClosed {
     /// A message that cannot be read.
     #[error("control sent what cannot be read")]
     Decode(#[from] talkstack_control::port::DecodeError),
+    /// The journal is full of events, being rewritten, or closed. Control connects again.
+    #[error("the journal has no room for a subscriber now")]
+    Journal,
     /// Another protocol.
     #[error("control speaks version {0} of the pipe, this is version {PROTOCOL_VERSION}; upgrade both")]
     Version(u32),
@@ -66,6 +69,7 @@ impl Plane {
     pub async fn serve(self, stream: UnixStream) {
         match self.converse(stream).await {
             Ok(()) | Err(PlaneClosed::Gone) => tracing::info!("Control has disconnected; calls go on"),
+            Err(error @ PlaneClosed::Journal) => tracing::debug!("{error}"),
             Err(error) => tracing::warn!("{error}; calls go on"),
         }
     }
@@ -79,16 +83,20 @@ impl Plane {
             ToCalls::Hello { version, .. } => return Err(PlaneClosed::Version(version)),
             _ => return Err(PlaneClosed::Gone),
         };
-        let (sender, mut outgoing) = mpsc::channel(OUTGOING_MAX);
-        self.journal.subscribe(stored, sender.clone());
+        let (sender, mut records) = mpsc::channel(OUTGOING_MAX);
+        self.journal.subscribe(stored, sender);
+        let (replies, mut answers) = mpsc::channel(OUTGOING_MAX);
         let write = async {
-            while let Some(message) = outgoing.recv().await {
+            loop {
+                let message = tokio::select! {
+                    record = records.recv() => record.ok_or(PlaneClosed::Journal)?,
+                    Some(reply) = answers.recv() => reply,
+                };
                 send(&mut writer, &message).await?;
             }
-            Ok::<(), PlaneClosed>(())
         };
         let read = async {
-            let mut session = Session { plane: &self, replies: sender, revision: None };
+            let mut session = Session { plane: &self, replies, revision: None };
             loop {
                 let message = receive(&mut reader, &mut decoder).await?;
                 session.handle(message).await?;

@@ -43,6 +43,16 @@ pub fn mark_delivered(connection: &Connection, id: i64) -> rusqlite::Result<()> 
     connection.execute("UPDATE mails SET delivered = 1 WHERE id = ?1", [id]).map(drop)
 }
 
+/// Forgets delivered letters written before, some at a time; which.
+///
+/// # Errors
+/// What SQLite says.
+pub fn forget(connection: &Connection, created_before_ms: i64, max: usize) -> rusqlite::Result<Vec<i64>> {
+    let sql = "DELETE FROM mails WHERE id IN
+        (SELECT id FROM mails WHERE delivered = 1 AND created_ms < ?1 LIMIT ?2) RETURNING id";
+    connection.prepare_cached(sql)?.query_map(params![created_before_ms, max as i64], |row| row.get(0))?.collect()
+}
+
 /// The latest letters.
 ///
 /// # Errors

@@ -229,6 +229,14 @@ const STEPS: &[&str] = &[
     CREATE INDEX deliveries_next ON deliveries(next_ms) WHERE next_ms IS NOT NULL;
     CREATE INDEX deliveries_call ON deliveries(call_id, id);
     CREATE INDEX deliveries_settled ON deliveries(settled_ms) WHERE settled_ms IS NOT NULL;",
+    // 4: what housekeeping looks for, and what follows a row that it deletes.
+    "CREATE INDEX refresh_tokens_session ON refresh_tokens(session_id);
+    CREATE INDEX refresh_tokens_replaced ON refresh_tokens(replaced_ms) WHERE replaced_ms IS NOT NULL;
+    CREATE INDEX sessions_expires ON sessions(expires_ms);
+    CREATE INDEX sessions_user ON sessions(user_id);
+    CREATE INDEX users_pending ON users(updated_ms) WHERE verified = 0;
+    CREATE INDEX projects_user ON projects(user_id);
+    CREATE INDEX mails_delivered ON mails(created_ms) WHERE delivered = 1;",
 ];
 
 #[cfg(test)]

@@ -28,8 +28,6 @@ pub fn begin(
     expires_ms: i64,
     digest: &[u8; 32],
 ) -> rusqlite::Result<()> {
-    // Sessions that ended long ago make room for this one.
-    connection.execute("DELETE FROM sessions WHERE expires_ms < ?1 - 7776000000", [expires_ms])?;
     let sql = "INSERT INTO sessions (id, user_id, expires_ms) VALUES (?1, ?2, ?3)";
     connection.execute(sql, params![id, user_id, expires_ms])?;
     add_token(connection, id, digest)
@@ -83,6 +81,25 @@ pub fn replace(connection: &Connection, digest: &[u8; 32], now_ms: i64, expires_
 /// What SQLite says.
 pub fn revoke(connection: &Connection, session_id: &str) -> rusqlite::Result<()> {
     connection.execute("UPDATE sessions SET revoked = 1 WHERE id = ?1", [session_id]).map(drop)
+}
+
+/// Forgets sessions that expired before, with their tokens, some at a time; how many.
+///
+/// # Errors
+/// What SQLite says.
+pub fn forget(connection: &Connection, expired_before_ms: i64, max: usize) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_ms < ?1 LIMIT ?2)";
+    connection.execute(sql, params![expired_before_ms, max as i64])
+}
+
+/// Forgets tokens of live sessions that were replaced before, some at a time; how many.
+///
+/// # Errors
+/// What SQLite says.
+pub fn forget_tokens(connection: &Connection, replaced_before_ms: i64, max: usize) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM refresh_tokens WHERE digest IN
+        (SELECT digest FROM refresh_tokens WHERE replaced_ms IS NOT NULL AND replaced_ms < ?1 LIMIT ?2)";
+    connection.execute(sql, params![replaced_before_ms, max as i64])
 }
 
 /// Tells whether a session of the user is alive.

@@ -99,6 +99,16 @@ pub fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<User>
     one(connection, "id = ?1", id)
 }
 
+/// Forgets accounts that never verified their address and were last touched before, some at a time; how many.
+///
+/// # Errors
+/// What SQLite says.
+pub fn forget_pending(connection: &Connection, touched_before_ms: i64, max: usize) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM users WHERE id IN (SELECT id FROM users u WHERE verified = 0 AND updated_ms < ?1
+        AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.user_id = u.id) LIMIT ?2)";
+    connection.execute(sql, params![touched_before_ms, max as i64])
+}
+
 /// Finds the verified account of an API key.
 ///
 /// # Errors

@@ -14,7 +14,9 @@ pub fn insert(
     position: Position,
     utterance: &Utterance,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO utterances (call_id, position, speaker, text, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    // A journal that was restored from a copy tells it anew, from another place.
+    let sql = "INSERT OR IGNORE INTO utterances (call_id, position, speaker, text, at_ms) SELECT ?1, ?2, ?3, ?4, ?5
+        WHERE NOT EXISTS (SELECT 1 FROM utterances WHERE call_id = ?1 AND speaker = ?3 AND text = ?4 AND at_ms = ?5)";
     let Utterance { speaker, text, at_ms } = utterance;
     let place = (position.boot as i64) << SEQ_BITS | position.seq as i64;
     let speaker = match speaker {

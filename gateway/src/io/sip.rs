@@ -57,6 +57,8 @@ pub enum ToSip {
     Command(CommandId, Command, oneshot::Sender<CommandReply>),
     /// What a call that is being placed has waited for.
     Dial(CallId, DialProgress),
+    /// The call's dialog is on disk, and the call may be answered so.
+    Answer(CallId, String),
     /// A trunk's name has been resolved; no address when it could not be.
     Resolved(PeerName, Vec<SocketAddr>),
     /// End all calls and stop.
@@ -232,6 +234,7 @@ impl SipThread {
             }
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
+            ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
             ToSip::Stop => return false,
         }

@@ -8,6 +8,7 @@
 //!
 //! One thread owns the files. Records get their place `(boot, seq)` there; a boot is one start of the call plane.
 
+mod owed;
 mod segments;
 
 use std::collections::VecDeque;
@@ -15,11 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, JournalRecord, Outcome, Position, ToControl};
 use tokio::sync::{mpsc, oneshot};
 
+use owed::Owed;
 pub use segments::OpenError;
 use segments::{LiveCalls, Segments};
 
@@ -47,6 +49,7 @@ enum Message {
     Append { call_id: CallId, event: CallEvent, at_ms: u64, synced: Option<oneshot::Sender<()>> },
     Subscribe { after: Option<Position>, sender: mpsc::Sender<ToControl> },
     Acknowledge(Position),
+    Settle,
     Close,
 }
 
@@ -65,24 +68,18 @@ impl Journal {
     /// [`OpenError`] when the directory cannot be used.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let (segments, orphans) = Segments::open(dir)?;
+        // Before their ends are written: afterwards nothing else says that these are owed a BYE.
+        let owed = Owed::open(dir, orphans.dialogs())
+            .map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+        let cut_off = owed.dialogs().to_vec();
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let fill = Arc::new(Fill::default());
         fill.on_disk.store(segments.bytes(), Ordering::Relaxed);
         let handle = JournalHandle { sender, fill: Arc::clone(&fill) };
-        let mut writer = Writer {
-            segments,
-            receiver,
-            fill,
-            waiting: VecDeque::new(),
-            synced: Vec::new(),
-            live: LiveCalls::default(),
-            subscriber: None,
-            is_failing: false,
-        };
+        let mut writer = Writer::new(segments, owed, receiver, fill);
         let outcome = Outcome::new(Blame::Gateway, EndReason::Restarted);
-        let cut_off = orphans.dialogs();
         for call_id in orphans.ids() {
-            writer.enqueue(call_id, CallEvent::Ended { outcome }, now_ms());
+            writer.enqueue(call_id, CallEvent::Ended { outcome }, now_ms(), None);
         }
         let thread = std::thread::Builder::new()
             .name("journal".into())
@@ -99,7 +96,8 @@ impl Journal {
         self.handle.clone()
     }
 
-    /// The dialogs that an earlier boot left open, as [`CallEvent::Dialog`] has them: each is owed a BYE. Once.
+    /// The dialogs that earlier boots left open, as [`CallEvent::Dialog`] has them: each is owed a BYE, at every start
+    /// until [`JournalHandle::settle_cut_off`].
     pub fn take_cut_off(&mut self) -> Vec<String> {
         std::mem::take(&mut self.cut_off)
     }
@@ -121,7 +119,7 @@ impl JournalHandle {
     }
 
     /// Queues an event and tells when it is on disk: the receiver completes after the fsync that covers it. While the
-    /// disk takes nothing it waits; it fails only when the journal ends first.
+    /// disk takes nothing it waits; it fails when the journal ends first, or too much waits already.
     ///
     /// # Errors
     /// [`JournalFull`].
@@ -139,9 +137,10 @@ impl JournalHandle {
         })
     }
 
-    /// Sends everything behind `after`, then the calls that are up, then what happens from there on.
+    /// Sends everything behind `after`, then the calls that are up, then what happens from there on. The channel closes
+    /// when that cannot be; try again then.
     pub fn subscribe(&self, after: Option<Position>, sender: mpsc::Sender<ToControl>) {
-        // Full of events: the subscriber's channel closes with the message and it tries again.
+        // Full of events: the subscriber's channel closes with the message.
         let _ = self.sender.try_send(Message::Subscribe { after, sender });
     }
 
@@ -149,6 +148,14 @@ impl JournalHandle {
     pub fn acknowledge(&self, position: Position) {
         // Lost, it is made good by the next one.
         let _ = self.sender.try_send(Message::Acknowledge(position));
+    }
+
+    /// The dialogs that were cut off have had their BYE.
+    ///
+    /// # Errors
+    /// [`JournalFull`]; they are owed it at the next start again.
+    pub fn settle_cut_off(&self) -> Result<(), JournalFull> {
+        self.sender.try_send(Message::Settle).map_err(|_| JournalFull)
     }
 
     /// 0 is empty, 1 is full; from 0.8 on no new calls are taken.
@@ -162,16 +169,19 @@ impl JournalHandle {
 /// The thread's state.
 struct Writer {
     segments: Segments,
+    owed: Owed,
     receiver: Receiver<Message>,
     fill: Arc<Fill>,
     /// Records that have a place but are not on disk yet.
     waiting: VecDeque<JournalRecord>,
-    /// Who is told once what waits is on disk.
-    synced: Vec<oneshot::Sender<()>>,
+    /// Who is told once the record is on disk.
+    synced: VecDeque<(Position, oneshot::Sender<()>)>,
     live: LiveCalls,
     subscriber: Option<Subscriber>,
-    /// The last write failed, and that was told.
-    is_failing: bool,
+    /// The last write failed, then, and that was told.
+    failed_at: Option<Instant>,
+    /// Records that nobody will ever see, since the disk took something.
+    lost: u64,
 }
 
 /// Who is told, and how far it has been.
@@ -185,6 +195,21 @@ struct Subscriber {
 }
 
 impl Writer {
+    fn new(segments: Segments, owed: Owed, receiver: Receiver<Message>, fill: Arc<Fill>) -> Self {
+        Writer {
+            segments,
+            owed,
+            receiver,
+            fill,
+            waiting: VecDeque::new(),
+            synced: VecDeque::new(),
+            live: LiveCalls::default(),
+            subscriber: None,
+            failed_at: None,
+            lost: 0,
+        }
+    }
+
     fn run(mut self) {
         let mut is_open = true;
         while is_open {
@@ -195,8 +220,8 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => is_open = false,
             }
             // Group commit: everything that is queued goes to disk with one fsync.
-            while is_open && self.waiting.len() < BATCH_MAX {
-                let Ok(message) = self.receiver.try_recv() else { break };
+            for _ in 1..BATCH_MAX {
+                let Some(message) = is_open.then(|| self.receiver.try_recv().ok()).flatten() else { break };
                 is_open = self.handle(message);
             }
             self.commit();
@@ -208,12 +233,13 @@ impl Writer {
         match message {
             Message::Append { call_id, event, at_ms, synced } => {
                 self.fill.queued.fetch_sub(1, Ordering::Relaxed);
-                self.synced.extend(synced);
-                self.enqueue(call_id, event, at_ms);
+                self.enqueue(call_id, event, at_ms, synced);
             }
             Message::Subscribe { after, sender } => {
                 self.commit();
-                self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
+                if self.catch_up_with(after) {
+                    self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
+                }
             }
             Message::Acknowledge(position) => {
                 // What is deleted is judged by what is on disk.
@@ -223,40 +249,96 @@ impl Writer {
                 }
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
+            Message::Settle => self.owed.settle(),
             Message::Close => return false,
         }
         true
     }
 
-    fn enqueue(&mut self, call_id: CallId, event: CallEvent, at_ms: u64) {
+    fn enqueue(&mut self, call_id: CallId, event: CallEvent, at_ms: u64, synced: Option<oneshot::Sender<()>>) {
+        let max = if matches!(event, CallEvent::Said(_)) { WAITING_SAID_MAX } else { WAITING_MAX };
+        if self.waiting.len() >= max {
+            if matches!(event, CallEvent::Ended { .. }) {
+                // Not among the calls that are up any more, and so control ends its row.
+                self.live.forget(call_id);
+            }
+            self.lost += 1;
+            if self.lost == 1 {
+                tracing::error!("The disk takes nothing and {max} records of calls wait; what comes now is lost");
+            }
+            return;
+        }
         let position = self.segments.next_position();
+        self.synced.extend(synced.map(|synced| (position, synced)));
         let record = JournalRecord { position, at_ms, call_id, event };
         self.live.handle(&record);
         self.waiting.push_back(record);
     }
 
-    /// Writes what waits. On an error it stays waiting, the journal counts as full, and the next round tries again.
-    fn commit(&mut self) {
-        if self.waiting.is_empty() {
-            return;
+    /// A subscriber that has stored more than was ever written here knows an earlier journal: this one was deleted, or
+    /// restored from a copy. It would pass over everything up to there, so everything gets a place behind it.
+    fn catch_up_with(&mut self, stored: Option<Position>) -> bool {
+        let Some(stored) = stored.filter(|stored| self.segments.is_behind(*stored)) else { return true };
+        if !self.waiting.is_empty() {
+            return false;
         }
-        match self.segments.write(self.waiting.make_contiguous()) {
-            Ok(()) => {
-                self.waiting.clear();
-                self.is_failing = false;
-                for synced in self.synced.drain(..) {
-                    // Nobody may wait any longer.
-                    let _ = synced.send(());
-                }
-                self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
+        let former = self.segments.boot();
+        match self.segments.jump_behind(stored) {
+            Ok(live) => {
+                self.live = live;
+                let boot = self.segments.boot();
+                tracing::warn!(
+                    "The journal is older than what control has stored (boot {former} and {}): it was deleted or \
+                     restored. It goes on as boot {boot}",
+                    stored.boot
+                );
+                true
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(
-                        "Cannot write the journal ({error}); no new calls are taken until it can be written"
-                    );
+                tracing::error!("The journal is older than what control has stored, and cannot be rewritten ({error})");
+                false
+            }
+        }
+    }
+
+    /// Writes what waits. On an error it stays waiting, the journal counts as full, and it is tried again.
+    fn commit(&mut self) {
+        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY) {
+            return;
+        }
+        while !self.waiting.is_empty() {
+            let count = self.waiting.len().min(BATCH_MAX);
+            match self.segments.write(&self.waiting.make_contiguous()[..count]) {
+                Ok(()) => self.handle_written(count),
+                Err(error) => {
+                    if self.failed_at.replace(Instant::now()).is_none() {
+                        tracing::error!(
+                            "Cannot write the journal ({error}); no new calls are taken until it can be written"
+                        );
+                    }
+                    self.fill.on_disk.store(DISK_BYTES_MAX, Ordering::Relaxed);
+                    return;
                 }
-                self.fill.on_disk.store(DISK_BYTES_MAX, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn handle_written(&mut self, count: usize) {
+        let last = self.waiting.drain(..count).next_back().map(|record| record.position);
+        self.failed_at = None;
+        while self.synced.front().is_some_and(|(position, _)| Some(*position) <= last)
+            && let Some((_, synced)) = self.synced.pop_front()
+        {
+            // Nobody may wait any longer.
+            let _ = synced.send(());
+        }
+        self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            tracing::error!(lost, "The disk takes records again; {lost} were lost meanwhile");
+            if let Some(subscriber) = &mut self.subscriber {
+                // Told anew which calls are up, control ends the rows whose ends were lost.
+                subscriber.is_live = false;
             }
         }
     }
@@ -317,12 +399,19 @@ const BATCH_MAX: usize = 1024;
 /// An idle thread looks around once a minute.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// 65,536 records of 200 bytes, 13 MB: 1,000 calls that go on without a disk, with 60 events each. What comes then is
+/// lost, and counted; of an end that is lost control learns by the list of calls that are up.
+const WAITING_MAX: usize = 65_536;
+
+/// 16,384: what was said gives way to how calls ended.
+const WAITING_SAID_MAX: usize = 16_384;
+
 /// 20 ms: how often a slow subscriber or a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
-    use talkstack_control::port::{CallStarted, CommandId, Direction};
+    use talkstack_control::port::{CallStarted, CommandId, Direction, Speaker, Utterance};
 
     use super::*;
 
@@ -449,10 +538,14 @@ mod tests {
         for (step, state) in states.iter().enumerate() {
             let dir = tempfile::tempdir().expect("a directory");
             state.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).expect("written"));
-            for boot in 2..=3 {
+            for boot in 2..=4 {
                 let mut journal = Journal::open(dir.path()).expect("opens");
-                let cut_off: &[String] = if boot == 2 { &["dialog 7".into()] } else { &[] };
+                // Until its BYE is known to have left, it is owed one.
+                let cut_off: &[String] = if boot <= 3 { &["dialog 7".into()] } else { &[] };
                 assert_eq!(journal.take_cut_off(), cut_off, "step {step}, boot {boot}");
+                if boot == 3 {
+                    journal.handle().settle_cut_off().expect("room");
+                }
                 let (sender, mut receiver) = mpsc::channel(8192);
                 journal.handle().subscribe(Some(Position { boot: 1, seq: last }), sender);
                 journal.close();
@@ -467,6 +560,96 @@ mod tests {
                 assert_eq!(ends, [(7, 2)], "step {step}, boot {boot}");
             }
         }
+    }
+
+    #[test]
+    fn control_that_knows_a_later_journal_is_told_everything_of_the_one_that_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for call in 1..=2 {
+            let journal = Journal::open(dir.path()).expect("opens");
+            start(&journal, call);
+            end(&journal, call);
+            sync(&journal);
+            journal.close();
+        }
+        let older = snapshot(dir.path());
+        for kept in [None, Some(older)] {
+            let dir = tempfile::tempdir().expect("a directory");
+            for (name, bytes) in kept.iter().flatten() {
+                std::fs::write(dir.path().join(name), bytes).expect("written");
+            }
+            let journal = Journal::open(dir.path()).expect("opens");
+            start(&journal, 7);
+            end(&journal, 7);
+            start(&journal, 8);
+            let stored = Position { boot: 9, seq: 400 };
+            let told = if kept.is_some() { 9 } else { 3 };
+            for _ in 0..2 {
+                let seen = take(&journal, Some(stored), told + 1);
+                let positions: Vec<_> =
+                    records(&seen).map(|record| (record.position.boot, record.position.seq)).collect();
+                assert_eq!(positions, (1..=told as u64).map(|seq| (10, seq)).collect::<Vec<_>>());
+                assert_eq!(seen.last(), Some(&ToControl::Live { boot: 10, calls: vec![CallId(8)] }));
+            }
+            end(&journal, 8);
+            let seen = take(&journal, Some(Position { boot: 10, seq: told as u64 }), 2);
+            assert!(matches!(&seen[0], ToControl::Record(record) if record.call_id == CallId(8)), "{seen:?}");
+            journal.close();
+            let journal = Journal::open(dir.path()).expect("opens");
+            let live = take(&journal, Some(Position { boot: 10, seq: told as u64 + 1 }), 1);
+            assert_eq!(live, [ToControl::Live { boot: 11, calls: vec![] }]);
+        }
+    }
+
+    #[test]
+    fn a_crash_while_a_restored_journal_is_renumbered_leaves_it_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        start(&journal, 7);
+        sync(&journal);
+        journal.close();
+        std::fs::write(dir.path().join("0000000010-0000000001.tmp"), "half a li").expect("written");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let seen = take(&journal, Some(Position { boot: 9, seq: 1 }), 4);
+        assert_eq!(records(&seen).map(|record| record.position.boot).collect::<Vec<_>>(), [10; 3]);
+        assert!(snapshot(dir.path()).keys().all(|name| !name.ends_with(".tmp")));
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_costs_what_exceeds_the_bound_and_control_learns_which_calls_are_up() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().join("journal");
+        let (segments, _) = Segments::open(&dir).expect("opens");
+        let owed = Owed::open(&dir, Vec::new()).expect("opens");
+        let (_appender, receiver) = sync_channel(1);
+        let mut writer = Writer::new(segments, owed, receiver, Arc::default());
+        let (sender, mut told) = mpsc::channel(2 * WAITING_MAX);
+        writer.handle(Message::Subscribe { after: None, sender });
+        writer.feed_subscriber();
+        assert!(matches!(told.try_recv(), Ok(ToControl::Live { .. })));
+        std::fs::remove_dir_all(&dir).expect("the disk is gone");
+        let outcome = Outcome::new(Blame::Caller, EndReason::HungUp);
+        let said = || CallEvent::Said(Utterance { speaker: Speaker::Caller, text: "yes".into(), at_ms: 0 });
+        writer.enqueue(CallId(1), CallEvent::Started(started()), 0, None);
+        (0..WAITING_MAX).for_each(|_| writer.enqueue(CallId(1), said(), 0, None));
+        assert_eq!(writer.waiting.len(), WAITING_SAID_MAX);
+        (0..WAITING_MAX).for_each(|call| writer.enqueue(CallId(call as u128), CallEvent::Ringing, 0, None));
+        assert_eq!(writer.waiting.len(), WAITING_MAX);
+        let (synced, mut is_synced) = oneshot::channel();
+        writer.enqueue(CallId(1), CallEvent::Ended { outcome }, 0, Some(synced));
+        assert_eq!(writer.lost as usize, 2 * WAITING_MAX + 2 - WAITING_MAX);
+        assert_eq!(is_synced.try_recv(), Err(oneshot::error::TryRecvError::Closed), "nobody waits in vain");
+        writer.commit();
+        assert!(writer.failed_at.is_some() && told.try_recv().is_err());
+
+        std::fs::create_dir(&dir).expect("the disk is back");
+        writer.failed_at = None;
+        writer.commit();
+        writer.feed_subscriber();
+        assert_eq!((writer.lost, writer.waiting.len()), (0, 0));
+        let seen: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert_eq!(seen.len(), WAITING_MAX + 1);
+        assert_eq!(seen.last(), Some(&ToControl::Live { boot: 1, calls: vec![] }), "call 1 has ended");
     }
 
     fn begin_dialog(journal: &Journal, call: u128) {
@@ -507,7 +690,11 @@ mod tests {
     }
 
     fn start(journal: &Journal, call: u128) {
-        let started = CallStarted {
+        journal.handle().append(CallId(call), CallEvent::Started(started())).expect("room");
+    }
+
+    fn started() -> CallStarted {
+        CallStarted {
             direction: Direction::Inbound,
             from: "+1".into(),
             to: "+2".into(),
@@ -515,8 +702,7 @@ mod tests {
             agent_id: None,
             sip_call_id: "x".into(),
             trunk_id: None,
-        };
-        journal.handle().append(CallId(call), CallEvent::Started(started)).expect("room");
+        }
     }
 
     fn end(journal: &Journal, call: u128) {

@@ -62,6 +62,11 @@ impl LiveCalls {
         }
     }
 
+    /// The end of a call that no record tells.
+    pub(super) fn forget(&mut self, call_id: CallId) {
+        self.0.remove(&call_id);
+    }
+
     pub(super) fn ids(&self) -> Vec<CallId> {
         self.0.keys().copied().collect()
     }
@@ -129,6 +134,52 @@ impl Segments {
         let position = Position { boot: self.boot, seq: self.next_seq };
         self.next_seq += 1;
         position
+    }
+
+    /// Whether the place is one that no record has had yet.
+    pub(super) fn is_behind(&self, stored: Position) -> bool {
+        stored >= Position { boot: self.boot, seq: self.next_seq }
+    }
+
+    /// Gives every record on disk a place behind `stored`, in the order they have, and goes on as that boot; returns the
+    /// calls that are up. One file replaces all: until it has its name the former ones stand, and from then on they are
+    /// repetitions.
+    pub(super) fn jump_behind(&mut self, stored: Position) -> std::io::Result<LiveCalls> {
+        let boot = stored.boot.saturating_add(1);
+        let path = self.dir.join(segment_name(Position { boot, seq: 1 }));
+        let temporary = path.with_extension("tmp");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let (mut live, mut bytes, mut seq, mut after) = (LiveCalls::default(), 0, 0, None);
+        loop {
+            let mut records = self.read_after(after, REWRITE_MAX)?;
+            let Some(last) = records.last() else { break };
+            after = Some(last.position);
+            for record in &mut records {
+                seq += 1;
+                record.position = Position { boot, seq };
+                live.handle(record);
+            }
+            let lines = lines_of(&records)?;
+            file.write_all(&lines)?;
+            bytes += lines.len();
+        }
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)?;
+        File::open(&self.dir)?.sync_all()?;
+        let former = std::mem::take(&mut self.files);
+        (self.boot, self.next_seq, self.current, self.is_torn) = (boot, seq + 1, None, false);
+        self.files.insert(path, Segment { bytes, last: Position { boot, seq } });
+        for path in former.into_keys() {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!("Cannot delete {} ({error})", path.display());
+            }
+        }
+        // Neither is needed: the file's name counts the boot, and what is carried lies in it.
+        let counted = crate::durable::replace(&self.dir.join(BOOT), boot.to_string().as_bytes());
+        if let Err(error) = counted.and_then(|()| self.carry(Vec::new())) {
+            tracing::warn!("The journal's small files are not rewritten ({error})");
+        }
+        Ok(live)
     }
 
     /// Appends records and waits until they are on disk.
@@ -215,12 +266,16 @@ impl Segments {
     }
 
     fn begin_segment(&mut self, first: Position) -> std::io::Result<()> {
-        let path = self.dir.join(format!("{:010}-{:010}.log", first.boot, first.seq));
+        let path = self.dir.join(segment_name(first));
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         File::open(&self.dir)?.sync_all()?;
         self.current = Some((path, file));
         Ok(())
     }
+}
+
+fn segment_name(first: Position) -> String {
+    format!("{:010}-{:010}.log", first.boot, first.seq)
 }
 
 fn lines_of(records: &[JournalRecord]) -> std::io::Result<Vec<u8>> {
@@ -281,7 +336,7 @@ fn segment_paths(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// Counts this start: one more than the last, on disk before anything else is.
 fn count_boot(dir: &Path) -> std::io::Result<u64> {
-    let path = dir.join("boot");
+    let path = dir.join(BOOT);
     let counted = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
     // Should the counter be lost, the files still say how far it was.
     let named = segment_paths(dir)?
@@ -296,6 +351,12 @@ fn count_boot(dir: &Path) -> std::io::Result<u64> {
 
 /// Beside the files, and no name of one.
 const LIVE: &str = "live";
+
+/// Counts the boots.
+const BOOT: &str = "boot";
+
+/// 16,384 records at a time are renumbered: as many as lie in a file.
+const REWRITE_MAX: usize = 16_384;
 
 /// 4 MiB: 20,000 records; small enough to read back at once.
 const SEGMENT_BYTES: usize = 4 << 20;

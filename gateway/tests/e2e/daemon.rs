@@ -12,6 +12,8 @@ use tempfile::TempDir;
 /// A running `talkstack`.
 pub(crate) struct Daemon {
     child: Child,
+    /// Its own, not that of a program it runs under.
+    pid: u32,
     pub(crate) dir: PathBuf,
     pub(crate) sip: Vec<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
@@ -29,9 +31,24 @@ impl Daemon {
 
     /// One half, or both, on a directory that outlives it.
     pub(crate) fn start(command: &str, dir: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut child = talkstack(dir)
-            .arg(command)
-            .envs(settings.iter().copied())
+        Daemon::launch(talkstack(dir).arg(command).envs(settings.iter().copied()), command, dir)
+    }
+
+    /// `talkstack serve` under another program, which is killed with it.
+    pub(crate) fn start_under(program: &str, arguments: &[&str], dir: &Path) -> Self {
+        let served = talkstack(dir);
+        let mut under = Command::new(program);
+        under.args(arguments).arg(served.get_program()).arg("serve").env_remove("TALKSTACK_CONFIG");
+        under.envs(served.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut daemon = Daemon::launch(&mut under, "serve", dir);
+        let children = format!("/proc/{0}/task/{0}/children", daemon.child.id());
+        let children = std::fs::read_to_string(children).expect("Linux");
+        daemon.pid = children.trim().parse().expect("one child");
+        daemon
+    }
+
+    fn launch(program: &mut Command, command: &str, dir: &Path) -> Self {
+        let mut child = program
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(dir.join(format!("{command}.log"))).expect("a log"))
             .spawn()
@@ -48,7 +65,7 @@ impl Daemon {
                 .collect::<Vec<SocketAddr>>()
         };
         let (sip, http) = (addresses("sip=udp:"), addresses("http=").first().copied());
-        Daemon { child, dir: dir.to_owned(), sip, http, _own_dir: None }
+        Daemon { pid: child.id(), child, dir: dir.to_owned(), sip, http, _own_dir: None }
     }
 
     pub(crate) fn sip(&self) -> SocketAddr {
@@ -56,7 +73,7 @@ impl Daemon {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// `kill -9`.
@@ -67,9 +84,13 @@ impl Daemon {
 
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+        self.signal(rustix::process::Signal::TERM);
         wait_until("the daemon stops", || self.child.try_wait().expect("waited"))
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid as i32).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("told");
     }
 
     /// `talkstack` commands against this daemon; stdout of a success.
@@ -96,7 +117,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have been stopped already.
+        // It may have been stopped already. What it runs under ends with it, and not the other way round.
+        if self.pid != self.child.id() && matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

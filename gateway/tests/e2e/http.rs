@@ -166,7 +166,12 @@ pub(crate) struct Client {
 
 impl Client {
     fn new(daemon: &Daemon) -> Self {
-        Client { address: daemon.http.expect("serves HTTP"), header: String::new() }
+        Client::at(daemon.http.expect("serves HTTP"))
+    }
+
+    /// A client of whoever listens there.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Client { address, header: String::new() }
     }
 
     /// The owner of a box that has none yet.
@@ -201,11 +206,11 @@ impl Client {
         client.with("Authorization", &format!("Bearer {}", answer["token"].as_str().expect("a token")))
     }
 
-    fn with(self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(self, name: &str, value: &str) -> Self {
         Client { header: format!("{name}: {value}\r\n"), ..self }
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         self.send("GET", path, "")
     }
 
@@ -246,7 +251,7 @@ impl Client {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    fn try_send(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    pub(crate) fn try_send(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n{}\r\n{body}",

@@ -38,7 +38,7 @@ pub(super) struct Dialling {
     gate: Gate,
     secret: Secret,
     /// For tasks that answer later.
-    own_inbox: mpsc::Sender<ToSip>,
+    pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
 
 /// A call that is being placed, and what belongs to it outside its machine.
@@ -64,6 +64,8 @@ impl Placing {
 pub enum DialProgress {
     /// The acceptance is on disk.
     Journalled,
+    /// The acceptance will not get there.
+    NotJournalled,
     /// A connection was made; `None` when it could not be.
     Connected(Option<Opened>),
 }
@@ -132,12 +134,17 @@ impl SipThread {
         }
         let inbox = self.dialling.own_inbox.clone();
         tokio::spawn(async move {
-            // A journal that is gone takes the whole daemon with it; the order is then not acknowledged.
+            // Without an answer the order comes again, and learns that it is not carried out twice.
             let Ok(on_disk) = on_disk else { return };
-            if on_disk.await.is_ok() {
-                let _ = reply.send(CommandReply::Accepted);
-                let _ = inbox.send(ToSip::Dial(id, DialProgress::Journalled)).await;
-            }
+            let progress = match on_disk.await {
+                Ok(()) => {
+                    let _ = reply.send(CommandReply::Accepted);
+                    DialProgress::Journalled
+                }
+                Err(_) => DialProgress::NotJournalled,
+            };
+            // The thread that asked is the one that is told; it may have stopped.
+            let _ = inbox.send(ToSip::Dial(id, progress)).await;
         });
     }
 
@@ -148,6 +155,9 @@ impl SipThread {
                 let now = Instant::now();
                 placing.addresses_until = Some(now + ADDRESSES_MAX);
                 self.look_for_addresses(id, now);
+            }
+            DialProgress::NotJournalled => {
+                self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
             }
             DialProgress::Connected(opened) => {
                 placing.stream = opened.and_then(|opened| self.streams.adopt(opened).ok());

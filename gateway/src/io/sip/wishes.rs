@@ -26,11 +26,14 @@ impl SipThread {
         // A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
         let _ = match wish {
             SipWish::Ring => self.endpoint.ring(dialog, now),
-            SipWish::Answer(sdp) => {
-                let answered = self.endpoint.answer(dialog, sdp.as_bytes(), now);
-                self.save_dialog(id, dialog);
-                answered
-            }
+            SipWish::Answer(sdp) => match self.endpoint.saved_before_answer(dialog) {
+                Some(saved) => return self.answer_once_written(id, saved, sdp),
+                None => {
+                    let answered = self.endpoint.answer(dialog, sdp.as_bytes(), now);
+                    self.save_dialog(id, dialog);
+                    answered
+                }
+            },
             SipWish::RefuseReOffer => {
                 self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
             }

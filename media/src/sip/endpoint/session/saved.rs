@@ -39,25 +39,34 @@ enum SavedTransport {
     Tcp,
 }
 
+impl Session {
+    fn save(&self) -> Option<String> {
+        let saved = Saved {
+            transport: match self.flow.transport {
+                Transport::Udp => SavedTransport::Udp,
+                Transport::Tcp => SavedTransport::Tcp,
+            },
+            local: self.flow.local,
+            remote: self.flow.remote,
+            is_behind_nat: self.is_behind_nat,
+            dialog: self.dialog.save(),
+        };
+        serde_json::to_string(&saved).ok()
+    }
+}
+
 impl Endpoint {
     /// All that a later process needs to end this dialog, as one line of JSON; `None` unless it was answered and is
     /// not ending. It names both sides: personal data. It goes out of date when a re-INVITE moves the far end.
     pub fn saved(&self, dialog: DialogId) -> Option<String> {
         let session = self.sessions.get(&dialog)?;
-        if !matches!(session.state, State::Confirmed | State::Leaving { .. }) {
-            return None;
-        }
-        let saved = Saved {
-            transport: match session.flow.transport {
-                Transport::Udp => SavedTransport::Udp,
-                Transport::Tcp => SavedTransport::Tcp,
-            },
-            local: session.flow.local,
-            remote: session.flow.remote,
-            is_behind_nat: session.is_behind_nat,
-            dialog: session.dialog.save(),
-        };
-        serde_json::to_string(&saved).ok()
+        matches!(session.state, State::Confirmed | State::Leaving { .. }).then(|| session.save()).flatten()
+    }
+
+    /// The same of a call that the far end placed and that is about to be answered; `None` of any other.
+    pub fn saved_before_answer(&self, dialog: DialogId) -> Option<String> {
+        let session = self.sessions.get(&dialog)?;
+        (session.state == State::Early).then(|| session.save()).flatten()
     }
 
     /// Sends the BYE of a dialog that an earlier process [`saved`](Endpoint::saved), and repeats it as any BYE. No event
