@@ -87,8 +87,8 @@ impl SipThread {
     }
 }
 
-/// 300 ms: a disk in a bad moment; the caller does not notice yet.
-const WRITTEN_MAX: Duration = Duration::from_millis(300);
+/// 1 s: a disk in a bad moment; the caller hears it ring a little longer.
+const WRITTEN_MAX: Duration = Duration::from_secs(1);
 
 /// 250 ms: a BYE has left by then, or its connection has been made.
 const SETTLED: Duration = Duration::from_millis(250);
