@@ -83,20 +83,17 @@ impl Plane {
             ToCalls::Hello { version, .. } => return Err(PlaneClosed::Version(version)),
             _ => return Err(PlaneClosed::Gone),
         };
-        let (sender, mut records) = mpsc::channel(OUTGOING_MAX);
-        self.journal.subscribe(stored, sender);
-        let (replies, mut answers) = mpsc::channel(OUTGOING_MAX);
+        // Replies go the same way: none may overtake a list of the calls that are up and that does not have its call yet.
+        let (sender, mut outgoing) = mpsc::channel(OUTGOING_MAX);
+        self.journal.subscribe(stored, sender.clone()).await.map_err(|_| PlaneClosed::Journal)?;
         let write = async {
-            loop {
-                let message = tokio::select! {
-                    record = records.recv() => record.ok_or(PlaneClosed::Journal)?,
-                    Some(reply) = answers.recv() => reply,
-                };
+            while let Some(message) = outgoing.recv().await {
                 send(&mut writer, &message).await?;
             }
+            Ok::<(), PlaneClosed>(())
         };
         let read = async {
-            let mut session = Session { plane: &self, replies, revision: None };
+            let mut session = Session { plane: &self, replies: sender, revision: None };
             loop {
                 let message = receive(&mut reader, &mut decoder).await?;
                 session.handle(message).await?;

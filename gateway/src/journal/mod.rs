@@ -47,9 +47,9 @@ pub struct JournalFull;
 #[derive(Debug)]
 enum Message {
     Append { call_id: CallId, event: CallEvent, at_ms: u64, synced: Option<oneshot::Sender<()>> },
-    Subscribe { after: Option<Position>, sender: mpsc::Sender<ToControl> },
+    Subscribe { after: Option<Position>, sender: mpsc::Sender<ToControl>, taken: oneshot::Sender<()> },
     Acknowledge(Position),
-    Settle,
+    Settle(Vec<String>),
     Close,
 }
 
@@ -137,11 +137,13 @@ impl JournalHandle {
         })
     }
 
-    /// Sends everything behind `after`, then the calls that are up, then what happens from there on. The channel closes
-    /// when that cannot be; try again then.
-    pub fn subscribe(&self, after: Option<Position>, sender: mpsc::Sender<ToControl>) {
-        // Full of events: the subscriber's channel closes with the message.
-        let _ = self.sender.try_send(Message::Subscribe { after, sender });
+    /// Sends everything behind `after`, then the calls that are up, then what happens from there on. The receiver
+    /// completes when that is agreed; it fails when the journal is too full, or cannot be rewritten: try again then.
+    pub fn subscribe(&self, after: Option<Position>, sender: mpsc::Sender<ToControl>) -> oneshot::Receiver<()> {
+        let (taken, is_taken) = oneshot::channel();
+        // Full of events: the receiver fails with the message.
+        let _ = self.sender.try_send(Message::Subscribe { after, sender, taken });
+        is_taken
     }
 
     /// Control has stored everything up to here.
@@ -150,12 +152,12 @@ impl JournalHandle {
         let _ = self.sender.try_send(Message::Acknowledge(position));
     }
 
-    /// The dialogs that were cut off have had their BYE.
+    /// These of the dialogs that were cut off have had their BYE.
     ///
     /// # Errors
     /// [`JournalFull`]; they are owed it at the next start again.
-    pub fn settle_cut_off(&self) -> Result<(), JournalFull> {
-        self.sender.try_send(Message::Settle).map_err(|_| JournalFull)
+    pub fn settle_cut_off(&self, dialogs: Vec<String>) -> Result<(), JournalFull> {
+        self.sender.try_send(Message::Settle(dialogs)).map_err(|_| JournalFull)
     }
 
     /// 0 is empty, 1 is full; from 0.8 on no new calls are taken.
@@ -235,10 +237,12 @@ impl Writer {
                 self.fill.queued.fetch_sub(1, Ordering::Relaxed);
                 self.enqueue(call_id, event, at_ms, synced);
             }
-            Message::Subscribe { after, sender } => {
+            Message::Subscribe { after, sender, taken } => {
                 self.commit();
                 if self.catch_up_with(after) {
                     self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
+                    // Whoever asked may have gone.
+                    let _ = taken.send(());
                 }
             }
             Message::Acknowledge(position) => {
@@ -249,7 +253,7 @@ impl Writer {
                 }
                 self.fill.on_disk.store(self.segments.bytes(), Ordering::Relaxed);
             }
-            Message::Settle => self.owed.settle(),
+            Message::Settle(dialogs) => self.owed.settle(&dialogs),
             Message::Close => return false,
         }
         true
@@ -544,7 +548,7 @@ mod tests {
                 let cut_off: &[String] = if boot <= 3 { &["dialog 7".into()] } else { &[] };
                 assert_eq!(journal.take_cut_off(), cut_off, "step {step}, boot {boot}");
                 if boot == 3 {
-                    journal.handle().settle_cut_off().expect("room");
+                    journal.handle().settle_cut_off(vec!["dialog 7".into()]).expect("room");
                 }
                 let (sender, mut receiver) = mpsc::channel(8192);
                 journal.handle().subscribe(Some(Position { boot: 1, seq: last }), sender);
@@ -624,7 +628,8 @@ mod tests {
         let (_appender, receiver) = sync_channel(1);
         let mut writer = Writer::new(segments, owed, receiver, Arc::default());
         let (sender, mut told) = mpsc::channel(2 * WAITING_MAX);
-        writer.handle(Message::Subscribe { after: None, sender });
+        let (taken, _is_taken) = oneshot::channel();
+        writer.handle(Message::Subscribe { after: None, sender, taken });
         writer.feed_subscriber();
         assert!(matches!(told.try_recv(), Ok(ToControl::Live { .. })));
         std::fs::remove_dir_all(&dir).expect("the disk is gone");

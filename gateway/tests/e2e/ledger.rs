@@ -69,6 +69,15 @@ struct Ledger {
     finals: BTreeMap<String, String>,
 }
 
+/// Tells the writers that it is over, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What came of it.
 struct Told {
     restarted: usize,
@@ -140,17 +149,18 @@ impl Trial {
         let is_over = AtomicBool::new(false);
         let begun = self.begun;
         let (client, project, agent) = (self.client(), self.project.clone(), self.agent.clone());
-        let (mut ledger, called) = std::thread::scope(|scope| {
+        let (ledger, called) = std::thread::scope(|scope| {
             let projects = scope.spawn(|| write_projects(&client, &is_over));
             let calls = scope.spawn(|| write_calls(&client, &is_over, &project, &agent));
+            let over = Over(&is_over);
             let callers = self.kill_again_and_again();
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             let Ledger { projects, agents, .. } = projects.join().expect("the writer ends");
             (Ledger { projects, agents, ..calls.join().expect("the writer ends") }, callers)
         });
         // Whatever is to be dialled is dialled by then, and nobody stays on the line.
         let rows = self.settle(&ledger);
-        let restarted = self.check_rows(&mut ledger, &rows, called);
+        let restarted = self.check_rows(&ledger, &rows, called);
         let Trial { trunk, kills, victim, .. } = self;
         let cut_off: &[(Instant, Instant)] = if victim == "control" { &[] } else { &kills.at };
         let dialogs = trunk.finish(cut_off.last().map(|(killed_at, _)| *killed_at - DIALOG_WRITTEN));
@@ -226,7 +236,7 @@ impl Trial {
     }
 
     /// What was acknowledged is there, and said what it said; how many calls ended because the box did.
-    fn check_rows(&self, ledger: &mut Ledger, rows: &BTreeMap<String, Value>, called: usize) -> usize {
+    fn check_rows(&self, ledger: &Ledger, rows: &BTreeMap<String, Value>, called: usize) -> usize {
         let client = self.client();
         let list = client.get("/project");
         let names: Vec<&str> =

@@ -37,6 +37,8 @@ pub(crate) struct Dialog {
     pub(crate) bye_at: Option<Instant>,
     /// When the trunk hung up.
     pub(crate) hung_up_at: Option<Instant>,
+    /// The box has answered the trunk's BYE.
+    is_over: bool,
     /// Our own fields, for requests within the dialog.
     ours: String,
     theirs: String,
@@ -101,6 +103,11 @@ impl Exchange {
                     Order::HangUpAll { since } => {
                         let up = self.dialogs.values_mut().filter(|dialog| dialog.up_at.is_some_and(|at| at >= since));
                         up.for_each(|dialog| dialog.hang_up_at = Some(now));
+                        // A burst of BYEs is more than a socket's buffer takes.
+                        let unheard = |dialog: &&Dialog| dialog.hung_up_at.is_some() && !dialog.is_over;
+                        for dialog in self.dialogs.values().filter(unheard) {
+                            send(&self.socket, dialog.remote, &dialog.request("BYE", 7, self.address));
+                        }
                     }
                     Order::Finish { owed_before } => finish = Some((owed_before, now + BYE_MAX)),
                 }
@@ -133,6 +140,8 @@ impl Exchange {
         } else if text.starts_with("BYE ") {
             dialog.bye_at.get_or_insert(Instant::now());
             send(socket, remote, &response(text, "200 OK", "", ""));
+        } else if text.starts_with("SIP/2.0 ") && field(text, "CSeq").is_some_and(|cseq| cseq.ends_with("BYE")) {
+            dialog.is_over = true;
         } else if text.starts_with("CANCEL ") {
             send(socket, remote, &response(text, "200 OK", "", ""));
         } else if text.starts_with("SIP/2.0 200") && field(text, "CSeq").is_some_and(|cseq| cseq.ends_with("INVITE")) {
@@ -161,6 +170,7 @@ impl Exchange {
                 up_at: None,
                 bye_at: None,
                 hung_up_at: None,
+                is_over: false,
                 ours: format!("{};tag=trunk", field(text, "To").unwrap_or_default()),
                 theirs: field(text, "From").unwrap_or_default().to_owned(),
                 remote,
@@ -184,6 +194,7 @@ impl Exchange {
             up_at: None,
             bye_at: None,
             hung_up_at: None,
+            is_over: false,
             ours: format!("<sip:{from}@{}>;tag=caller", self.address),
             theirs: format!("<sip:{to}@{target}>"),
             number: from,

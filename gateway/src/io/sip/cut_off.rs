@@ -9,23 +9,28 @@ use talkstack_media::sip::DialogId;
 use super::{SipThread, ToSip};
 use crate::journal::JournalFull;
 
-/// What is owed a BYE, and when the next one goes.
+/// What is owed a BYE, when the next one goes, and those of which the journal is to be told.
 #[derive(Debug)]
 pub(super) struct CutOff {
     dialogs: VecDeque<String>,
     next: Instant,
-    /// The journal is to be told once all have gone.
-    is_owed: bool,
+    sent: VecDeque<(Instant, String)>,
 }
 
 impl CutOff {
     pub(super) fn new(dialogs: Vec<String>) -> Self {
-        CutOff { is_owed: !dialogs.is_empty(), dialogs: dialogs.into(), next: Instant::now() }
+        CutOff { dialogs: dialogs.into(), next: Instant::now(), sent: VecDeque::new() }
     }
 
     /// When the next BYE is to go, or the journal to be told.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.is_owed.then_some(self.next)
+        let next = (!self.dialogs.is_empty()).then_some(self.next);
+        next.into_iter().chain(self.settle_at()).min()
+    }
+
+    fn settle_at(&self) -> Option<Instant> {
+        // Some at a time: each time is an fsync.
+        self.sent.front().map(|(at, _)| *at + 2 * SETTLED)
     }
 }
 
@@ -61,28 +66,32 @@ impl SipThread {
         }
     }
 
-    /// Sends the BYEs that are due.
+    /// Sends the BYEs that are due, and tells the journal of those that have left.
     pub(super) fn end_cut_off(&mut self, now: Instant) {
-        while self.cut_off.poll_timeout().is_some_and(|at| at <= now) {
-            let Some(saved) = self.cut_off.dialogs.pop_front() else {
-                self.cut_off.is_owed = self.journal.settle_cut_off().is_err();
-                self.cut_off.next = now + SETTLED;
-                return;
-            };
-            self.cut_off.next = now + if self.cut_off.dialogs.is_empty() { SETTLED } else { PACE };
+        while self.cut_off.next <= now
+            && let Some(saved) = self.cut_off.dialogs.pop_front()
+        {
+            self.cut_off.next = now + PACE;
             match self.endpoint.end_saved(&saved, now) {
                 Ok(()) => tracing::info!("Ended a call that the last run of this box left open"),
                 Err(error) => tracing::warn!("A call of the last run cannot be ended: {error}"),
             }
+            self.cut_off.sent.push_back((now, saved));
+        }
+        if self.cut_off.settle_at().is_some_and(|at| at <= now) {
+            let count = self.cut_off.sent.iter().take_while(|(at, _)| *at + SETTLED <= now).count();
+            let settled = self.cut_off.sent.drain(..count).map(|(_, saved)| saved).collect();
+            // A journal that is full has them sent again at the next start.
+            let _ = self.journal.settle_cut_off(settled);
         }
     }
 }
 
-/// 300 ms: a disk in a bad moment; the caller does not notice yet.
-const WRITTEN_MAX: Duration = Duration::from_millis(300);
+/// 1 s: a disk in a bad moment; the caller hears it ring a little longer.
+const WRITTEN_MAX: Duration = Duration::from_secs(1);
 
-/// 5 s behind the last: it has been sent five times over UDP by then, or its connection has been made.
-const SETTLED: Duration = Duration::from_secs(5);
+/// 250 ms: a BYE has left by then, or its connection has been made.
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// 10 ms: at most 100 a second, as a trunk takes them. 500 calls have theirs in 5 s.
 const PACE: Duration = Duration::from_millis(10);

@@ -82,6 +82,17 @@ fn a_call_that_is_cancelled_gets_487_and_one_that_was_answered_does_not() {
 }
 
 #[test]
+fn a_call_is_saved_before_its_answer_as_it_is_after() {
+    let mut phone = Phone::new(Transport::Udp);
+    let dialog = phone.call();
+    assert_eq!(phone.endpoint.saved(dialog), None);
+    let before = phone.endpoint.saved_before_answer(dialog).expect("it waits for its answer");
+    phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
+    assert_eq!(phone.endpoint.saved(dialog).as_ref(), Some(&before));
+    assert_eq!(phone.endpoint.saved_before_answer(dialog), None, "it was answered");
+}
+
+#[test]
 fn a_refusal_names_its_cause_and_is_repeated_until_its_ack() {
     let mut phone = Phone::new(Transport::Udp);
     let dialog = phone.call();
