@@ -142,6 +142,14 @@ impl RtpPhone {
         self.send("BYE", 2, "");
     }
 
+    /// Tells whether the first frame of the byte left when it should have: a phone that was held up measures nothing.
+    pub(crate) fn kept_time(&self, code: u8) -> bool {
+        let at = self.said.iter().position(|(_, said)| *said == code).expect("it has been said");
+        let due = self.said[0].0 + Duration::from_millis(20) * at as u32;
+        let off = self.said_at(code).duration_since(due).unwrap_or_else(|early| early.duration());
+        off < Duration::from_millis(10)
+    }
+
     /// When the first frame of the byte left.
     pub(crate) fn said_at(&self, code: u8) -> SystemTime {
         self.said.iter().find(|(_, said)| *said == code).expect("it has been said").0
