@@ -81,7 +81,7 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::port::{CallStarted, Direction, Position};
     use crate::store::Store;
@@ -126,7 +126,8 @@ mod tests {
         read.expect("readable")
     }
 
-    fn started() -> CallStarted {
+    /// A call to nobody in particular comes in.
+    pub(crate) fn started() -> CallStarted {
         CallStarted {
             direction: Direction::Inbound,
             from: "+1".into(),

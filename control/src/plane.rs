@@ -377,7 +377,8 @@ const RECONNECT: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::{CallEvent, CallId, CallStarted, Direction};
+    use crate::ingest::tests::started;
+    use crate::port::{CallEvent, CallId};
 
     #[tokio::test]
     async fn calls_are_stored_once_the_database_is_free_again_and_the_halves_stay_joined() {
@@ -393,17 +394,8 @@ mod tests {
         send(&mut writer, &ToControl::Hello { version: PROTOCOL_VERSION }).await.expect("sent");
         let holder = Connection::open(&path).expect("opens");
         holder.execute_batch("BEGIN IMMEDIATE").expect("held");
-        let started = CallStarted {
-            direction: Direction::Inbound,
-            from: "+1".into(),
-            to: "+2".into(),
-            project_id: None,
-            agent_id: None,
-            sip_call_id: "x".into(),
-            trunk_id: None,
-        };
         let position = Position { boot: 1, seq: 1 };
-        let record = JournalRecord { position, at_ms: 1, call_id: CallId(1), event: CallEvent::Started(started) };
+        let record = JournalRecord { position, at_ms: 1, call_id: CallId(1), event: CallEvent::Started(started()) };
         send(&mut writer, &ToControl::Record(record)).await.expect("sent");
         let failed = store.write(|_| Ok::<(), StoreError>(())).await;
         assert!(matches!(failed, Err(StoreError::Busy)), "the record fails with this one");

@@ -11,13 +11,11 @@ mod pipe;
 use std::time::Duration;
 
 use axum::http::Method;
-use bench::{Bench, Reply};
+use bench::{Bench, Reply, answered, ended, started};
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
 use talkstack_control::ingest::ingest;
-use talkstack_control::port::{
-    Blame, CallEvent, CallId, CallStarted, Direction, EndReason, JournalRecord, Outcome, Position,
-};
+use talkstack_control::port::{CallId, JournalRecord, Position};
 
 #[tokio::test]
 async fn the_documented_path_gives_the_documented_answers() {
@@ -388,18 +386,7 @@ impl Bench {
     /// A call of 23 seconds to the project, so many days after the clock's start; its id.
     async fn stored_call(&self, project: &str, day: u64) -> String {
         let call_id = CallId(u128::from(day) + 1);
-        let started = CallStarted {
-            direction: Direction::Inbound,
-            from: "+14152148508".into(),
-            to: "+15551234567".into(),
-            project_id: Some(project.to_owned()),
-            agent_id: None,
-            sip_call_id: "x".into(),
-            trunk_id: None,
-        };
-        let outcome = Outcome::new(Blame::Caller, EndReason::HungUp);
-        let events =
-            [CallEvent::Started(started), CallEvent::Answered { codec: "PCMU".into() }, CallEvent::Ended { outcome }];
+        let events = [started(project), answered(), ended()];
         let start = bench::START_MS as u64 + day * 24 * 3_600_000;
         let records: Vec<JournalRecord> = events
             .into_iter()

@@ -310,6 +310,36 @@ fn mutated_calls_never_panic_and_the_endpoint_lives() {
 const HEAD: &str = "Via: SIP/2.0/UDP 10.0.0.1:5062;branch=z9hG4bK1;rport\r\nMax-Forwards: 70\r\n\
     From: <sip:phone@10.0.0.1>;tag=p\r\nCall-ID: x\r\nContact: <sip:phone@10.0.0.1:5062>\r\n";
 
+/// From a far end at 10.0.0.1, where phones and trunks of the tests are.
+pub(super) fn flow(transport: Transport) -> Flow {
+    Flow {
+        transport,
+        local: "10.0.0.2:5060".parse().expect("address"),
+        remote: "10.0.0.1:5062".parse().expect("address"),
+        stream: (transport == Transport::Tcp).then_some(StreamId(1)),
+    }
+}
+
+/// Takes what the endpoint has to send and to tell; returns the flow of the last message.
+pub(super) fn drain(endpoint: &mut Endpoint, sent: &mut Vec<String>, seen: &mut Vec<Event>) -> Option<Flow> {
+    let mut last_flow = None;
+    while let Some(output) = endpoint.poll_output() {
+        match output {
+            Output::Event(event) => seen.push(event),
+            Output::Send { flow, bytes } => {
+                last_flow = Some(flow);
+                sent.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+    last_flow
+}
+
+/// The status codes of the responses among the messages.
+pub(super) fn statuses(messages: &[String]) -> Vec<u16> {
+    messages.iter().filter_map(|message| message.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()).collect()
+}
+
 /// A phone, and the endpoint it calls.
 struct Phone {
     endpoint: Endpoint,
@@ -328,12 +358,7 @@ impl Phone {
     fn new(transport: Transport) -> Self {
         Phone {
             endpoint: Endpoint::new(EndpointConfig::default(), [7; 32]),
-            flow: Flow {
-                transport,
-                local: "10.0.0.2:5060".parse().expect("address"),
-                remote: "10.0.0.1:5062".parse().expect("address"),
-                stream: (transport == Transport::Tcp).then_some(StreamId(1)),
-            },
+            flow: flow(transport),
             now: Instant::now(),
             call_id: "call".into(),
             to_tag: String::new(),
@@ -413,15 +438,7 @@ impl Phone {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.endpoint.poll_output() {
-            match output {
-                Output::Event(event) => self.seen.push(event),
-                Output::Send { flow, bytes } => {
-                    self.last_flow = Some(flow);
-                    self.sent.push(String::from_utf8_lossy(&bytes).into_owned());
-                }
-            }
-        }
+        self.last_flow = drain(&mut self.endpoint, &mut self.sent, &mut self.seen).or(self.last_flow);
     }
 
     /// What was sent since the last look; events go to `seen`, the offer's own left out.
@@ -434,8 +451,7 @@ impl Phone {
     }
 
     fn statuses(&mut self) -> Vec<u16> {
-        let status = |message: String| message.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok();
-        self.messages().into_iter().filter_map(status).collect()
+        statuses(&self.messages())
     }
 
     fn events(&mut self) -> Vec<Event> {

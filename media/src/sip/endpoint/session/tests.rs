@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::sip::digest::{Answered, Challenge, Credentials};
-use crate::sip::endpoint::{EndpointConfig, StreamId};
+use crate::sip::endpoint::EndpointConfig;
+use crate::sip::endpoint::tests::{drain, flow, statuses};
 use crate::sip::message::{Framing, Message, Uri, parse};
 
 #[test]
@@ -668,12 +669,7 @@ impl Trunk {
     fn new(transport: Transport) -> Self {
         Trunk {
             endpoint: Endpoint::new(EndpointConfig::default(), [7; 32]),
-            flow: Flow {
-                transport,
-                local: "10.0.0.2:5060".parse().expect("address"),
-                remote: "10.0.0.1:5062".parse().expect("address"),
-                stream: (transport == Transport::Tcp).then_some(StreamId(1)),
-            },
+            flow: flow(transport),
             now: Instant::now(),
             dialog: DialogId(0),
             fields: vec![("P-Asserted-Identity", "<sip:+15557654321@10.0.0.2>".into())],
@@ -758,15 +754,7 @@ impl Trunk {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.endpoint.poll_output() {
-            match output {
-                Output::Event(event) => self.seen.push(event),
-                Output::Send { flow, bytes } => {
-                    self.last_flow = Some(flow);
-                    self.sent.push(String::from_utf8_lossy(&bytes).into_owned());
-                }
-            }
-        }
+        self.last_flow = drain(&mut self.endpoint, &mut self.sent, &mut self.seen).or(self.last_flow);
     }
 
     /// What was sent since the last look.
@@ -783,8 +771,7 @@ impl Trunk {
     }
 
     fn statuses(&mut self) -> Vec<u16> {
-        let status = |message: String| message.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok();
-        self.messages().into_iter().filter_map(status).collect()
+        statuses(&self.messages())
     }
 
     fn events(&mut self) -> Vec<Event> {
