@@ -145,6 +145,12 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
+/// What trunks' passwords are sealed for.
+pub const TRUNK_PASSWORD_PURPOSE: &str = "trunk password";
+
+/// What providers' keys are sealed for.
+pub const PROVIDER_KEY_PURPOSE: &str = "provider api key";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use super::native::{Owner, bad_field, clearable, flag, new_id, text, texts, too_
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{line, name, realtime_url, voice_id};
-use crate::secret::Secret;
+use crate::secret::{PROVIDER_KEY_PURPOSE, Secret};
 use crate::snapshot;
 use crate::store::StoreError;
 use crate::store::providers::{self, AUDIO, KIND, Provider};
@@ -120,7 +120,7 @@ fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(
             |text: String| line(&text, KEY_CHARS_MAX).filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
         provider.api_key = match given {
             None => None,
-            Some(text) => Some(secret.seal(KEY_PURPOSE, &key(text).ok_or_else(wrong)?)),
+            Some(text) => Some(secret.seal(PROVIDER_KEY_PURPOSE, &key(text).ok_or_else(wrong)?)),
         };
     }
     if let Some(given) = texts(fields, "voices", VOICES_MAX)? {
@@ -153,9 +153,6 @@ fn provider_json(provider: &Provider) -> Value {
 fn no_such_provider() -> ApiError {
     ApiError::new(404, "no_such_provider", "No such provider.")
 }
-
-/// What a provider's key is sealed for.
-const KEY_PURPOSE: &str = "provider api key";
 
 /// What a request may carry.
 const FIELDS: [&str; 8] = ["name", "kind", "base_url", "model", "api_key", "audio", "voices", "default"];

@@ -13,7 +13,7 @@ use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{E164, host, line, name};
 use crate::port::TrunkTransport;
-use crate::secret::Secret;
+use crate::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use crate::snapshot;
 use crate::store::StoreError;
 use crate::store::trunks::{self, Trunk};
@@ -127,7 +127,7 @@ fn change(trunk: &mut Trunk, fields: &Fields, secret: &Secret) -> Result<(), Api
         trunk.username = credential(given, "username")?;
     }
     if let Some(given) = clearable(fields, "password")? {
-        trunk.password = credential(given, "password")?.map(|text| secret.seal(PASSWORD_PURPOSE, &text));
+        trunk.password = credential(given, "password")?.map(|text| secret.seal(TRUNK_PASSWORD_PURPOSE, &text));
     }
     if let Some(given) = texts(fields, "numbers", NUMBERS_MAX)? {
         let digits = |number: &String| E164::parse(number).map(|number| number.digits().to_owned());
@@ -167,9 +167,6 @@ fn trunk_json(trunk: &Trunk) -> Value {
 fn no_such_trunk() -> ApiError {
     ApiError::new(404, "no_such_trunk", "No such trunk.")
 }
-
-/// What a trunk's password is sealed for.
-const PASSWORD_PURPOSE: &str = "trunk password";
 
 /// What a request may carry.
 const FIELDS: [&str; 9] =

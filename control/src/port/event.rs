@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, CommandId, Position};
+use super::{CallId, CommandId, DialOrder, Position};
 
 /// One journal record: something that happened to a call and must not be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,21 @@ pub struct CallStarted {
     /// The trunk it came from or goes through, if one.
     #[serde(default)]
     pub trunk_id: Option<String>,
+}
+
+impl CallStarted {
+    /// A call that the box places; its dialog does not exist yet.
+    pub fn placed(order: &DialOrder, trunk_id: Option<String>) -> Self {
+        CallStarted {
+            direction: Direction::Outbound,
+            from: order.from.clone(),
+            to: order.to.clone(),
+            project_id: Some(order.project_id.clone()),
+            agent_id: Some(order.agent_id.clone()),
+            sip_call_id: String::new(),
+            trunk_id,
+        }
+    }
 }
 
 /// What one side said.

@@ -101,15 +101,7 @@ pub fn put_cursor(connection: &Connection, position: Position) -> rusqlite::Resu
 /// # Errors
 /// What SQLite says.
 pub fn queue(connection: &Connection, order: &DialOrder, trunk_id: &str, now_ms: i64) -> rusqlite::Result<()> {
-    let started = CallStarted {
-        direction: Direction::Outbound,
-        from: order.from.clone(),
-        to: order.to.clone(),
-        project_id: Some(order.project_id.clone()),
-        agent_id: Some(order.agent_id.clone()),
-        sip_call_id: String::new(),
-        trunk_id: Some(trunk_id.to_owned()),
-    };
+    let started = CallStarted::placed(order, Some(trunk_id.to_owned()));
     begin(connection, &order.call_id.to_string(), &started, CallStatus::Queued, NO_BOOT, now_ms)
 }
 

@@ -9,7 +9,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 use talkstack_control::gate::{DialPolicy, Gate};
 use talkstack_control::port::{CallEvent, CallId, Snapshot};
-use talkstack_control::secret::Secret;
+use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, Secret};
 use talkstack_media::audio::pool::SpeechPool;
 use tokio::sync::mpsc;
 
@@ -276,7 +276,7 @@ impl Surroundings for Around {
         runtime.spawn(async move {
             let nonce = Random::default().u128();
             let AgentTarget { url, api_key } = target;
-            let bearer = match api_key.map(|sealed| secret.unseal(API_KEY_PURPOSE, &sealed)).transpose() {
+            let bearer = match api_key.map(|sealed| secret.unseal(PROVIDER_KEY_PURPOSE, &sealed)).transpose() {
                 Ok(bearer) => bearer,
                 Err(error) => {
                     tracing::error!(call = %id, "The key of the agent at {url}: {error}");
@@ -297,6 +297,3 @@ impl Surroundings for Around {
         true
     }
 }
-
-/// What providers' keys are sealed for.
-const API_KEY_PURPOSE: &str = "provider api key";

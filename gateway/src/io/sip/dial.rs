@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, CallStarted, CommandId, CommandReply, DialOrder, Direction, EndReason, Outcome,
-    TrunkRoute,
+    Blame, CallEvent, CallId, CallStarted, CommandId, CommandReply, DialOrder, EndReason, Outcome, TrunkRoute,
 };
-use talkstack_control::secret::Secret;
+use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::{Host, Uri};
 use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
@@ -122,7 +121,8 @@ impl SipThread {
         }
         tracing::info!(call = %id, "Places a call");
         self.dialling.answered.remember(command_id.clone(), CommandReply::Accepted, Instant::now());
-        self.record(id, CallEvent::Started(started(&order, found.as_ref().map(|(id, _)| id.clone()))));
+        let trunk_id = found.as_ref().map(|(id, _)| id.clone());
+        self.record(id, CallEvent::Started(CallStarted::placed(&order, trunk_id)));
         let on_disk = self.journal.append_synced(id, CallEvent::DialAccepted { command_id });
         match (found, &on_disk) {
             (None, _) => self.end_unplaced(id, Outcome::new(Blame::Operator, EndReason::NoTrunk)),
@@ -345,21 +345,9 @@ impl SipThread {
     }
 }
 
-fn started(order: &DialOrder, trunk_id: Option<String>) -> CallStarted {
-    CallStarted {
-        direction: Direction::Outbound,
-        from: order.from.clone(),
-        to: order.to.clone(),
-        project_id: Some(order.project_id.clone()),
-        agent_id: Some(order.agent_id.clone()),
-        sip_call_id: String::new(),
-        trunk_id,
-    }
-}
-
 fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
     let (username, sealed) = (trunk.username.clone()?, trunk.password.as_ref()?);
-    match secret.unseal("trunk password", sealed) {
+    match secret.unseal(TRUNK_PASSWORD_PURPOSE, sealed) {
         Ok(password) => Some(Credentials { username, password }),
         Err(error) => {
             tracing::error!("The trunk {}: {error}", trunk.name);
