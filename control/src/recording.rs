@@ -93,6 +93,9 @@ const VALID_S: i64 = 24 * 3600;
 /// One minute.
 const NEAR_MS: i64 = 60_000;
 
+/// In the data directory: the call plane writes there, the control plane reads.
+pub const RECORDINGS_DIR: &str = "recordings";
+
 #[cfg(test)]
 mod tests {
     use super::*;

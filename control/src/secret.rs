@@ -145,6 +145,9 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
+/// In the data directory: the key that both halves share.
+pub const SECRET_FILE: &str = "secret.key";
+
 /// What trunks' passwords are sealed for.
 pub const TRUNK_PASSWORD_PURPOSE: &str = "trunk password";
 

@@ -22,8 +22,8 @@ use crate::listen::{self, ACCEPT_PAUSE, Room};
 use crate::mail::{Mailer, SmtpUrlError};
 use crate::plane::{PipeSource, PipedPlane};
 use crate::port::CallPlane;
-use crate::recording::Recordings;
-use crate::secret::Secret;
+use crate::recording::{RECORDINGS_DIR, Recordings};
+use crate::secret::{SECRET_FILE, Secret};
 use crate::store::{self, Store, StoreError};
 use crate::webhook::{Dispatcher, Outbound, Poster};
 
@@ -103,12 +103,12 @@ impl Control {
         plane: Arc<dyn CallPlane>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let secret_path = config.dir.join("secret.key");
+        let secret_path = config.dir.join(SECRET_FILE);
         let secret = Secret::open(&secret_path).map_err(|source| OpenError::Directory { path: secret_path, source })?;
         let outbox = config.dir.join("outbox");
         std::fs::create_dir_all(&outbox).map_err(|source| OpenError::Directory { path: outbox.clone(), source })?;
         let setup_token = http::new_setup_token(&store, clock.now_ms()).await?;
-        let recordings = Recordings::new(config.dir.join("recordings"), &config.public_url, secret.clone());
+        let recordings = Recordings::new(config.dir.join(RECORDINGS_DIR), &config.public_url, secret.clone());
         let app = App {
             tokens: Arc::new(Tokens::new(&secret)),
             passwords: Arc::new(Passwords::new(config.password_cost)?),
@@ -217,5 +217,5 @@ fn bind_owner_only(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Beside the database.
-const ADMIN_SOCKET: &str = "admin.sock";
+/// Beside the database: where commands reach a daemon that runs.
+pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -164,7 +164,7 @@ fn check_provider(connection: &Connection, agent: &Agent) -> Result<(), ApiError
     let provider = match &agent.provider_id {
         None => providers::default(connection)?,
         Some(id) => {
-            let unknown = || ApiError::new(400, "no_such_provider", "No such provider.");
+            let unknown = || ApiError::no_such_provider().with_status(400);
             Some(providers::find(connection, id)?.ok_or_else(unknown)?)
         }
     };

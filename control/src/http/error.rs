@@ -60,6 +60,16 @@ impl ApiError {
         ApiError::new(404, "no_such_agent", "No such agent.")
     }
 
+    /// 404: no such provider.
+    pub fn no_such_provider() -> Self {
+        ApiError::new(404, "no_such_provider", "No such provider.")
+    }
+
+    /// 400: the agent exists, but not in the project that the request names.
+    pub fn agent_of_another_project() -> Self {
+        ApiError::new(400, "agent_of_another_project", "The agent belongs to another project.")
+    }
+
     /// The same with another status: some pages document 400 for what is 404 elsewhere.
     pub fn with_status(self, status: u16) -> Self {
         ApiError { status: StatusCode::from_u16(status).unwrap_or(self.status), ..self }

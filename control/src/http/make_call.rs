@@ -166,7 +166,7 @@ impl Request {
         if agent.project_id == self.project_id {
             return Ok(agent);
         }
-        Err(ApiError::new(400, "agent_of_another_project", "The agent belongs to another project."))
+        Err(ApiError::agent_of_another_project())
     }
 
     /// The agent's number, or the only free one of its project (settlement A41).

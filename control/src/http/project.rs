@@ -79,8 +79,7 @@ pub(super) async fn set_active_agent(State(app): State<App>, Principal(user): Pr
             let project = projects::find(connection, &user.id, &project_id)?.ok_or_else(ApiError::no_such_project)?;
             let agent = agents::find_anywhere(connection, &user.id, &agent_id)?.ok_or_else(ApiError::no_such_agent)?;
             if agent.project_id != project.id {
-                let message = "The agent belongs to another project.";
-                return Err(ApiError::new(400, "agent_of_another_project", message));
+                return Err(ApiError::agent_of_another_project());
             }
             projects::put_active_agent(connection, &project.id, &agent.id, now_ms)?;
             snapshot::bump(connection)?;

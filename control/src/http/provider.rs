@@ -60,7 +60,7 @@ pub(super) async fn list(State(app): State<App>, _: Owner) -> Answer {
 /// `GET /api/v1/providers/:id`.
 pub(super) async fn find(State(app): State<App>, _: Owner, Path(id): Path<String>) -> Answer {
     let found = app.store.read(move |connection| providers::find(connection, &id).map_err(StoreError::from)).await?;
-    Ok(Json(provider_json(&found.ok_or_else(no_such_provider)?)))
+    Ok(Json(provider_json(&found.ok_or_else(ApiError::no_such_provider)?)))
 }
 
 /// `PATCH /api/v1/providers/:id`: what is absent stays, null takes `api_key` away.
@@ -69,7 +69,7 @@ pub(super) async fn update(State(app): State<App>, _: Owner, Path(id): Path<Stri
     let provider = app
         .store
         .write(move |connection| {
-            let mut provider = providers::find(connection, &id)?.ok_or_else(no_such_provider)?;
+            let mut provider = providers::find(connection, &id)?.ok_or_else(ApiError::no_such_provider)?;
             change(&mut provider, &fields, &secret)?;
             provider.updated_ms = now_ms;
             providers::put(connection, &provider)?;
@@ -86,7 +86,7 @@ pub(super) async fn remove(State(app): State<App>, _: Owner, Path(id): Path<Stri
     app.store
         .write(move |connection| {
             if !providers::remove(connection, &id)? {
-                return Err(no_such_provider());
+                return Err(ApiError::no_such_provider());
             }
             Ok(snapshot::bump(connection)?)
         })
@@ -148,10 +148,6 @@ fn provider_json(provider: &Provider) -> Value {
         "created_at": iso8601(provider.created_ms),
         "updated_at": iso8601(provider.updated_ms),
     })
-}
-
-fn no_such_provider() -> ApiError {
-    ApiError::new(404, "no_such_provider", "No such provider.")
 }
 
 /// What a request may carry.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use talkstack_control::server::ADMIN_SOCKET;
 
 use super::{CallCommand, CliCommand, MailCommand, lines};
 
@@ -50,7 +51,7 @@ impl AdminError {
 /// # Errors
 /// [`AdminError`].
 pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
-    let socket = store_dir.join("admin.sock");
+    let socket = store_dir.join(ADMIN_SOCKET);
     let text = match command {
         CliCommand::Setup { admin_email, password_file } => {
             let password = read_secret(password_file)?;

@@ -9,7 +9,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 use talkstack_control::gate::{DialPolicy, Gate};
 use talkstack_control::port::{CallEvent, CallId, Snapshot};
-use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, Secret};
+use talkstack_control::recording::RECORDINGS_DIR;
+use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret};
 use talkstack_media::audio::pool::SpeechPool;
 use tokio::sync::mpsc;
 
@@ -81,10 +82,10 @@ impl Calls {
         crate::prompts::warm_up();
         let (sip, sip_inbox) = mpsc::channel(INBOX_MAX);
         let mut random = Random::new()?;
-        let secret = Secret::open(&config.store.dir.join("secret.key")).map_err(StartError::Secret)?;
+        let secret = Secret::open(&config.store.dir.join(SECRET_FILE)).map_err(StartError::Secret)?;
         let agents =
             Agents { runtime: tokio::runtime::Handle::current(), secret: secret.clone(), tls: client_config()? };
-        let recordings = config.store.dir.join("recordings");
+        let recordings = config.store.dir.join(RECORDINGS_DIR);
         let recorder = config.recording.enabled.then(|| Recorder::start(recordings, journal.handle())).transpose()?;
         let shards = start_shards(config, &sip, &journal.handle(), &agents, recorder.as_ref(), &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
