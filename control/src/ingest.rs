@@ -67,8 +67,8 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
         CallEvent::Answered { codec } => calls::answer(connection, id, codec, at_ms),
         CallEvent::Ended { outcome } => calls::end(connection, id, *outcome, at_ms),
         CallEvent::DialAccepted { .. } => dials::settle(connection, id),
-        // The call plane's own.
-        CallEvent::Dialog { .. } => Ok(()),
+        // The call plane's own, and what no table keeps.
+        CallEvent::Dialog { .. } | CallEvent::Refused(_) => Ok(()),
         CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
         CallEvent::Recorded { file, duration_ms } if is_file_of(file, record.call_id) => {
             calls::put_recording(connection, id, file, *duration_ms as i64)

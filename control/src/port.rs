@@ -13,20 +13,27 @@
 
 mod config;
 mod event;
+mod lines;
 mod pipe;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use config::{
-    AgentRoute, FirstSpeaker, NumberRoute, ProjectRoute, ProviderRoute, Sealed, Snapshot, TrunkRoute, TrunkTransport,
+    AgentRoute, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute,
+    ProviderRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
+    TrunkPolicy, TrunkRoute, TrunkTransport, UdpLarge,
 };
-pub use event::{Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, Speaker, Utterance};
+pub use event::{
+    Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker, Utterance,
+};
+pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
 
 /// What the control plane needs from whoever carries the calls.
@@ -80,7 +87,7 @@ pub enum PlaneError {
 }
 
 /// The version of the messages in this file; both sides send it first and refuse another.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// One call of ours: printed as Talkstack's `CA` and 32 lower-case hex digits. Never the SIP `Call-ID`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -208,6 +215,17 @@ pub enum Command {
     },
     /// Places a call. The call plane writes it to its journal before the INVITE leaves, and never places it twice.
     Dial(Box<DialOrder>),
+    /// Asks how trunks and extensions are; [`CommandReply::Lines`] answers.
+    Lines,
+    /// Asks where a call would go; [`CommandReply::Routed`] answers, and nothing rings.
+    Simulate(RouteQuestion),
+    /// Tests a trunk step by step; [`CommandReply::Tested`] answers, within [`TRUNK_TEST_TIME`].
+    TestTrunk {
+        /// Which.
+        trunk_id: String,
+        /// Whom the test call goes to, as dialled; `None` places none.
+        number: Option<String>,
+    },
 }
 
 /// A call to be placed. Control has checked the destination, the caller's number and the tenant's limits.
@@ -229,7 +247,7 @@ pub struct DialOrder {
 }
 
 /// The answer to a [`Command`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandReply {
     /// Accepted and under way.
@@ -238,7 +256,16 @@ pub enum CommandReply {
     NoSuchCall,
     /// A queue is full; try again.
     Busy,
+    /// How the lines are.
+    Lines(Box<LineStates>),
+    /// Where the call would go.
+    Routed(Box<RouteAnswer>),
+    /// What a trunk's test found, step by step; nothing when there is no such trunk.
+    Tested(Vec<TestStep>),
 }
+
+/// 45 s: a name, an address, a registration and a call that rings for 20 s.
+pub const TRUNK_TEST_TIME: Duration = Duration::from_secs(45);
 
 #[cfg(test)]
 mod tests {

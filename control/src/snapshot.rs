@@ -46,20 +46,21 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
         .collect();
     let is_claimed = users::owner(connection)?.is_some();
     let trunks = trunks::all(connection)?.into_iter().map(|trunk| (trunk.id.clone(), trunk_route(trunk))).collect();
-    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, trunks })
+    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, trunks, ..Snapshot::default() })
 }
 
 fn trunk_route(trunk: Trunk) -> TrunkRoute {
     TrunkRoute {
         name: trunk.name,
         host: trunk.host,
-        port: trunk.port,
+        port: Some(trunk.port),
         transport: trunk.transport,
         username: trunk.username,
         password: trunk.password,
         numbers: trunk.numbers,
         max_channels: trunk.max_channels,
         is_default: trunk.is_default,
+        ..TrunkRoute::default()
     }
 }
 

@@ -66,7 +66,7 @@ impl Attempt {
     /// Begins. The order's trunk and the gate are as they were when it was taken on.
     pub fn new(order: DialOrder, trunk: TrunkRoute, gate: Gate) -> Self {
         let host = host_of(&trunk);
-        let port = (trunk.port != DEFAULT_PORT).then_some(trunk.port);
+        let port = trunk.port.filter(|port| *port != DEFAULT_PORT);
         let user = Some(order.to.clone());
         let uri = SipUri { secure: false, user, host, port, params: Params::default(), headers: None };
         Attempt {
@@ -182,7 +182,9 @@ impl Attempt {
     pub fn transport(&self) -> Transport {
         match (self.uri.params.text("transport"), self.trunk.transport) {
             (Some(text), _) if text.eq_ignore_ascii_case("tcp") => Transport::Tcp,
+            (Some(text), _) if text.eq_ignore_ascii_case("tls") => Transport::Tls,
             (None, TrunkTransport::Tcp) => Transport::Tcp,
+            (None, TrunkTransport::Tls) => Transport::Tls,
             _ => Transport::Udp,
         }
     }
@@ -191,11 +193,11 @@ impl Attempt {
         loop {
             if let Some(target) = self.targets.pop_front() {
                 return match self.transport() {
-                    Transport::Tcp => {
+                    transport if transport.is_reliable() => {
                         self.stage = Stage::Connecting(target);
                         self.output = Some(AttemptOutput::Connect(target));
                     }
-                    Transport::Udp => self.invite(target),
+                    _ => self.invite(target),
                 };
             }
             let Some(contact) = self.contacts.pop_front() else { return self.give_up() };
@@ -374,15 +376,11 @@ mod tests {
             variables: Default::default(),
         };
         let trunk = TrunkRoute {
-            name: "t".into(),
-            host: host.into(),
-            port: 5060,
+            port: Some(5060),
             transport,
-            username: None,
-            password: None,
-            numbers: vec![],
             max_channels: 10,
             is_default: true,
+            ..TrunkRoute::new("t", host)
         };
         Attempt::new(order, trunk, Gate::new(DialPolicy::default()))
     }

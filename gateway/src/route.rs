@@ -229,7 +229,7 @@ mod tests {
                 ("3622".into(), number("empty", None)),
                 ("3633".into(), number("clinic", Some("stream"))),
             ]),
-            trunks: BTreeMap::new(),
+            ..Snapshot::default()
         }
     }
 }

@@ -59,7 +59,7 @@ impl Trunks {
         self.by_id = snapshot
             .trunks
             .iter()
-            .map(|(id, trunk)| (id.clone(), PeerName { host: trunk.host.clone(), port: trunk.port }))
+            .map(|(id, trunk)| (id.clone(), PeerName { host: trunk.host.clone(), port: trunk.port.unwrap_or(5060) }))
             .collect();
         let wanted: Vec<PeerName> = self.by_id.values().cloned().collect();
         self.peers.retain(|name, _| wanted.contains(name));
@@ -155,7 +155,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use talkstack_control::port::{TrunkRoute, TrunkTransport};
+    use talkstack_control::port::TrunkRoute;
 
     use super::*;
 
@@ -216,17 +216,7 @@ mod tests {
     }
 
     fn snapshot(trunks: &[(&str, &str)]) -> Snapshot {
-        let route = |host: &str| TrunkRoute {
-            name: "t".into(),
-            host: host.into(),
-            port: 5060,
-            transport: TrunkTransport::Udp,
-            username: None,
-            password: None,
-            numbers: vec![],
-            max_channels: 10,
-            is_default: false,
-        };
+        let route = |host: &str| TrunkRoute::new("t", host);
         let trunks = trunks.iter().map(|(id, host)| ((*id).to_owned(), route(host))).collect();
         Snapshot { trunks, ..Snapshot::default() }
     }

@@ -22,6 +22,12 @@ pub struct Snapshot {
     /// Trunks by id.
     #[serde(default)]
     pub trunks: BTreeMap<String, TrunkRoute>,
+    /// Phones of our own, by the user they register as.
+    #[serde(default)]
+    pub extensions: BTreeMap<String, ExtensionRoute>,
+    /// What decides where a call goes, in the order it is asked; the first that matches decides.
+    #[serde(default)]
+    pub routes: Vec<RouteRule>,
 }
 
 impl Snapshot {
@@ -35,14 +41,14 @@ impl Snapshot {
 }
 
 /// A SIP peer that calls are placed through and come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrunkRoute {
     /// As the owner named it.
     pub name: String,
     /// Host name or address.
     pub host: String,
-    /// Its port.
-    pub port: u16,
+    /// Its port; `None` asks the DNS for one (RFC 3263 §4.2), and is the transport's own without an SRV record.
+    pub port: Option<u16>,
     /// How SIP reaches it.
     pub transport: TrunkTransport,
     /// Who we are when it asks.
@@ -59,16 +65,299 @@ pub struct TrunkRoute {
     /// It carries the calls of numbers that no trunk lists.
     #[serde(default)]
     pub is_default: bool,
+    /// How the two sides find and know each other.
+    #[serde(default)]
+    pub access: TrunkAccess,
+    /// When it is used, and how much.
+    #[serde(default)]
+    pub policy: TrunkPolicy,
+    /// How numbers are written on it.
+    #[serde(default)]
+    pub numbering: Numbering,
+    /// Which of SIP's extensions are used with it.
+    #[serde(default)]
+    pub signalling: Signalling,
+}
+
+impl TrunkRoute {
+    /// A trunk with every default: UDP, 30 channels, no account.
+    pub fn new(name: &str, host: &str) -> Self {
+        TrunkRoute { name: name.to_owned(), host: host.to_owned(), max_channels: 30, ..TrunkRoute::default() }
+    }
 }
 
 /// How SIP reaches a trunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrunkTransport {
     /// Datagrams.
+    #[default]
     Udp,
     /// A stream.
     Tcp,
+    /// A stream under TLS.
+    Tls,
+    /// What the host's NAPTR and SRV records prefer (RFC 3263 §4.1); UDP without any.
+    Auto,
+}
+
+/// How a trunk and the box find and know each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrunkAccess {
+    /// The domain in our From and in the Request-URI; `None` is the host.
+    pub domain: Option<String>,
+    /// Where requests go in place of the host: `host`, `host:port` or `sip:host:port;transport=tcp`.
+    pub outbound_proxy: Option<String>,
+    /// The name in digest answers; `None` is the username.
+    pub auth_username: Option<String>,
+    /// Whether the box registers there.
+    pub register: bool,
+    /// The binding's life that is asked for, in seconds, 60 to 86,400. Default 600.
+    pub register_expires_s: u32,
+    /// Networks it calls from besides its own addresses, as `192.0.2.0/24`.
+    pub networks: Vec<String>,
+    /// The SHA-256 fingerprint its certificate must have, 64 hex digits; `None` wants one that a known authority signed.
+    pub tls_fingerprint: Option<String>,
+    /// Host, or host and port, that Via, Contact and SDP carry towards it in place of `sip.advertise`.
+    pub advertise: Option<String>,
+}
+
+impl Default for TrunkAccess {
+    fn default() -> Self {
+        TrunkAccess {
+            domain: None,
+            outbound_proxy: None,
+            auth_username: None,
+            register: false,
+            register_expires_s: 600,
+            networks: Vec::new(),
+            tls_fingerprint: None,
+            advertise: None,
+        }
+    }
+}
+
+/// When a trunk is used, and how much.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrunkPolicy {
+    /// The lower is tried the sooner among trunks that may carry a call, 0 to 1,000.
+    pub priority: u32,
+    /// Calls placed within a second, 1 to 1,000; `None` sets no limit.
+    pub calls_per_second: Option<u32>,
+    /// It carries emergency calls.
+    pub is_emergency: bool,
+}
+
+/// How numbers are written on a trunk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Numbering {
+    /// The country that national numbers belong to, as `36`; `None` takes numbers as they come.
+    pub country_code: Option<String>,
+    /// What national numbers begin with: `0`, `06`; empty in a country without.
+    pub national_prefix: String,
+    /// What international numbers begin with beside `+`; empty is `00`.
+    pub international_prefix: String,
+    /// How called numbers are written.
+    pub dial_format: DialFormat,
+    /// Where the number we present stands.
+    pub caller_id: CallerIdField,
+    /// What is presented where the wanted number is not on the trunk, E.164 digits; `None` refuses the call.
+    pub default_number: Option<String>,
+}
+
+/// How a called number is written on a trunk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DialFormat {
+    /// `+3612345678`.
+    #[default]
+    E164,
+    /// `3612345678`.
+    Digits,
+    /// `003612345678`, with the trunk's international prefix.
+    International,
+    /// `0612345678` in the trunk's country, as International elsewhere.
+    National,
+}
+
+/// Which header field carries the number that is presented.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallerIdField {
+    /// From alone.
+    #[default]
+    From,
+    /// From, and P-Asserted-Identity (RFC 3325).
+    Asserted,
+    /// The account in From, the number in P-Preferred-Identity (RFC 3325).
+    Preferred,
+    /// From, and Remote-Party-ID for what has no better.
+    RemoteParty,
+}
+
+/// Which of SIP's extensions are used with a trunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Signalling {
+    /// Seconds between two OPTIONS that ask whether it is there, 10 to 3,600; 0 never. Default 60.
+    pub options_interval_s: u32,
+    /// Reliable provisional responses (RFC 3262).
+    pub reliable: Reliable,
+    /// Session-Expires in seconds (RFC 4028), 90 to 86,400; 0 never. Default 1,800.
+    pub session_expires_s: u32,
+    /// What becomes of requests too large for a datagram (RFC 3261 §18.1.1).
+    pub udp_large: UdpLarge,
+    /// Calls are transferred by REFER where the peer allows it.
+    pub refer: bool,
+    /// It sits behind a NAT: its SDP's addresses are not believed.
+    pub is_behind_nat: bool,
+}
+
+impl Default for Signalling {
+    fn default() -> Self {
+        Signalling {
+            options_interval_s: 60,
+            reliable: Reliable::Supported,
+            session_expires_s: 1800,
+            udp_large: UdpLarge::Auto,
+            refer: false,
+            is_behind_nat: false,
+        }
+    }
+}
+
+/// Whether provisional responses are made reliable (RFC 3262).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reliable {
+    /// Never offered; one that requires it gets 420.
+    Off,
+    /// Offered, and used where both sides can.
+    #[default]
+    Supported,
+    /// Demanded.
+    Required,
+}
+
+/// What becomes of requests above 1,300 octets over UDP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UdpLarge {
+    /// TCP is tried for 2 s, then UDP; a failure is remembered for 10 minutes.
+    #[default]
+    Auto,
+    /// UDP, in fragments.
+    Udp,
+    /// TCP only.
+    Tcp,
+}
+
+/// A phone of our own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExtensionRoute {
+    /// Who sits there, for people.
+    pub name: String,
+    /// What it proves itself with.
+    pub password: Option<Sealed>,
+    /// The number it presents outside, E.164 digits; `None` lets it call inside only, and emergency numbers.
+    pub number: Option<String>,
+    /// Phones registered at once, 1 to 10. Default 0 is 5.
+    pub contacts_max: u32,
+    /// The project its calls belong to; they are recorded with it.
+    pub project_id: Option<String>,
+    /// How it dials numbers.
+    pub numbering: Numbering,
+}
+
+/// One line of the routing table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteRule {
+    /// Its id.
+    pub id: String,
+    /// As the owner named it.
+    pub name: String,
+    /// Which called numbers it matches, in FreePBX's notation; none matches all.
+    pub called: Vec<String>,
+    /// Which callers it matches; none matches all.
+    pub callers: Vec<String>,
+    /// Which lines it matches.
+    pub from: RouteSource,
+    /// When it matches, in `box.timezone`; none is always.
+    pub hours: Vec<Hours>,
+    /// Where the call goes, one after the other until one answers.
+    pub targets: Vec<RouteTarget>,
+}
+
+/// Which lines a route looks at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum RouteSource {
+    /// Every line.
+    #[default]
+    Any,
+    /// One trunk.
+    Trunk {
+        /// Its id.
+        trunk_id: String,
+    },
+    /// Our own phones.
+    Extensions,
+}
+
+/// A span of the week.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hours {
+    /// Days of the week, 1 (Monday) to 7; none is all.
+    #[serde(default)]
+    pub days: Vec<u8>,
+    /// Its first minute, counted from midnight, 0 to 1,439.
+    pub from: u16,
+    /// The minute behind its last, 1 to 1,440; one that is not above `from` reaches into the next day.
+    pub to: u16,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case")]
+pub enum RouteTarget {
+    /// An agent.
+    Agent {
+        /// Its id.
+        agent_id: String,
+    },
+    /// The built-in attendant.
+    Attendant,
+    /// The built-in echo.
+    Echo,
+    /// A phone of our own.
+    Extension {
+        /// The user.
+        user: String,
+        /// How long it rings, in seconds, 5 to 180; `None` is `calls.ring_timeout_s`.
+        #[serde(default)]
+        ring_s: Option<u16>,
+    },
+    /// Out through a trunk, to the called number as the pattern rewrote it, or to another one.
+    Trunk {
+        /// Its id.
+        trunk_id: String,
+        /// Whom to call in place of the called number.
+        #[serde(default)]
+        number: Option<String>,
+        /// How long it rings, as of an extension.
+        #[serde(default)]
+        ring_s: Option<u16>,
+    },
+    /// A final response.
+    Refuse {
+        /// 400 to 699.
+        status: u16,
+    },
 }
 
 /// A secret encrypted under the box's own; opened only where it is used.
@@ -159,15 +448,9 @@ mod tests {
     #[test]
     fn a_number_goes_through_the_trunk_that_lists_it_else_the_default_else_none() {
         let trunk = |numbers: &[&str], is_default| TrunkRoute {
-            name: "t".into(),
-            host: "h".into(),
-            port: 5060,
-            transport: TrunkTransport::Udp,
-            username: None,
-            password: None,
             numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
-            max_channels: 1,
             is_default,
+            ..TrunkRoute::new("t", "h")
         };
         let mut snapshot = Snapshot::default();
         assert_eq!(snapshot.trunk_for("+361"), None);

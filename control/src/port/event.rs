@@ -53,11 +53,34 @@ pub enum CallEvent {
         /// Its length in milliseconds.
         duration_ms: u64,
     },
+    /// A refusal was sent or received, of this call's INVITE or, with the call id 0, of a request of no call.
+    Refused(SipRefusal),
     /// The call is over; its row ends.
     Ended {
         /// Why, and whose doing it was.
         outcome: Outcome,
     },
+}
+
+/// A 4xx, 5xx or 6xx on the wire, and what caused it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SipRefusal {
+    /// Inbound: we refused. Outbound: they did.
+    pub direction: Direction,
+    /// 400 to 699.
+    pub status: u16,
+    /// Of the request that was refused: `INVITE`.
+    pub method: String,
+    /// The far end's address and port.
+    pub peer: String,
+    /// The trunk it is, if one.
+    #[serde(default)]
+    pub trunk_id: Option<String>,
+    /// The rule that caused it, in words for people: ours, or what their response says.
+    pub rule: String,
+    /// How many like it were not written one by one since the last.
+    #[serde(default)]
+    pub more: u32,
 }
 
 /// The first record of a call.

@@ -142,6 +142,8 @@ pub fn transport_name(transport: TrunkTransport) -> &'static str {
     match transport {
         TrunkTransport::Udp => "udp",
         TrunkTransport::Tcp => "tcp",
+        TrunkTransport::Tls => "tls",
+        TrunkTransport::Auto => "auto",
     }
 }
 

@@ -47,7 +47,7 @@ async fn a_trunk_is_made_shown_changed_and_taken_away_and_the_call_plane_knows_a
         (&json!(5080), &json!(false), &json!("me"))
     );
     let route = bench.last_snapshot().trunks[&id].clone();
-    assert_eq!((route.port, route.password), (5080, None));
+    assert_eq!((route.port, route.password), (Some(5080), None));
     assert_eq!(owner.send(Method::DELETE, &path, &Value::Null).await.status, 204);
     assert!(bench.last_snapshot().trunks.is_empty());
     for method in [Method::GET, Method::DELETE, Method::PATCH] {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, Outcome, Snapshot,
+    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
@@ -44,7 +44,7 @@ use crate::accept::Accept;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
-use crate::trunks::PeerName;
+use crate::trunks::{PeerName, Targets};
 
 /// What the SIP thread is told by the threads around it.
 #[derive(Debug)]
@@ -255,10 +255,28 @@ impl SipThread {
                 }
             }
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
+            // What changes nothing need not be remembered.
+            (None, Command::Lines) => return self.tell_lines(reply),
+            (None, Command::TestTrunk { .. } | Command::Simulate(_)) => CommandReply::NoSuchCall,
         };
-        self.dialling.answered.remember(command_id, answer, now);
+        self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
         let _ = reply.send(answer);
+    }
+
+    /// How trunks are, as far as it is known here.
+    fn tell_lines(&self, reply: oneshot::Sender<CommandReply>) {
+        let trunks = self.snapshot.trunks.keys().map(|id| (id.clone(), self.trunk_state(id))).collect();
+        // Whoever asked may be gone.
+        let _ = reply.send(CommandReply::Lines(Box::new(LineStates { trunks, ..LineStates::default() })));
+    }
+
+    fn trunk_state(&self, id: &str) -> TrunkState {
+        let addresses = match self.dialling.trunks.targets(id) {
+            Targets::Known(addresses) => addresses.iter().map(SocketAddr::to_string).collect(),
+            Targets::Pending | Targets::None => Vec::new(),
+        };
+        TrunkState { addresses, ..TrunkState::default() }
     }
 
     fn handle_received(&mut self, received: Received) {
@@ -320,8 +338,8 @@ impl SipThread {
             match output {
                 Output::Send { flow, bytes } => match (flow.transport, flow.stream) {
                     (Transport::Udp, _) => self.listeners.send(&flow, &bytes),
-                    (Transport::Tcp, Some(stream)) => self.streams.send(stream, bytes),
-                    (Transport::Tcp, None) => {
+                    (_, Some(stream)) => self.streams.send(stream, bytes),
+                    (_, None) => {
                         if let Err(error) = self.streams.connect(&flow, bytes) {
                             self.counters.streams_refused += 1;
                             tracing::debug!("Opened no SIP connection: {error}");

@@ -15,7 +15,7 @@ pub(super) struct Answered {
 impl Answered {
     pub(super) fn find(&self, id: &CommandId, now: Instant) -> Option<CommandReply> {
         let (reply, at) = self.replies.get(id)?;
-        (now.saturating_duration_since(*at) < REMEMBERED).then_some(*reply)
+        (now.saturating_duration_since(*at) < REMEMBERED).then(|| reply.clone())
     }
 
     pub(super) fn remember(&mut self, id: CommandId, reply: CommandReply, now: Instant) {

@@ -64,6 +64,42 @@ pub enum Transport {
     Udp,
     /// A stream.
     Tcp,
+    /// A stream under TLS.
+    Tls,
+    /// A WebSocket (RFC 7118): one message a frame.
+    Ws,
+    /// A WebSocket under TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Tells whether bytes arrive whole and in order; everything but UDP.
+    pub fn is_reliable(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// As Via names it (RFC 3261 §20.42, RFC 7118 §5.1).
+    pub fn via_name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
+
+    /// As the `transport` parameter of a URI names it; `None` is UDP, which goes without saying. TLS and WSS go without
+    /// theirs in a `sips:` URI, and with this one in a `sip:` URI.
+    pub fn uri_name(self) -> Option<&'static str> {
+        match self {
+            Transport::Udp => None,
+            Transport::Tcp => Some("tcp"),
+            Transport::Tls => Some("tls"),
+            Transport::Ws => Some("ws"),
+            Transport::Wss => Some("wss"),
+        }
+    }
 }
 
 /// A stream's name, chosen by whoever owns its socket.
@@ -87,7 +123,7 @@ impl Flow {
     fn reliability(&self) -> Reliability {
         match self.transport {
             Transport::Udp => Reliability::Unreliable,
-            Transport::Tcp => Reliability::Reliable,
+            _ => Reliability::Reliable,
         }
     }
 }
@@ -208,8 +244,9 @@ impl Endpoint {
             return;
         }
         let framing = match flow.transport {
-            Transport::Udp => Framing::Datagram,
-            Transport::Tcp => Framing::Stream,
+            // RFC 7118 §5.2: a WebSocket keeps messages apart, so Content-Length may be left out.
+            Transport::Udp | Transport::Ws | Transport::Wss => Framing::Datagram,
+            Transport::Tcp | Transport::Tls => Framing::Stream,
         };
         match parse(bytes, framing) {
             Ok(Message::Request(request)) => self.handle_request(flow, request, now),

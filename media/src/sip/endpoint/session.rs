@@ -21,7 +21,7 @@ use super::requests::{ALLOW, capabilities, sdp_of, server_key};
 use super::respond::Reply;
 use super::{
     CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, StreamId,
-    Timer, TransactionKey, Transport,
+    Timer, TransactionKey,
 };
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{Method, Request};
@@ -414,7 +414,7 @@ impl Session {
     fn next_flow(&self) -> Flow {
         match self.dialog.next_hop() {
             _ if self.flow.stream.is_some() => self.flow,
-            Some((ip, _)) if self.flow.transport == Transport::Tcp && ip != self.flow.remote.ip() => self.flow,
+            Some((ip, _)) if self.flow.transport.is_reliable() && ip != self.flow.remote.ip() => self.flow,
             Some((ip, port)) if !self.is_behind_nat => {
                 let mut remote = self.flow.remote;
                 if remote.ip() != ip {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::outgoing::{Acknowledgement, Calling, Early, Invite};
 use super::{Session, via};
 use crate::sip::endpoint::requests::sdp_of_response;
-use crate::sip::endpoint::{DialogId, Endpoint, Event, Flow, Output, TransactionKey, Transport};
+use crate::sip::endpoint::{DialogId, Endpoint, Event, Flow, Output, TransactionKey};
 use crate::sip::message::{COOKIE, Headers, Method, NameAddr, Response, Uri};
 use crate::sip::transaction::client_invite::Meaning;
 
@@ -84,7 +84,7 @@ impl Endpoint {
         let Some(invite) = self.outgoing.invites.get(key) else { return };
         let to_tag = response.core.to.tag().unwrap_or_default();
         if let Some(ack) = invite.acks.iter().find(|ack| ack.to_tag == to_tag) {
-            let flow = if flow.transport == Transport::Tcp { *flow } else { ack.flow };
+            let flow = if flow.transport.is_reliable() { *flow } else { ack.flow };
             let bytes = ack.bytes.clone();
             return self.send(flow, bytes);
         }
@@ -144,7 +144,7 @@ impl Endpoint {
         let mut dialog = sent.dialog.clone();
         dialog.handle_refusal(response);
         let bytes = dialog.write(&Method::Ack, sent.cseq, &sent.via, &sent.credentials, b"");
-        let flow = if flow.transport == Transport::Tcp { *flow } else { *sent_over };
+        let flow = if flow.transport.is_reliable() { *flow } else { *sent_over };
         self.send(flow, bytes);
     }
 }
@@ -193,7 +193,7 @@ impl Session {
 
     /// Over TCP the far end may answer on another stream than it was asked on: it is the dialog's from then on.
     fn follow_stream(&mut self, flow: &Flow) {
-        if flow.transport == Transport::Tcp {
+        if flow.transport.is_reliable() {
             self.flow = *flow;
         }
     }

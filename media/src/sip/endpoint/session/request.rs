@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::State;
-use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey, Transport};
+use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey};
 use crate::sip::message::{COOKIE, Method};
 use crate::sip::transaction::client_non_invite::ClientNonInvite;
 
@@ -46,16 +46,13 @@ impl Endpoint {
 
 /// Our Contact.
 pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
-    let parameter = if flow.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+    let parameter = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
     format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
 }
 
 /// Our Via.
 pub(super) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
-    let transport = match flow.transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-    };
+    let transport = flow.transport.via_name();
     format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
 }
 

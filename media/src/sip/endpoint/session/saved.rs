@@ -37,6 +37,9 @@ struct Saved {
 enum SavedTransport {
     Udp,
     Tcp,
+    Tls,
+    Ws,
+    Wss,
 }
 
 impl Session {
@@ -45,6 +48,9 @@ impl Session {
             transport: match self.flow.transport {
                 Transport::Udp => SavedTransport::Udp,
                 Transport::Tcp => SavedTransport::Tcp,
+                Transport::Tls => SavedTransport::Tls,
+                Transport::Ws => SavedTransport::Ws,
+                Transport::Wss => SavedTransport::Wss,
             },
             local: self.flow.local,
             remote: self.flow.remote,
@@ -80,6 +86,9 @@ impl Endpoint {
         let transport = match saved.transport {
             SavedTransport::Udp => Transport::Udp,
             SavedTransport::Tcp => Transport::Tcp,
+            SavedTransport::Tls => Transport::Tls,
+            SavedTransport::Ws => Transport::Ws,
+            SavedTransport::Wss => Transport::Wss,
         };
         let flow = Flow { transport, local: saved.local, remote: saved.remote, stream: None };
         let mut session = Session::confirmed(dialog, flow);

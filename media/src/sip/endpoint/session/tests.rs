@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::sip::Transport;
 use crate::sip::digest::{Answered, Challenge, Credentials};
 use crate::sip::endpoint::EndpointConfig;
 use crate::sip::endpoint::tests::{drain, flow, statuses};
