@@ -342,7 +342,7 @@ fn a_called_side_s_requests_work_as_a_caller_s_do() {
     assert_eq!(trunk.statuses(), [200]);
     trunk.request("INVITE", 7, "a");
     assert_eq!(trunk.statuses(), [100]);
-    assert_eq!(trunk.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()), branch: 0 }]);
+    assert_eq!(trunk.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()), branch: 1 }]);
     trunk.endpoint.answer(dialog, b"v=0 held", trunk.now).expect("pending");
     assert_eq!(trunk.statuses(), [200]);
     trunk.request("ACK", 7, "a");
