@@ -253,26 +253,25 @@ impl World {
                 let outcome = match cause {
                     EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
                     EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
-                    EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
-                    EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
+                    EndCause::NoAck | EndCause::NoPrack => Outcome::new(Blame::Trunk, EndReason::NoAck),
+                    EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
+                    EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(call) = &mut self.call {
                     call.handle_ended(outcome);
                 }
             }
-            // The simulated phone calls; nobody calls it.
-            Event::Progressed { .. } | Event::Accepted { .. } | Event::Refused { .. } | Event::Unanswered { .. } => {}
+            // The simulated phone calls; nobody calls it, and it neither transfers nor presses a key.
+            _ => {}
         }
     }
 
     fn carry_out(&mut self, output: CallOutput) {
         let (Some(dialog), now) = (self.dialog, self.now) else { return };
         let _ = match output {
-            CallOutput::Ring => self.endpoint.ring(dialog, now),
+            CallOutput::Ring => self.endpoint.ring(dialog, None, now),
             CallOutput::Answer(sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
-            CallOutput::RefuseReOffer => {
-                self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
-            }
+            CallOutput::RefuseReOffer => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe => self.endpoint.probe(dialog, now),
             CallOutput::End(_) => self.endpoint.hang_up(dialog, None, now),
             CallOutput::Record(event) => {
