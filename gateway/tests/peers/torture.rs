@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -133,9 +134,10 @@ pub(crate) struct Strange {
 impl Strange {
     pub(crate) fn new(target: SocketAddr) -> Self {
         let (sender, answers) = channel();
-        // 127.64.0.0 to 127.127.255.255: taken by nobody else on the machine, whose ports are on 127.0.0.1.
+        // 127.64.0.0 to 127.127.255.255: taken by nobody else, for a process has its number to itself.
+        static USED: AtomicU8 = AtomicU8::new(0);
         let [.., high, low] = std::process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, 64 + (rand_byte() & 63), high, low);
+        let address = Ipv4Addr::new(127, 64 + (USED.fetch_add(1, Ordering::Relaxed) & 63), high, low);
         let bind = |port: u16| UdpSocket::bind((address, port)).expect("nobody else has this address");
         let sockets: Vec<UdpSocket> = VIA_PORTS.into_iter().map(bind).collect();
         for socket in &sockets {
@@ -252,10 +254,6 @@ pub(crate) fn corpora() -> Option<PathBuf> {
 pub(crate) fn rand_word() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish() as u32
-}
-
-fn rand_byte() -> u8 {
-    rand_word() as u8
 }
 
 /// The ports that the messages' Via fields name, the default one first.
