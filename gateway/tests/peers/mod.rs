@@ -3,9 +3,12 @@
 //! Each peer says its row of the table peer × feature ([`table`]); `gateway/tests/run` prints all of it. A test whose
 //! peer cannot run here (not installed, no namespaces, no corpora) says so in one sentence and proves nothing.
 
+mod kamailio;
 mod mutated;
 mod namespace;
 mod nat;
 mod phone;
+mod process;
+mod site;
 mod table;
 mod torture;

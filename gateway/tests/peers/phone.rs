@@ -122,14 +122,29 @@ impl Phone {
         count
     }
 
+    /// Presses a key for 100 ms (RFC 4733).
+    pub(crate) fn presses(&mut self, key: u8) {
+        let timestamp = u32::from(self.said + 1) * 160;
+        for step in 1..=7_u16 {
+            let (duration, end) = (step.min(5) * 160, if step >= 5 { 0x8a } else { 0x0a });
+            let [high, low] = duration.to_be_bytes();
+            self.send_rtp(101 | u8::from(step == 1) << 7, timestamp, &[key, end, high, low]);
+        }
+    }
+
     /// One frame, to where the other side says it listens.
     fn say(&mut self, code: u8) {
+        let payload: Vec<u8> = (0..160).map(|at| if at % 2 == 0 { code } else { code | 0x80 }).collect();
+        self.send_rtp(0, u32::from(self.said + 1) * 160, &payload);
+    }
+
+    fn send_rtp(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
         self.said += 1;
-        let mut packet = vec![0x80, 0];
+        let mut packet = vec![0x80, payload_type];
         packet.extend(self.said.to_be_bytes());
-        packet.extend((u32::from(self.said) * 160).to_be_bytes());
+        packet.extend(timestamp.to_be_bytes());
         packet.extend(u32::from(self.media.port()).to_be_bytes());
-        packet.extend((0..160).map(|at| if at % 2 == 0 { code } else { code | 0x80 }));
+        packet.extend(payload);
         if let Some(remote) = self.dialog.remote_media {
             // No way there is what some tests are about.
             let _ = self.rtp.send_to(&packet, remote);
@@ -182,7 +197,10 @@ impl Phone {
 
     fn sdp(&self) -> String {
         let (ip, port) = (self.media.ip(), self.media.port());
-        format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n")
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
+             a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"
+        )
     }
 
     fn request(&self, method: &str, sdp: &str) {
@@ -255,5 +273,5 @@ fn final_status(text: &str) -> Option<u16> {
 /// 6 s: twice the longest ringing.
 const ANSWER_MAX: Duration = Duration::from_secs(6);
 
-/// 4 s of talking: a latch needs 100 ms, and another source is looked at after 3 s.
-const TALK_MAX: Duration = Duration::from_secs(4);
+/// 7 s of talking: a latch needs 100 ms, another source is looked at after 3 s, and a prompt may come first (4 s).
+const TALK_MAX: Duration = Duration::from_secs(7);

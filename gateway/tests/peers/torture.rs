@@ -167,8 +167,7 @@ impl Strange {
         self.probe(|text| heard.extend(status(text).filter(|_| is_its_own(text))));
         if heard.is_empty() {
             // On another port, read by another thread: it may be a moment behind.
-            let text = self.answers.recv_timeout(SILENCE_MIN).unwrap_or_default();
-            heard.extend(status(&text).filter(|_| is_its_own(&text)));
+            self.hears_within(SILENCE_MIN, |text| heard.extend(status(text).filter(|_| is_its_own(text))));
         }
         while heard.last().is_some_and(|status| *status < 200) {
             let text = self.answers.recv_timeout(ANSWER_MAX).expect("a final answer follows");
@@ -183,11 +182,11 @@ impl Strange {
         let _ = self.socket.send_to(bytes, self.target);
     }
 
-    /// Lets so long pass, and tells how many answers came meanwhile.
-    pub(crate) fn answers_within(&self, time: Duration) -> usize {
+    /// Lets so long pass and shows what comes meanwhile.
+    pub(crate) fn hears_within(&self, time: Duration, mut seen: impl FnMut(&str)) {
         let until = Instant::now() + time;
         let rest = || until.saturating_duration_since(Instant::now());
-        std::iter::from_fn(|| self.answers.recv_timeout(rest()).ok()).count()
+        std::iter::from_fn(|| self.answers.recv_timeout(rest()).ok()).for_each(|text| seen(&text));
     }
 
     /// Waits until the daemon has answered a plain OPTIONS; everything else that comes is shown.
