@@ -4,6 +4,7 @@
 //! peer cannot run here (not installed, no namespaces, no corpora) says so in one sentence and proves nothing.
 
 mod kamailio;
+mod linphone;
 mod mutated;
 mod namespace;
 mod nat;

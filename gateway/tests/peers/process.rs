@@ -1,5 +1,6 @@
 //! Programs of others, each in a process group and a directory of its own, which end with the test.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,6 +14,8 @@ use crate::daemon::wait_until;
 /// A running program.
 pub(crate) struct Peer {
     child: Child,
+    /// How much of what it has said has been looked at.
+    seen: usize,
     program: String,
     pub(crate) dir: TempDir,
 }
@@ -29,12 +32,29 @@ impl Peer {
             .args(arguments)
             .current_dir(dir.path())
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(output.try_clone().expect("a handle"))
             .stderr(output)
             .spawn()
             .unwrap_or_else(|error| panic!("{program}: {error}"));
-        Peer { child, program: program.into(), dir }
+        Peer { child, seen: 0, program: program.into(), dir }
+    }
+
+    /// Types a line to it.
+    pub(crate) fn types(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).expect("it reads");
+    }
+
+    /// Waits until it has said this after what was waited for before; the text up to there.
+    pub(crate) fn says(&mut self, word: &str) -> String {
+        let (text, end) = wait_until(&format!("{} says {word:?}", self.program), || {
+            let text = self.output().get(self.seen..)?.to_owned();
+            let end = text.find(word)? + word.len();
+            Some((text, end))
+        });
+        self.seen += end;
+        text[..end].to_owned()
     }
 
     /// What it has said so far.
