@@ -354,11 +354,11 @@ impl SipThread {
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
-            Event::Accepted { dialog, sdp } => self.handle_accepted(dialog, sdp),
+            Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
             Event::Refused { dialog, status, contacts, .. } => self.handle_refused(dialog, status, contacts),
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) => self.handle_offered(*offered),
-            Event::ReOffered { dialog, sdp } => {
+            Event::ReOffered { dialog, sdp, .. } => {
                 if let Some(id) = self.switchboard.call_of(dialog)
                     && self.tell(id, ToCall::ReOffered(sdp)) != Some(true)
                 {
@@ -370,17 +370,26 @@ impl SipThread {
                     self.tell(id, ToCall::Acknowledged(sdp));
                 }
             }
-            Event::Ended { dialog, cause } => {
+            Event::Ended { dialog, cause, .. } => {
                 let outcome = match cause {
                     EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
                     EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
-                    EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
-                    EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
+                    EndCause::NoAck | EndCause::NoPrack => Outcome::new(Blame::Trunk, EndReason::NoAck),
+                    EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
+                    EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(id) = self.switchboard.call_of(dialog) {
                     self.tell(id, ToCall::Ended(outcome));
                 }
-            } // No call is placed from here.
+            }
+            Event::RefusalSeen(seen) => tracing::debug!("{seen:?}"),
+            // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
+            Event::Reanswered { .. }
+            | Event::ReofferFailed { .. }
+            | Event::Referred { .. }
+            | Event::ReferProgress { .. }
+            | Event::ReferRefused { .. }
+            | Event::Info { .. } => {}
         }
     }
 
@@ -403,7 +412,7 @@ impl SipThread {
 
     fn refuse(&mut self, dialog: DialogId, status: u16, reason: Option<String>, retry_after: Option<Duration>) {
         // A dialog that is gone already needs no refusal.
-        let _ = self.endpoint.refuse(dialog, Refusal { status, reason, retry_after }, Instant::now());
+        let _ = self.endpoint.refuse(dialog, Refusal { reason, retry_after, ..Refusal::new(status) }, Instant::now());
     }
 
     /// The address the kernel would send to `remote` from, looked up anew every minute.

@@ -25,7 +25,7 @@ impl SipThread {
         let Some(dialog) = self.switchboard.entry(id).and_then(|entry| entry.dialog) else { return };
         // A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
         let _ = match wish {
-            SipWish::Ring => self.endpoint.ring(dialog, now),
+            SipWish::Ring => self.endpoint.ring(dialog, None, now),
             SipWish::Answer(sdp) => match self.endpoint.saved_before_answer(dialog) {
                 Some(saved) => return self.answer_once_written(id, saved, sdp),
                 None => {
@@ -34,9 +34,7 @@ impl SipThread {
                     answered
                 }
             },
-            SipWish::RefuseReOffer => {
-                self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
-            }
+            SipWish::RefuseReOffer => self.endpoint.refuse(dialog, Refusal::new(488), now),
             SipWish::Probe => self.endpoint.probe(dialog, now),
             SipWish::End(outcome) => {
                 let refused = self.endpoint.refuse(dialog, refusal(outcome), now);
@@ -59,7 +57,7 @@ fn refusal(outcome: Outcome) -> Refusal {
         _ => (480, "the call was ended by the box"),
     };
     let retry_after = (status == 503).then_some(RETRY_AFTER);
-    Refusal { status, reason: Some(reason.into()), retry_after }
+    Refusal { reason: Some(reason.into()), retry_after, ..Refusal::new(status) }
 }
 
 /// What the BYE of an answered call says; nothing where a call simply ends.
