@@ -95,7 +95,7 @@ fn seeds(corpora: &Path) -> Vec<Vec<u8>> {
 }
 
 /// All files under a directory, in the order of their names.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -22,11 +22,15 @@ pub(crate) struct Site {
 impl Site {
     /// A box whose only trunk is at an address; `extra` are further fields of the trunk.
     pub(crate) fn new(settings: &[(&str, &str)], trunk: SocketAddr, extra: Value) -> Self {
-        let daemon = Daemon::serve(settings);
+        Site::owned(Daemon::serve(settings), NUMBER, trunk, extra)
+    }
+
+    /// Gives a box that is new an owner, a trunk and a number.
+    pub(crate) fn owned(daemon: Daemon, number: &str, trunk: SocketAddr, extra: Value) -> Self {
         let client = Client::owner(&daemon);
         let mut fields = json!({
             "name": "line", "host": trunk.ip().to_string(), "port": trunk.port(), "transport": "udp",
-            "numbers": [NUMBER], "max_channels": 10, "default": true,
+            "numbers": [number], "max_channels": 10, "default": true,
         });
         for (name, value) in extra.as_object().into_iter().flatten() {
             fields[name] = value.clone();
@@ -36,7 +40,7 @@ impl Site {
         let project = project["data"]["id"].as_str().expect("an id").to_owned();
         let agent = json!({ "name": "Jack", "systemInstruction": "You are Jack.", "projectId": project });
         let agent = client.post("/agent/create-agent", &agent)["id"].as_str().expect("an id").to_owned();
-        client.post("/phone-number/add-number", &json!({ "e164": NUMBER, "agentId": agent, "projectId": project }));
+        client.post("/phone-number/add-number", &json!({ "e164": number, "agentId": agent, "projectId": project }));
         Site { client, project, agent, daemon }
     }
 
