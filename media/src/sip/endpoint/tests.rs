@@ -1,7 +1,11 @@
 //! Calls against a scripted phone in virtual time, and mutations.
 
 mod races;
+mod refusals;
+mod reliable;
+mod replaces;
 mod torture;
+mod update;
 
 use std::time::Duration;
 
@@ -344,6 +348,18 @@ pub(super) fn statuses(messages: &[String]) -> Vec<u16> {
     messages.iter().filter_map(|message| message.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()).collect()
 }
 
+/// A request's method, or a response's status.
+pub(super) fn kind(message: &str) -> String {
+    let words: Vec<&str> = message.split(' ').take(2).collect();
+    words[usize::from(words[0] == "SIP/2.0")].to_owned()
+}
+
+/// The value of the first such field.
+pub(super) fn field<'a>(message: &'a str, name: &str) -> &'a str {
+    let mut values = message.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    values.next().unwrap_or_else(|| panic!("no {name} in {message}"))
+}
+
 /// A phone, and the endpoint it calls.
 struct Phone {
     endpoint: Endpoint,
@@ -414,6 +430,47 @@ impl Phone {
     fn send(&mut self, method: &str, cseq: u32, branch: &str, body: &str) {
         let text = self.text(method, cseq, branch, body);
         self.raw(&text);
+    }
+
+    /// The same with further header fields, each with its line end.
+    fn send_with(&mut self, method: &str, cseq: u32, branch: &str, fields: &str, body: &str) {
+        let text = self.text(method, cseq, branch, body);
+        self.raw(&text.replace("Content-Length: ", &format!("{fields}Content-Length: ")));
+    }
+
+    /// Calls with further header fields.
+    fn call_with(&mut self, fields: &str) -> DialogId {
+        let offer = self.offer.clone();
+        self.send_with("INVITE", 1, "z9hG4bKinv", fields, &offer);
+        self.drain();
+        match self.seen.pop() {
+            Some(Event::Offered(offered)) => self.dialog = offered.dialog,
+            other => panic!("no offer: {other:?}"),
+        }
+        assert_eq!(self.statuses(), [100]);
+        self.dialog
+    }
+
+    /// The one message that was sent since the last look.
+    fn take(&mut self) -> String {
+        let mut messages = self.messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        messages.remove(0)
+    }
+
+    /// Lets time pass; returns what was sent, by its first words, and how many ms in.
+    fn timetable(&mut self, ms: u64) -> Vec<(u64, String)> {
+        let (start, end) = (self.now, self.now + Duration::from_millis(ms));
+        self.messages();
+        let mut sent = Vec::new();
+        while let Some(at) = self.endpoint.poll_timeout().map(|(at, _)| at).filter(|at| *at <= end) {
+            self.now = at;
+            self.endpoint.handle_timeout(at);
+            let ms = (at - start).as_millis() as u64;
+            sent.extend(self.messages().iter().map(|message| (ms, kind(message))));
+        }
+        self.now = end;
+        sent
     }
 
     fn raw(&mut self, text: &str) {
