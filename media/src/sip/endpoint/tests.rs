@@ -287,9 +287,14 @@ fn mutated_calls_never_panic_and_the_endpoint_lives() {
         random as usize
     };
     let mut phone = Phone::confirmed();
-    let seeds: Vec<String> = ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO"]
-        .map(|method| phone.text(method, 5, "z9hG4bKseed", "v=0"))
-        .into();
+    let more = "RAck: 1 1 INVITE\r\nSupported: 100rel, timer\r\nSession-Expires: 90;refresher=uas\r\nEvent: refer\r\n\
+        Refer-To: <sip:a@b?Replaces=c%3Bto-tag%3Dp%3Bfrom-tag%3Dq>\r\nReplaces: call;to-tag=a;from-tag=p\r\nContent-Length";
+    let seeds: Vec<String> =
+        ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "PRACK", "UPDATE", "REFER", "NOTIFY", "INVITE"]
+            .iter()
+            .enumerate()
+            .map(|(at, method)| phone.text(method, 5 + at as u32, "z9hG4bKseed", "v=0").replace("Content-Length", more))
+            .collect();
     for round in 0..20_000 {
         let mut bytes = seeds[next() % seeds.len()].clone().into_bytes();
         for _ in 0..1 + next() % 5 {
@@ -302,6 +307,25 @@ fn mutated_calls_never_panic_and_the_endpoint_lives() {
         }
         phone.endpoint.handle_message(&phone.flow, &bytes, phone.now);
         phone.pass(next() as u64 % 50);
+        phone.drain();
+        while let Some(event) = phone.seen.pop() {
+            // Whatever is told is acted on; what its state does not allow is an error.
+            let now = phone.now;
+            match event {
+                Event::Offered(offered) if round % 3 == 0 => {
+                    let _ = phone.endpoint.ring(offered.dialog, Some(b"v=0 early"), now);
+                    let _ = phone.endpoint.reinvite(offered.dialog, b"v=0 more", now);
+                }
+                Event::Offered(offered) => drop(phone.endpoint.answer(offered.dialog, b"v=0 ours", now)),
+                Event::ReOffered { dialog, .. } => drop(phone.endpoint.answer(dialog, b"v=0 ours", now)),
+                Event::Referred { dialog, .. } => drop(phone.endpoint.accept_refer(dialog, now)),
+                Event::Acknowledged { dialog, .. } => {
+                    let _ = phone.endpoint.reinvite(dialog, b"v=0 more", now);
+                    let _ = phone.endpoint.notify_refer(dialog, 200, true, now);
+                }
+                _ => {}
+            }
+        }
         if round % 1000 == 0 {
             phone.messages();
             phone.raw(&format!(

@@ -212,6 +212,21 @@ fn an_answer_to_a_reinvite_of_a_dialog_that_has_ended_is_acknowledged() {
 }
 
 #[test]
+fn a_reinvite_that_rings_on_behind_the_bye_is_forgotten() {
+    for is_ours in [true, false] {
+        let mut trunk = Trunk::answered();
+        trunk.endpoint.reinvite(trunk.dialog, b"v=0 video", trunk.now).expect("up");
+        let invite = trunk.take();
+        trunk.answer(&invite, 180, "a", "", "");
+        match is_ours {
+            true => trunk.endpoint.hang_up(trunk.dialog, None, trunk.now).expect("up"),
+            false => trunk.request("BYE", 1, "a"),
+        }
+        trunk.assert_nothing_is_left();
+    }
+}
+
+#[test]
 fn a_session_is_offered_1800_s_and_refreshed_at_half_by_whoever_is_to() {
     let mut trunk = Trunk::called();
     let invite = trunk.take();
