@@ -125,6 +125,13 @@ fn an_offer_waits_while_the_dialog_is_busy_and_the_last_of_several_counts() {
     trunk.answer(&invite, 200, "a", CONTACT, "v=0 fine");
     let [ack, next] = &trunk.messages()[..] else { panic!("ACK and INVITE") };
     assert!(kind(ack) == "ACK" && next.ends_with("v=0 4"), "{next}");
+    let mut trunk = Trunk::answered();
+    trunk.request("INVITE", 5, "a");
+    trunk.endpoint.reinvite(trunk.dialog, b"v=0 1", trunk.now).expect("up");
+    trunk.messages();
+    trunk.endpoint.refuse(trunk.dialog, Refusal::new(488), trunk.now).expect("pending");
+    let kinds: Vec<_> = trunk.messages().iter().map(|message| kind(message)).collect();
+    assert_eq!(kinds, ["488", "INVITE"], "refused, theirs is out of the way");
     let mut trunk = Trunk::ringing();
     assert_eq!(trunk.endpoint.reinvite(trunk.dialog, b"v=0", trunk.now), Err(CommandError::NotNow));
 }
