@@ -30,7 +30,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::message::{Headers, Method, Reason, Request};
 use crate::sip::transaction::server_invite::ServerInvite;
 
-use account::Account;
+pub(super) use account::Account;
 use request::{contact, via};
 
 pub(super) use request::reason_value;
