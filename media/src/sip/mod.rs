@@ -1,5 +1,6 @@
 //! Session Initiation Protocol (RFC 3261): messages, transactions, dialogs and the endpoint that owns them.
 
+pub mod auth;
 pub mod dialog;
 pub mod digest;
 pub mod endpoint;
