@@ -383,10 +383,11 @@ impl SipThread {
                 }
             }
             Event::RefusalSeen(seen) => tracing::debug!("{seen:?}"),
+            // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
+            Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
-            | Event::Referred { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Info { .. } => {}

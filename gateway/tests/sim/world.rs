@@ -9,6 +9,8 @@ use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
 use talkstack_gateway::route::Plan;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::Channel;
+use talkstack_media::audio::playout::{CUSHION_MAX, FRAME};
+use talkstack_media::rtp::receiver::HOLE_WAIT;
 use talkstack_media::sip::{DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, Transport};
 
 use crate::phone::{Ending, Phone, Script};
@@ -361,18 +363,23 @@ impl World {
             return Err("frames came back doubled or out of order".into());
         }
         let delays = phone.heard.values().filter_map(|(number, at)| Some(*at - *phone.sent_at.get(number)?));
-        let late = delays.filter(|delay| *delay > Duration::from_millis(200)).count();
+        // Behind a hole a frame waits for what is missing, for the cushion and for its turn, beside the way there and back.
+        let way = Duration::from_millis(2 * self.weather.delay_ms_max);
+        let soon = (way + HOLE_WAIT + CUSHION_MAX + FRAME).max(Duration::from_millis(200));
+        let late = delays.filter(|delay| *delay > soon).count();
         // What was queued when the phone held waits until it is back: a hole of 60 ms, a cushion, and what was on its way.
         let waited = if self.script.hold { 8 } else { 0 };
         if late > waited {
             return Err(format!("{late} frames came back late"));
         }
-        // Both directions lose; a held third of the call brings nothing back; a hole may end a talk spurt's frame.
+        // Both directions lose; a held phone gets nothing back; a hole may end a talk spurt's frame.
         let kept = (100 - self.weather.loss_percent) * (100 - self.weather.loss_percent);
-        let share = if self.script.hold { kept / 2 } else { kept };
         // A phone that has lost the box's BYE talks on to nobody.
-        let in_time = phone.sent_at.values().filter(|at| self.ended_at.is_none_or(|ended| **at < ended)).count() as u64;
-        let least = in_time * share * 85 / 100 / 10_000;
+        let is_in_time = |number: &u32, at: &Instant| {
+            self.ended_at.is_none_or(|ended| *at < ended) && !phone.sent_on_hold.contains(number)
+        };
+        let in_time = phone.sent_at.iter().filter(|(number, at)| is_in_time(number, at)).count() as u64;
+        let least = in_time * kept * 85 / 100 / 10_000;
         if (numbers.len() as u64) < least.saturating_sub(15) {
             return Err(format!("only {} of {in_time} frames came back, not {least}", numbers.len()));
         }

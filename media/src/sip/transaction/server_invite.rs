@@ -109,6 +109,11 @@ impl ServerInvite {
         }
     }
 
+    /// The last response that was sent.
+    pub fn last_response(&self) -> &[u8] {
+        &self.response
+    }
+
     /// Tells whether no final response has been sent.
     pub fn is_proceeding(&self) -> bool {
         self.state == State::Proceeding
