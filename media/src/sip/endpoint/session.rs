@@ -232,12 +232,8 @@ impl Endpoint {
         if session.far.dialog.handle_cseq(request.core.cseq).is_err() {
             return self.reply(flow, request, Reply::new(500).because(OLD_CSEQ), now);
         }
-        let (was_pending, was_ours) = (session.pending.is_some(), session.state == State::Gone);
+        let was_ours = session.state == State::Gone;
         self.reply(flow, request, Reply::new(200), now);
-        // RFC 3261 §15.1.2: what still waits for an answer gets 487.
-        if was_pending {
-            let _ = self.respond(id, &Reply::new(487).because(WITHDRAWN), now);
-        }
         self.end_waiting(id, now);
         if !was_ours {
             self.forget_session(id);

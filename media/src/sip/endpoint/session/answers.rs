@@ -163,6 +163,7 @@ impl Endpoint {
         let Some(key) = session.late.take() else { return self.answer_early(id, sdp, now) };
         session.far.descriptions.describe(sdp);
         self.acknowledge(id, &key, Some(sdp));
+        self.try_reoffer(id, now);
         true
     }
 

@@ -226,6 +226,10 @@ impl Endpoint {
             self.forget_server(&key);
         }
         self.schedule_server(key);
+        if reply.status >= 300 && self.sessions.get(&id).is_some_and(|session| session.state == State::Confirmed) {
+            // A re-INVITE of theirs is out of the way.
+            self.try_reoffer(id, now);
+        }
         self.schedule_session(id);
         Ok(())
     }

@@ -286,7 +286,9 @@ impl Endpoint {
             Action::TimedOut => return self.end_unanswered(id, now),
             Action::Nothing => {}
         }
-        if invite.machine.is_terminated() {
+        // A re-INVITE that rings on behind the end of its dialog.
+        let is_abandoned = is_again && invite.machine.poll_timeout().is_none() && !self.sessions.contains_key(&id);
+        if invite.machine.is_terminated() || is_abandoned {
             self.outgoing.invites.remove(&key);
         } else {
             self.schedule_invite(key);

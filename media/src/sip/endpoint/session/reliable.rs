@@ -196,6 +196,7 @@ impl Endpoint {
             _ => self.reply_tagged(flow, request, Reply::new(200), tag, now),
         }
         self.go_on_behind_prack(id, now);
+        self.try_reoffer(id, now);
     }
 
     /// Sends what waited for a PRACK, or for the answer to its offer.

@@ -15,7 +15,7 @@ use super::answers::retry_after;
 use super::outgoing::{Invite, Sent};
 use super::{Ask, Session, State, contact, via};
 use crate::sip::endpoint::requests::sdp_of_response;
-use crate::sip::endpoint::{CommandError, DialogId, Endpoint, Event, Flow, Output, Purpose, TransactionKey};
+use crate::sip::endpoint::{CommandError, DialogId, Endpoint, Event, Flow, Output, Purpose, Timer, TransactionKey};
 use crate::sip::message::{COOKIE, Method, Response};
 use crate::sip::transaction::client_invite::{ClientInvite, Meaning};
 
@@ -351,6 +351,14 @@ impl Endpoint {
     pub(in crate::sip::endpoint) fn handle_reoffer_lost(&mut self, id: DialogId, now: Instant) {
         self.fail_reoffer(id, 408, now);
         self.end_unreachable(id, now);
+    }
+
+    /// The dialog is over: a re-INVITE that is out has no timer of its own once it rings, so one is set.
+    pub(super) fn abandon_reoffer(&mut self, id: DialogId, now: Instant) {
+        let reoffer = self.sessions.get_mut(&id).and_then(|session| session.reoffer.take());
+        if let Some(Step::Inviting { key, .. } | Step::Cancelled { key, .. }) = reoffer.map(|reoffer| reoffer.step) {
+            self.timers.insert((now + 2 * self.config.timers.timeout(), Timer::Client(key)));
+        }
     }
 
     pub(super) fn handle_reoffer_timeout(&mut self, id: DialogId, now: Instant) {

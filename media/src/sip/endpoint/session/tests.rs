@@ -3,18 +3,22 @@
 mod called;
 mod cancelling;
 mod challenges;
+mod early;
 mod forks;
 mod mutations;
 mod placing;
+mod reoffers;
 mod saved;
+mod transfers;
 
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::sip::Transport;
 use crate::sip::digest::{Answered, Challenge, Credentials};
-use crate::sip::endpoint::EndpointConfig;
-use crate::sip::endpoint::tests::{drain, flow, statuses};
+use crate::sip::endpoint::extensions::Reliable;
+use crate::sip::endpoint::tests::{drain, field, flow, kind, statuses};
+use crate::sip::endpoint::{EndpointConfig, Event};
 use crate::sip::message::{Framing, Message, Uri, parse};
 
 const CONTACT: &str = "Contact: <sip:callee@10.0.0.9:5070>\r\n";
@@ -22,12 +26,6 @@ const ROUTED: &str = "Contact: <sip:callee@10.0.0.9:5070>\r\nRecord-Route: <sip:
 
 fn credentials() -> Credentials {
     Credentials { username: "trunk-user".into(), password: "s3cret".into() }
-}
-
-/// The value of the first such field.
-fn field<'a>(message: &'a str, name: &str) -> &'a str {
-    let mut values = message.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    values.next().unwrap_or_else(|| panic!("no {name} in {message}"))
 }
 
 fn branch(message: &str) -> &str {
@@ -139,20 +137,28 @@ impl Trunk {
         let text = response(request, status, tag, fields, sdp);
         self.endpoint.handle_message(&self.flow, text.as_bytes(), self.now);
         self.drain();
-        if request.starts_with("INVITE ") {
+        if request.starts_with("INVITE ") && !field(request, "To").contains(";tag=") {
             self.invite = request.to_owned();
         }
     }
 
     /// Sends a request within the dialog that the last INVITE made, from the far end with this tag.
     fn request(&mut self, method: &str, cseq: u32, tag: &str) {
-        let body = if method == "INVITE" { "v=0 hold" } else { "" };
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        self.request_with(method, cseq, tag, if method == "INVITE" { "v=0 hold" } else { "" });
+    }
+
+    fn request_with(&mut self, method: &str, cseq: u32, tag: &str, sdp: &str) {
+        self.request_fields(method, cseq, tag, "", if sdp.is_empty() { "" } else { "application/sdp" }, sdp);
+    }
+
+    /// The same with further header fields, and a body of this type.
+    fn request_fields(&mut self, method: &str, cseq: u32, tag: &str, fields: &str, kind: &str, body: &str) {
+        let kind = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
         let (from, to) = (field(&self.invite, "To"), field(&self.invite, "From"));
         let text = format!(
             "{method} sip:talkstack@10.0.0.2:5060 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5062;branch=z9hG4bK{method}{cseq}{tag}\r\n\
              Max-Forwards: 70\r\nFrom: {from};tag={tag}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n{CONTACT}\
-             {kind}Content-Length: {}\r\n\r\n{body}",
+             {fields}{kind}Content-Length: {}\r\n\r\n{body}",
             field(&self.invite, "Call-ID"),
             body.len()
         );

@@ -127,7 +127,10 @@ impl Endpoint {
         while let Some((from, key)) = self.waiting_of(id) {
             self.drop_offer(id, &from, &key, &Reply::new(487).because("the dialog has ended"), now);
         }
+        // Nothing else ends the transaction of a re-INVITE.
+        let _ = self.respond(id, &Reply::new(487).because("the dialog has ended"), now);
         self.end_referral(id, now);
+        self.abandon_reoffer(id, now);
     }
 
     fn drop_offer(&mut self, id: DialogId, from: &str, key: &TransactionKey, reply: &Reply, now: Instant) {

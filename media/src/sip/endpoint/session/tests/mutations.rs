@@ -25,12 +25,19 @@ fn mutated_responses_never_panic_and_leave_nothing_behind() {
     let (mut accepted, mut refused, mut challenged) = (0, 0, 0);
     for round in 0..6_000 {
         let mut trunk = Trunk::new(if round % 2 == 0 { Transport::Udp } else { Transport::Tcp });
-        trunk.call(Some(credentials()));
+        let mut order = trunk.order(Some(credentials()));
+        if round % 5 == 0 {
+            order.sdp = Vec::new();
+        }
+        trunk.dialog = trunk.endpoint.invite(order, trunk.now).expect("room");
         let mut asked = trunk.messages();
         for _ in 0..1 + next() % 12 {
             let request = asked[next() % asked.len()].clone();
-            let status = [100, 180, 183, 200, 200, 302, 401, 407, 486, 487, 999][next() % 11];
-            let fields = [challenge, ROUTED, CONTACT, "Contact: <sip:a@b>;q=0.3\r\nRetry-After: 5\r\n"][next() % 4];
+            let status = [100, 180, 183, 200, 200, 302, 401, 407, 422, 481, 486, 487, 491, 500, 999][next() % 15];
+            let able = "Allow: INVITE, UPDATE, REFER\r\nSession-Expires: 90;refresher=uac\r\nMin-SE: 120\r\n";
+            let reliable = format!("Require: 100rel\r\nRSeq: {}\r\n{CONTACT}", next() % 3);
+            let redirect = "Contact: <sip:a@b>;q=0.3\r\nRetry-After: 5\r\n";
+            let fields = [challenge, ROUTED, CONTACT, redirect, able, &reliable][next() % 6];
             let mut bytes = response(&request, status, ["a", "b", ""][next() % 3], fields, "v=0").into_bytes();
             for _ in 0..next() % 4 {
                 let at = next() % bytes.len();
@@ -42,14 +49,28 @@ fn mutated_responses_never_panic_and_leave_nothing_behind() {
             }
             trunk.endpoint.handle_message(&trunk.flow, &bytes, trunk.now);
             trunk.pass(next() as u64 % 3_000);
+            let (dialog, now) = (trunk.dialog, trunk.now);
+            // What the state does not allow is an error.
+            let _ = match next() % 8 {
+                0 => trunk.endpoint.reinvite(dialog, b"v=0 more", now),
+                1 => trunk.endpoint.answer(dialog, b"v=0 ours", now),
+                2 => trunk.endpoint.refer(dialog, &Uri::parse("sip:a@b").expect("a URI"), Some(dialog), now),
+                _ => Ok(()),
+            };
+            for method in ["UPDATE", "REFER", "NOTIFY", "INVITE", "ACK"] {
+                if next() % 16 == 0 && !trunk.invite.is_empty() {
+                    trunk.request_with(method, next() as u32 % 9, "a", ["", "v=0 x"][next() % 2]);
+                }
+            }
             if next() % 8 == 0 {
                 let _ = trunk.endpoint.hang_up(trunk.dialog, None, trunk.now);
             }
             asked.extend(trunk.messages());
+            trunk.invite = asked.iter().find(|message| message.starts_with("INVITE ")).cloned().unwrap_or_default();
             let endpoint = &trunk.endpoint;
             assert!(endpoint.sessions.len() <= 9 && endpoint.by_tags.len() <= 9, "round {round}");
-            assert!(endpoint.outgoing.invites.len() <= 3 && endpoint.outgoing.calls.len() <= 1, "round {round}");
-            assert!(endpoint.clients.len() <= 30 && endpoint.timers.len() <= 200, "round {round}");
+            assert!(endpoint.outgoing.invites.len() <= 20 && endpoint.outgoing.calls.len() <= 1, "round {round}");
+            assert!(endpoint.clients.len() <= 60 && endpoint.timers.len() <= 200, "round {round}");
         }
         let _ = trunk.endpoint.hang_up(trunk.dialog, None, trunk.now);
         // Whatever still rings is cancelled by its first response.
