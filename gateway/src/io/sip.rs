@@ -12,6 +12,7 @@ mod cut_off;
 mod dial;
 mod listen;
 mod offered;
+mod refusals;
 mod streams;
 mod watch;
 mod wishes;
@@ -21,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
     Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
@@ -34,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, SipAddress};
+use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
 use watch::ShardWatch;
@@ -77,6 +80,8 @@ pub struct SipConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
     pub advertised_ip: Option<IpAddr>,
+    /// `box.timezone`: the clock that routes go by.
+    pub timezone: TimeZone,
 }
 
 /// What the thread reaches beside its sockets and its shards.
@@ -122,8 +127,15 @@ pub struct SipThread {
     listeners: Arc<Listeners>,
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
     counters: SipCounters,
-    strangers_told: Option<Instant>,
+    told: Told,
     watch: ShardWatch,
+}
+
+/// What is told to people, and not more often than they can read.
+#[derive(Default)]
+struct Told {
+    strangers: Option<Instant>,
+    refusals: Pace,
 }
 
 /// A message from a socket.
@@ -186,7 +198,7 @@ impl SipThread {
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
-            strangers_told: None,
+            told: Told::default(),
         };
         (thread, Sockets(receiver))
     }
@@ -257,7 +269,12 @@ impl SipThread {
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
             // What changes nothing need not be remembered.
             (None, Command::Lines) => return self.tell_lines(reply),
-            (None, Command::TestTrunk { .. } | Command::Simulate(_)) => CommandReply::NoSuchCall,
+            (None, Command::Simulate(question)) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.simulate(&question));
+                return;
+            }
+            (None, Command::TestTrunk { .. }) => CommandReply::NoSuchCall,
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
@@ -317,8 +334,8 @@ impl SipThread {
     /// A source that gets no answer: told to the operator, once a minute at the most.
     fn count_stranger(&mut self, now: Instant) {
         self.counters.not_admitted += 1;
-        if self.strangers_told.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
-            self.strangers_told = Some(now);
+        if self.told.strangers.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
+            self.told.strangers = Some(now);
             let count = self.counters.not_admitted;
             tracing::warn!(
                 count,
@@ -382,7 +399,7 @@ impl SipThread {
                     self.tell(id, ToCall::Ended(outcome));
                 }
             }
-            Event::RefusalSeen(seen) => tracing::debug!("{seen:?}"),
+            Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }

@@ -34,7 +34,7 @@ pub(super) struct Dialling {
     pub(super) answered: Answered,
     placing: BTreeMap<CallId, Placing>,
     pub(super) trunks: Trunks,
-    gate: Gate,
+    pub(super) gate: Gate,
     secret: Secret,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
