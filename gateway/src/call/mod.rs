@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::{Heard, RtpSession, Transmit};
+use talkstack_media::session::{Exchange, Heard, RtpSession, Transmit};
 
 use offer::Negotiation;
 pub use offer::{LegAddress, Line, Offer};
@@ -32,6 +32,7 @@ use tape::Tape;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
+use crate::agent::tone_test::{ToneHeard, ToneTest};
 use crate::agent::{AgentLoss, AgentSession};
 use crate::io::connect::AgentTarget;
 use crate::route::Plan;
@@ -89,6 +90,8 @@ pub enum CallOutput {
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.
     Disconnect(Vec<u8>),
+    /// A test call has heard this, and its packets have gone so.
+    Measured(ToneHeard, Exchange),
     /// The call is over; drop it.
     Finished,
 }
@@ -121,6 +124,7 @@ impl Call {
             Plan::Echo => AgentSession::Echo(Echo::default()),
             Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
             Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
+            Plan::ToneTest => AgentSession::ToneTest(ToneTest::default()),
             Plan::MediaStream(_) | Plan::OpenAiRealtime(_) | Plan::Bridge(_) => AgentSession::Awaited,
         };
         Call {
@@ -364,6 +368,9 @@ impl Call {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
         self.record_last_words();
+        if let (Some(heard), Some(session)) = (self.agent.tone_heard(), &self.session) {
+            self.outputs.push_back(CallOutput::Measured(heard, session.exchange()));
+        }
         self.session = None;
         self.tape.finish();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));

@@ -401,6 +401,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::RefuseReOffer => SipWish::RefuseReOffer,
                 CallOutput::Probe => SipWish::Probe,
                 CallOutput::End(outcome) => SipWish::End(outcome),
+                CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {
                     self.record(id, event);
                     continue;

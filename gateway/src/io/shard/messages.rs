@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
+use talkstack_media::session::Exchange;
 
+use crate::agent::tone_test::ToneHeard;
 use crate::io::connect::{AgentTarget, Connected};
 use crate::route::Plan;
 
@@ -109,6 +111,8 @@ pub enum SipWish {
     RefuseReOffer,
     /// OPTIONS within the dialog.
     Probe,
+    /// What a test call has heard, and how its packets went.
+    Measured(ToneHeard, Exchange),
     /// A final response or BYE.
     End(Outcome),
     /// The shard has forgotten the call.

@@ -40,7 +40,7 @@ impl SipThread {
                 let refused = self.endpoint.refuse(dialog, refusal(outcome), now);
                 refused.or_else(|_| self.endpoint.hang_up(dialog, farewell(outcome), now))
             }
-            SipWish::Invite(_) | SipWish::Forgotten => Ok(()),
+            SipWish::Invite(_) | SipWish::Measured(..) | SipWish::Forgotten => Ok(()),
         };
     }
 }
