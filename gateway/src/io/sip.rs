@@ -10,6 +10,7 @@
 mod answered;
 mod cut_off;
 mod dial;
+mod lead;
 mod listen;
 mod offered;
 mod streams;
@@ -41,6 +42,7 @@ use watch::ShardWatch;
 use super::inbox::Address;
 use super::shard::{SipWish, ToCall, ToShard};
 use crate::accept::Accept;
+use crate::call::LegId;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
@@ -352,6 +354,7 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let Some(event) = self.handle_led_event(event) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp } => self.handle_accepted(dialog, sdp),
@@ -359,15 +362,15 @@ impl SipThread {
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp } => {
-                if let Some(id) = self.switchboard.call_of(dialog)
-                    && self.tell(id, ToCall::ReOffered(sdp)) != Some(true)
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && self.tell(id, ToCall::ReOffered(leg, sdp)) != Some(true)
                 {
                     self.refuse(dialog, 500, Some("The media thread is busy".into()), None);
                 }
             }
             Event::Acknowledged { dialog, sdp } => {
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Acknowledged(sdp));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Acknowledged(leg, sdp));
                 }
             }
             Event::Ended { dialog, cause } => {
@@ -377,10 +380,10 @@ impl SipThread {
                     EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
                     EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Ended(outcome));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Ended(leg, outcome));
                 }
-            } // No call is placed from here.
+            }
         }
     }
 
@@ -426,8 +429,8 @@ impl SipThread {
         let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
         let calls: Vec<CallId> = self.switchboard.calls().collect();
         for id in calls {
-            self.handle_wish(id, SipWish::End(outcome));
-            self.tell(id, ToCall::Ended(outcome));
+            self.end_legs(id, outcome);
+            self.tell(id, ToCall::Ended(LegId::First, outcome));
         }
         let until = Instant::now() + STOP_MAX;
         while self.endpoint.dialogs() > 0 && Instant::now() < until {
