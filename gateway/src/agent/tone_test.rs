@@ -134,7 +134,7 @@ mod tests {
                 let (mut coded, mut samples) = (Vec::new(), Vec::new());
                 codec.encode(&echo, &mut coded);
                 codec.decode(&coded, &mut samples);
-                assert_eq!(heard(&samples), ToneHeard { audible: 1, tone: 1 }, "{codec} {shift} {divided_by}");
+                assert_eq!(heard(&samples), ToneHeard { audible: 1, tone: 1 }, "{codec:?} {shift} {divided_by}");
             }
         }
     }

@@ -10,6 +10,7 @@
 mod answered;
 mod cut_off;
 mod dial;
+mod lead;
 mod listen;
 mod offered;
 mod refusals;
@@ -44,6 +45,7 @@ use watch::ShardWatch;
 use super::inbox::Address;
 use super::shard::{SipWish, ToCall, ToShard};
 use crate::accept::Accept;
+use crate::call::LegId;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
@@ -369,6 +371,7 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let Some(event) = self.handle_led_event(event) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
@@ -376,15 +379,15 @@ impl SipThread {
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp, .. } => {
-                if let Some(id) = self.switchboard.call_of(dialog)
-                    && self.tell(id, ToCall::ReOffered(sdp)) != Some(true)
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && self.tell(id, ToCall::ReOffered(leg, sdp)) != Some(true)
                 {
                     self.refuse(dialog, 500, Some("The media thread is busy".into()), None);
                 }
             }
             Event::Acknowledged { dialog, sdp } => {
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Acknowledged(sdp));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Acknowledged(leg, sdp));
                 }
             }
             Event::Ended { dialog, cause, .. } => {
@@ -395,8 +398,8 @@ impl SipThread {
                     EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
                     EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Ended(outcome));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Ended(leg, outcome));
                 }
             }
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
@@ -452,8 +455,8 @@ impl SipThread {
         let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
         let calls: Vec<CallId> = self.switchboard.calls().collect();
         for id in calls {
-            self.handle_wish(id, SipWish::End(outcome));
-            self.tell(id, ToCall::Ended(outcome));
+            self.end_legs(id, outcome);
+            self.tell(id, ToCall::Ended(LegId::First, outcome));
         }
         let until = Instant::now() + STOP_MAX;
         while self.endpoint.dialogs() > 0 && Instant::now() < until {

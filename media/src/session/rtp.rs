@@ -12,6 +12,7 @@ use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
 use crate::codec::plc::Concealer;
+use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -51,6 +52,7 @@ struct Input {
 struct Output {
     playout: Playout,
     sender: Sender,
+    keys: EventSender,
     noise_at: usize,
     samples: Vec<i16>,
     coded: Vec<u8>,
@@ -73,6 +75,7 @@ impl RtpSession {
             output: Output {
                 playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
                 sender: Sender::new(ssrc, sequence),
+                keys: EventSender::default(),
                 noise_at: 0,
                 samples: Vec::new(),
                 coded: Vec::new(),
@@ -242,13 +245,34 @@ impl RtpSession {
             return None;
         }
         let mut payload = [0; FRAME_BYTES];
-        let Output { playout, sender, noise_at, .. } = &mut self.output;
-        let frame = playout.take(&mut payload, now)?;
-        if frame.kind == FrameKind::ComfortNoise {
-            noise::fill(self.negotiated.codec, noise_at, &mut payload);
+        let Output { playout, sender, keys, noise_at, .. } = &mut self.output;
+        loop {
+            let frame = playout.take(&mut payload, now)?;
+            let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
+                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(payload_type)) => {
+                    sender.build(payload_type, timestamp, marker, &payload, packet)
+                }
+                (Some(EventFrame::Pause), _) => continue,
+                _ => {
+                    if frame.kind == FrameKind::ComfortNoise {
+                        noise::fill(self.negotiated.codec, noise_at, &mut payload);
+                    }
+                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet)
+                }
+            };
+            return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
         }
-        let bytes = sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet);
-        Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes })
+    }
+
+    /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
+    /// telephone events, or too many wait.
+    pub fn press(&mut self, key: char) -> bool {
+        self.negotiated.telephone_event.is_some() && self.output.keys.press(key)
+    }
+
+    /// Speech that waits for its turn, in time.
+    pub fn queued(&self) -> Duration {
+        self.output.playout.queued()
     }
 
     /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
