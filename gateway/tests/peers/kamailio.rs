@@ -32,10 +32,10 @@ fn calls_go_both_ways_through_a_session_border_controller_that_relays_the_sound(
 }
 
 /// How kamailio is to stand in the path.
-struct Proxy {
+pub(crate) struct Proxy {
     /// Record-Routes: two when a call leaves by another socket than it came.
-    legs: usize,
-    rtpengine: Option<SocketAddr>,
+    pub(crate) legs: usize,
+    pub(crate) rtpengine: Option<SocketAddr>,
 }
 
 /// A call from a phone through kamailio to the box, and one of the box through kamailio to the phone.
@@ -80,7 +80,8 @@ fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
 }
 
 impl Proxy {
-    fn start(&self, front: SocketAddr, target: SocketAddr, phone: SocketAddr) -> Peer {
+    /// Starts it; calls of the target go to the phone, all others to the target.
+    pub(crate) fn start(&self, front: SocketAddr, target: SocketAddr, phone: SocketAddr) -> Peer {
         let back = SocketAddr::new(front.ip(), free_port());
         let (second, by_second) = if self.legs == 2 {
             (format!("listen=udp:{back}\n"), format!("$fs = \"udp:{back}\";"))
@@ -92,8 +93,8 @@ impl Proxy {
                 format!(
                     "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\", \"udp:{control}\")\n"
                 ),
-                MANAGE,
-                format!("onreply_route[MEDIA] {{ if (has_body(\"application/sdp\")) {{ {MANAGE} }} }}"),
+                OFFER,
+                format!("onreply_route[MEDIA] {{ if (has_body(\"application/sdp\")) {{ {ANSWER} }} }}"),
             ),
             None => (String::new(), "", "onreply_route[MEDIA] { return; }".into()),
         };
@@ -124,13 +125,13 @@ request_route {{
 }
 
 /// rtpengine in user space.
-struct Rtpengine {
-    control: SocketAddr,
+pub(crate) struct Rtpengine {
+    pub(crate) control: SocketAddr,
     _peer: Peer,
 }
 
 impl Rtpengine {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let first = 20_000 + free_port() % 10_000;
         let peer = Peer::start(
@@ -163,7 +164,11 @@ fn is_installed(program: &str) -> bool {
     super::process::is_installed(program)
 }
 
-const MANAGE: &str = "rtpengine_manage(\"replace-origin replace-session-connection ICE=remove\");";
+/// Plain RTP towards whoever is called.
+const OFFER: &str = "rtpengine_manage(\"RTP/AVP replace-origin replace-session-connection ICE=remove\");";
+
+/// Whoever calls gets back the profile that it offered.
+const ANSWER: &str = "rtpengine_manage(\"replace-origin replace-session-connection ICE=remove\");";
 
 /// What the phone says in each frame.
 const WORD: u8 = 0x35;

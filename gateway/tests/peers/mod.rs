@@ -14,3 +14,4 @@ mod process;
 mod site;
 mod table;
 mod torture;
+mod websocket;

@@ -56,7 +56,7 @@ fn twenty_thousand_mutated_datagrams_leave_the_daemon_its_memory_and_a_call_its_
 fn send(strange: &Strange, bytes: &[u8], sent: &mut usize) {
     strange.send(bytes);
     *sent += 1;
-    if *sent % BURST == 0 {
+    if sent.is_multiple_of(BURST) {
         strange.probe(|_| {});
         // Five thousand a second, so that the call beside them lasts.
         strange.hears_within(PACE, |_| {});

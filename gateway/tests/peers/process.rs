@@ -57,6 +57,16 @@ impl Peer {
         text[..end].to_owned()
     }
 
+    /// Waits for its end, which must be a success; else what it has to say.
+    pub(crate) fn finishes(mut self) -> Result<(), String> {
+        let status = wait_until(&format!("{} has finished", self.program), || self.child.try_wait().expect("waited"));
+        if status.success() {
+            return Ok(());
+        }
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        Err(format!("{} {status}\n{}\n{}", self.program, read("errors"), read("messages")))
+    }
+
     /// What it has said so far.
     pub(crate) fn output(&self) -> String {
         let bytes = std::fs::read(self.dir.path().join("output")).unwrap_or_default();
@@ -66,9 +76,11 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
-        // It may have ended already.
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
+            // It may end by itself meanwhile.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.program, self.output());
