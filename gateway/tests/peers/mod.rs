@@ -11,6 +11,7 @@ mod namespace;
 mod nat;
 mod phone;
 mod process;
+mod rsipstack;
 mod site;
 mod table;
 mod torture;
