@@ -110,6 +110,7 @@ pub mod agent;
 pub mod call;
 pub mod cli;
 pub mod config;
+pub mod diagnosis;
 pub mod dial;
 pub mod durable;
 pub mod io;

@@ -97,7 +97,7 @@ impl Line {
         let mut call = Call::new(CallId(1), plan.clone(), offer, limits, 7, now);
         let payload = STANDARD.encode_to_string([0x5a; 160]);
         let says = match plan {
-            Plan::Echo | Plan::Attendant { .. } => Vec::new(),
+            Plan::Echo | Plan::Attendant { .. } | Plan::Bridge(_) => Vec::new(),
             Plan::MediaStream(_) => {
                 call.handle_connected(&[], now);
                 frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))

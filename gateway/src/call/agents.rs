@@ -27,7 +27,7 @@ impl Call {
                 let agent = OpenAiRealtime::new(plan.opening.clone(), codec, self.seed);
                 AgentSession::OpenAiRealtime(Box::new(agent))
             }
-            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo => {
+            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo | Plan::Bridge(_) => {
                 AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)))
             }
         };
@@ -60,7 +60,7 @@ impl Call {
             Plan::Attendant { name: Some(name) } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }
-            Plan::Attendant { name: None } | Plan::Echo => return,
+            Plan::Attendant { name: None } | Plan::Echo | Plan::Bridge(_) => return,
         };
         self.outputs.push_back(wish);
     }

@@ -121,7 +121,7 @@ impl Call {
             Plan::Echo => AgentSession::Echo(Echo::default()),
             Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
             Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
-            Plan::MediaStream(_) | Plan::OpenAiRealtime(_) => AgentSession::Awaited,
+            Plan::MediaStream(_) | Plan::OpenAiRealtime(_) | Plan::Bridge(_) => AgentSession::Awaited,
         };
         Call {
             id,

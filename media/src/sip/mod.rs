@@ -4,6 +4,7 @@ pub mod dialog;
 pub mod digest;
 pub mod endpoint;
 pub mod message;
+pub mod session_timer;
 pub mod stream;
 pub mod transaction;
 

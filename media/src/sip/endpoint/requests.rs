@@ -6,6 +6,7 @@ use super::extensions::{ALLOW, Extensions, SUPPORTED};
 use super::respond::Reply;
 use super::{Asked, DialogId, Endpoint, Flow, RefusalSeen, Server, TransactionKey};
 use crate::sip::message::{Headers, Method, Request, Response, Uri, reason_phrase};
+use crate::sip::session_timer::{INTERVAL_MIN, SessionExpires};
 use crate::sip::transaction::server_invite;
 use crate::sip::transaction::server_non_invite::ServerNonInvite;
 
@@ -49,6 +50,14 @@ impl Endpoint {
             Method::Cancel => self.handle_cancel(flow, &request, now),
             Method::Bye => self.handle_bye(flow, &request, now),
             Method::Info => self.handle_info(flow, &request, now),
+            Method::Prack => self.handle_prack(flow, &request, now),
+            Method::Update => self.handle_update(flow, &request, now),
+            Method::Refer if in_dialog => self.handle_refer(flow, &request, now),
+            Method::Notify => self.handle_notify(flow, &request, now),
+            Method::Refer => {
+                let reply = Reply::new(403).because("REFER is taken within a call only");
+                self.reply(flow, &request, reply, now);
+            }
             Method::Options if in_dialog => {
                 self.handle_in_dialog(flow, &request, capabilities(Reply::new(200)), now);
             }
@@ -176,8 +185,19 @@ impl Endpoint {
         if is_invite && !accepts_sdp(request) {
             return Some(Reply::new(406).because("its Accept leaves application/sdp out"));
         }
-        None
+        let is_refresh = matches!(request.method, Method::Invite | Method::Update);
+        if is_refresh { refuse_interval(request) } else { None }
     }
+}
+
+/// Refuses a session refresh request whose interval is too small or unreadable (RFC 4028 §9).
+fn refuse_interval(request: &Request) -> Option<Reply> {
+    let Ok(asked) = SessionExpires::of(&request.headers) else {
+        return Some(Reply::new(400).because("its Session-Expires or Min-SE cannot be read"));
+    };
+    let is_too_small = asked.answer(Some(INTERVAL_MIN)).is_err();
+    let min = INTERVAL_MIN.as_secs().to_string();
+    is_too_small.then(|| Reply::new(422).with("Min-SE", min).because("its session interval is under 90 s"))
 }
 
 /// Adds what an OPTIONS response tells (RFC 3261 §11.2).

@@ -121,24 +121,24 @@ impl Endpoint {
     ) -> bool {
         let cnonce = self.tag();
         let Some(client) = self.clients.get_mut(key) else { return false };
-        let method = match client.purpose {
-            Purpose::Bye => Method::Bye,
-            Purpose::Probe => Method::Options,
+        let (id, ask) = (client.dialog, client.ask.clone());
+        if ask.purpose == Purpose::Cancel {
             // RFC 3261 §22.1: a CANCEL cannot be sent again, so it is not challenged.
-            Purpose::Cancel => return false,
+            return false;
+        }
+        let Some(account) = self.sessions.get_mut(&id).and_then(|session| session.account.as_mut()) else {
+            return false;
         };
-        let (id, purpose) = (client.dialog, client.purpose);
-        let Some(session) = self.sessions.get_mut(&id) else { return false };
-        let Some(account) = &mut session.account else { return false };
         if !account.learn(&client.flow, &mut client.tried, response) {
             return false;
         }
-        let (tried, own) = (std::mem::take(&mut client.tried), std::mem::take(&mut client.fields));
-        let answers = account.fields(&method, &session.dialog.request_uri(), &cnonce);
-        let again = self.request(id, &method, &[own.clone(), answers].concat(), purpose, now);
+        let tried = std::mem::take(&mut client.tried);
+        let Some(uri) = self.far_mut(id, &ask.tag).map(|far| far.dialog.request_uri()) else { return false };
+        let account = self.sessions.get_mut(&id).and_then(|session| session.account.as_mut());
+        let answers = account.map(|account| account.fields(&ask.purpose.method(), &uri, &cnonce)).unwrap_or_default();
+        let again = self.request_with(id, ask, &answers, now);
         if let Some(client) = again.and_then(|key| self.clients.get_mut(&key)) {
             client.tried = tried;
-            client.fields = own;
         }
         true
     }

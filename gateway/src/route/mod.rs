@@ -5,9 +5,13 @@
 //!                                  └▶ a number ─▶ its agent, else its project's active agent, else the attendant
 //! ```
 
+mod bridge;
+
 use std::collections::BTreeMap;
 
 use talkstack_control::port::{AgentRoute, DialOrder, ProviderRoute, Snapshot};
+
+pub use bridge::{BridgePlan, BridgeTarget};
 
 use crate::agent::openai_realtime::{Greets, Opening};
 use crate::agent::template::fill;
@@ -40,6 +44,8 @@ pub enum Plan {
     MediaStream(AgentUrl),
     /// An agent behind OpenAI's Realtime protocol; the attendant if it cannot be reached.
     OpenAiRealtime(Box<RealtimePlan>),
+    /// Another line, or one after the other.
+    Bridge(Box<BridgePlan>),
 }
 
 /// Where a Realtime agent is, and what it is told.
