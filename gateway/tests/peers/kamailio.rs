@@ -137,6 +137,7 @@ impl Rtpengine {
         let peer = Peer::start(
             "rtpengine",
             &[
+                "--config-file=none",
                 "--table=-1",
                 "--foreground",
                 "--log-stderr",
@@ -144,6 +145,7 @@ impl Rtpengine {
                 "--num-threads=1",
                 "--interface=127.0.0.1",
                 &format!("--listen-ng={control}"),
+                &format!("--listen-cli=127.0.0.1:{}", free_port()),
                 &format!("--port-min={first}"),
                 &format!("--port-max={}", first + 200),
             ],
