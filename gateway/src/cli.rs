@@ -1,14 +1,28 @@
 //! The command line.
 
 mod admin;
-mod lines;
+mod call;
+mod extension;
+mod provider;
+mod resource;
+mod route;
+mod route_text;
+mod trunk;
+mod trunk_fields;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use admin::{AdminError, run as run_admin};
-pub use lines::{NewProvider, NewTrunk, ProviderCommand, Transport, TrunkCommand};
+pub use call::{CallCommand, RefusalFilter};
+pub use extension::{ChangedExtension, ExtensionCommand, ExtensionFields, NewExtension};
+pub use provider::{NewProvider, ProviderCommand};
+pub use resource::{NumberingFields, Output};
+pub use route::{ChangedRoute, NewRoute, Question, RouteCommand, RouteFields};
+pub use route_text::RouteTextError;
+pub use trunk::{ChangedTrunk, NewTrunk, TrunkCommand};
+pub use trunk_fields::TrunkFields;
 
 use crate::config::{Config, ConfigError, Flag};
 
@@ -82,9 +96,20 @@ pub enum CliCommand {
     /// Calls the box has carried.
     #[command(subcommand)]
     Call(CallCommand),
+    /// What was refused on the wire, by us or by them, and by which rule; the newest first.
+    #[command(
+        after_help = "Examples:\n  talkstack refusals\n  talkstack refusals --trunk carrier --limit 100 --json\n\nExit codes: 0 done, 3 no such trunk, 6 the daemon does not run"
+    )]
+    Refusals(RefusalFilter),
     /// SIP peers that calls are placed through and come from.
     #[command(subcommand)]
     Trunk(TrunkCommand),
+    /// Phones of our own, which register at the box.
+    #[command(subcommand)]
+    Extension(ExtensionCommand),
+    /// Where calls go: the first route that matches decides.
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Services that run agents.
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -112,23 +137,6 @@ pub enum MailCommand {
     Show {
         /// Its number.
         id: u64,
-        /// One JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// `talkstack call …`
-#[derive(Debug, Clone, Subcommand)]
-pub enum CallCommand {
-    /// The latest calls, the newest first.
-    #[command(
-        after_help = "Examples:\n  talkstack call list\n  talkstack call list --limit 5 --json\n\nExit codes: 0 done, 6 the daemon does not run"
-    )]
-    List {
-        /// How many, 1 to 1000.
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
         /// One JSON document.
         #[arg(long)]
         json: bool,
@@ -164,7 +172,7 @@ impl Sources {
 const EXAMPLES: &str = "Examples:\n  talkstack                                  run the box on embedded defaults\n  \
     talkstack --config talkstack.toml\n  talkstack call list\n\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 not allowed, 6 the daemon does not run,\n\
-    75 an address or directory cannot be used, 78 bad configuration";
+    7 a check found a fault, 75 an address or directory cannot be used, 78 bad configuration";
 
 #[cfg(test)]
 mod tests {
@@ -179,9 +187,10 @@ mod tests {
             if leaves.is_empty() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
-                let lists = ["list", "show", "add", "remove"].contains(&command.get_name());
+                let printing = ["list", "show", "add", "set", "move", "remove", "test", "simulate", "refusals"];
+                let prints = printing.contains(&command.get_name());
                 let json = command.get_arguments().any(|argument| argument.get_id() == "json");
-                assert_eq!(lists, json, "{path}");
+                assert_eq!(prints, json, "{path}");
             }
             for leaf in leaves {
                 walk(leaf, &format!("{path} {}", leaf.get_name()));

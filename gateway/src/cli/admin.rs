@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use talkstack_control::server::ADMIN_SOCKET;
 
-use super::{CallCommand, CliCommand, MailCommand, lines};
+use super::{CliCommand, MailCommand, call, extension, provider, route, trunk};
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,12 @@ pub enum AdminError {
     /// The file of a password or key cannot be read. Exit code 1.
     #[error("cannot read the secret from {0} ({1})")]
     Secret(String, #[source] std::io::Error),
+    /// Nothing was given. Exit code 1.
+    #[error("nothing to change; name what is to be set, as --help shows it")]
+    NothingToChange,
+    /// A step of a trunk's test went wrong, and what was printed says why. Exit code 7.
+    #[error("the trunk {0} has a fault; what is printed above says which, and what to do")]
+    TrunkFault(String),
     /// Stdout is closed. Exit code 1.
     #[error("cannot print ({0})")]
     Print(#[source] std::io::Error),
@@ -41,8 +47,23 @@ impl AdminError {
             AdminError::Forbidden(_) => 5,
             AdminError::Refused(404, _) => 3,
             AdminError::Refused(409, _) => 4,
+            AdminError::TrunkFault(_) => 7,
             _ => 1,
         }
+    }
+}
+
+/// What a command has found.
+pub(super) struct Printed {
+    /// For stdout.
+    pub(super) text: String,
+    /// What it is to exit with all the same.
+    pub(super) problem: Option<AdminError>,
+}
+
+impl From<String> for Printed {
+    fn from(text: String) -> Self {
+        Printed { text, problem: None }
     }
 }
 
@@ -52,23 +73,45 @@ impl AdminError {
 /// [`AdminError`].
 pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
     let socket = store_dir.join(ADMIN_SOCKET);
+    let Printed { text, problem } = carry_out(command, &socket)?;
+    std::io::stdout().write_all(text.as_bytes()).map_err(AdminError::Print)?;
+    problem.map_or(Ok(()), Err)
+}
+
+fn carry_out(command: &CliCommand, socket: &Path) -> Result<Printed, AdminError> {
     let text = match command {
         CliCommand::Setup { admin_email, password_file } => {
             let password = read_secret(password_file)?;
             let body = json!({ "email": admin_email, "password": password });
-            let answer = ask(&socket, "POST", "/admin/setup", Some(&body))?;
+            let answer = ask(socket, "POST", "/admin/setup", Some(&body))?;
             format!("{} is the owner of the box.\n", answer["email"].as_str().unwrap_or_default())
         }
-        CliCommand::Mail(MailCommand::List { json }) => {
-            let answer = ask(&socket, "GET", "/admin/mails", None)?;
+        CliCommand::Mail(command) => mail(command, socket)?,
+        CliCommand::Call(command) => call::run(command, socket)?,
+        CliCommand::Refusals(filter) => call::refusals(filter, socket)?,
+        CliCommand::Trunk(command) => return trunk::run(command, socket),
+        CliCommand::Extension(command) => extension::run(command, socket)?,
+        CliCommand::Route(command) => route::run(command, socket)?,
+        CliCommand::Provider(command) => provider::run(command, socket)?,
+        CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
+            String::new()
+        }
+    };
+    Ok(text.into())
+}
+
+fn mail(command: &MailCommand, socket: &Path) -> Result<String, AdminError> {
+    Ok(match command {
+        MailCommand::List { json } => {
+            let answer = ask(socket, "GET", "/admin/mails", None)?;
             if *json {
                 document(&answer["data"])
             } else {
                 table(&answer["data"], &["id", "created_at", "to", "subject"])
             }
         }
-        CliCommand::Mail(MailCommand::Show { id, json }) => {
-            let answer = ask(&socket, "GET", &format!("/admin/mails/{id}"), None)?;
+        MailCommand::Show { id, json } => {
+            let answer = ask(socket, "GET", &format!("/admin/mails/{id}"), None)?;
             let field = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
             if *json {
                 document(&answer)
@@ -76,28 +119,28 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
                 format!("To: {}\nSubject: {}\n\n{}", field("to"), field("subject"), field("body"))
             }
         }
-        CliCommand::Call(CallCommand::List { limit, json }) => {
-            let answer = ask(&socket, "GET", &format!("/admin/calls?limit={limit}"), None)?;
-            let columns = ["startTime", "sid", "from", "to", "status", "seconds"];
-            if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) }
-        }
-        CliCommand::Trunk(command) => lines::trunk(command, &socket)?,
-        CliCommand::Provider(command) => lines::provider(command, &socket)?,
-        CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
-            return Ok(());
-        }
-    };
-    std::io::stdout().write_all(text.as_bytes()).map_err(AdminError::Print)
+    })
 }
 
 /// One request over the socket; a connection each.
 pub(super) fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
+    ask_within(socket, method, path, body, ANSWER_MAX)
+}
+
+/// One request whose answer may take as long.
+pub(super) fn ask_within(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    answer_max: Duration,
+) -> Result<Value, AdminError> {
     let unreachable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => AdminError::Forbidden(socket.display().to_string()),
         _ => AdminError::Unreachable(socket.display().to_string(), error),
     };
     let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(unreachable)?;
+    stream.set_read_timeout(Some(answer_max)).map_err(unreachable)?;
     let body = body.map(ToString::to_string).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\
