@@ -11,11 +11,14 @@ mod answered;
 mod cut_off;
 mod dial;
 mod lead;
+mod link;
 mod listen;
 mod offered;
 mod refusals;
 mod streams;
+pub mod tls;
 mod watch;
+mod websocket;
 mod wishes;
 
 use std::collections::HashMap;
@@ -36,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use dial::DialProgress;
 use dial::Dialling;
-pub use listen::{BindError, Listeners, SipAddress};
+pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
@@ -98,6 +101,8 @@ pub struct SipSurroundings {
     pub secret: Secret,
     /// Dialogs that the last run left open; each gets its BYE.
     pub cut_off: Vec<String>,
+    /// Our certificate, and whom we believe.
+    pub tls: Option<tls::Tls>,
 }
 
 /// What the sockets' tasks have read.
@@ -182,7 +187,7 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret, cut_off } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
         let mut dialling = Dialling::new(gate, secret, own_inbox);
         dialling.trunks.apply(&snapshot, Instant::now());
@@ -197,7 +202,7 @@ impl SipThread {
             journal,
             dialling,
             random,
-            streams: Streams::new(sender),
+            streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
