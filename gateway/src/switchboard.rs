@@ -93,10 +93,23 @@ impl Switchboard {
         {
             return Err(NotAdmitted::TrunkFull { channels_max: max });
         }
+        self.admit_past_limits(id, dialog, channels.map(|channels| channels.trunk))
+    }
+
+    /// Takes an emergency call in, however many are up; its trunk's channel is counted all the same.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::NoShard`].
+    pub fn admit_past_limits(
+        &mut self,
+        id: CallId,
+        dialog: Option<DialogId>,
+        trunk: Option<&str>,
+    ) -> Result<usize, NotAdmitted> {
         let open = (0..self.shard_loads.len()).filter(|shard| !self.closed.contains(shard));
         let shard = open.min_by_key(|shard| self.shard_loads[*shard]).ok_or(NotAdmitted::NoShard)?;
         self.shard_loads[shard] += 1;
-        let trunk = channels.map(|channels| channels.trunk.to_owned());
+        let trunk = trunk.map(str::to_owned);
         if let Some(trunk) = &trunk {
             *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
         }
@@ -220,6 +233,8 @@ mod tests {
         assert_eq!(board.admit(CallId(3), None, Some(Channels { trunk: "two", max: 9 })), Ok(1));
         assert_eq!(board.admit(CallId(4), None, None), Ok(0));
         assert_eq!(board.admit(CallId(5), None, None), Err(NotAdmitted::Full { calls_max: 3 }));
+        assert_eq!(board.admit_past_limits(CallId(6), None, Some("one")), Ok(1), "a call for help is taken in");
+        board.remove(CallId(6)).expect("up");
         board.remove(CallId(1)).expect("up");
         assert_eq!(board.admit(CallId(2), None, one), Ok(0));
         assert_eq!(board.len(), 3);

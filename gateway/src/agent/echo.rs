@@ -11,6 +11,14 @@ pub struct Echo {
     heard: Vec<u8>,
     codec: Option<Codec>,
     is_due: bool,
+    backlog: Backlog,
+}
+
+/// What has waited to be played all the time, in bytes: delay that no jitter needs.
+#[derive(Debug, Default)]
+struct Backlog {
+    least: u64,
+    frames: u32,
 }
 
 impl Echo {
@@ -30,15 +38,36 @@ impl Echo {
     }
 
     /// Returns what was heard, once. An echo that has fallen behind is not added to: a caller's fast clock, or packets
-    /// that were held up, would delay it for the rest of the call.
+    /// that were held up, would delay it for the rest of the talk spurt.
     pub fn poll_output(&mut self, progress: Progress) -> Option<AgentOutput<'_>> {
         let codec = self.codec.filter(|_| std::mem::take(&mut self.is_due))?;
-        if progress.pushed.saturating_sub(progress.played) > BEHIND_BYTES_MAX {
+        let behind = progress.pushed.saturating_sub(progress.played);
+        if self.backlog.is_needless(behind) || behind > BEHIND_BYTES_MAX {
             return None;
         }
         Some(AgentOutput::Play(Speech::Coded(codec, &self.heard)))
     }
 }
+
+impl Backlog {
+    /// Tells whether a frame may be left out: at no time within the last [`BACKLOG_FRAMES`] was so little waiting that
+    /// it was needed.
+    fn is_needless(&mut self, waiting: u64) -> bool {
+        self.least = if self.frames == 0 { waiting } else { self.least.min(waiting) };
+        self.frames += 1;
+        if self.frames < BACKLOG_FRAMES {
+            return false;
+        }
+        self.frames = 0;
+        self.least > NEEDED_BYTES
+    }
+}
+
+/// 3 frames, 60 ms: longer than a network that still carries speech keeps packets back. 80 ms too much are gone in 240 ms.
+const BACKLOG_FRAMES: u32 = 3;
+
+/// 320 bytes, 40 ms: the frame that is due next, and one that came early.
+const NEEDED_BYTES: u64 = 320;
 
 /// 1,600 bytes, 200 ms: as much as audio may come late and still be heard.
 const BEHIND_BYTES_MAX: u64 = 1_600;
@@ -61,6 +90,18 @@ mod tests {
         assert!(played(&mut echo, BEHIND_BYTES_MAX));
         assert!(!played(&mut echo, BEHIND_BYTES_MAX + 1));
         assert!(played(&mut echo, BEHIND_BYTES_MAX), "and goes on");
+    }
+
+    #[test]
+    fn a_backlog_that_stays_is_shortened_and_one_that_comes_and_goes_is_not() {
+        let mut echo = Echo::default();
+        let mut played = |waiting: u64| {
+            echo.handle_audio(&Frame { samples: &[0; 160], coded: Some((Codec::Pcma, &[1; 160])) });
+            echo.poll_output(Progress { pushed: 9000 + waiting, played: 9000 }).is_some()
+        };
+        let stays: Vec<bool> = (0..6).map(|_| played(NEEDED_BYTES + 160)).collect();
+        assert_eq!(stays, [true, true, false, true, true, false]);
+        assert!([800, 0, 800, 800, 160, 800].map(&mut played).iter().all(|was_played| *was_played));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod dial;
 mod lead;
 mod listen;
 mod offered;
+mod refusals;
 mod streams;
 mod watch;
 mod wishes;
@@ -22,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
     Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
@@ -35,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, SipAddress};
+use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
 use watch::ShardWatch;
@@ -79,6 +82,8 @@ pub struct SipConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
     pub advertised_ip: Option<IpAddr>,
+    /// `box.timezone`: the clock that routes go by.
+    pub timezone: TimeZone,
 }
 
 /// What the thread reaches beside its sockets and its shards.
@@ -124,8 +129,15 @@ pub struct SipThread {
     listeners: Arc<Listeners>,
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
     counters: SipCounters,
-    strangers_told: Option<Instant>,
+    told: Told,
     watch: ShardWatch,
+}
+
+/// What is told to people, and not more often than they can read.
+#[derive(Default)]
+struct Told {
+    strangers: Option<Instant>,
+    refusals: Pace,
 }
 
 /// A message from a socket.
@@ -188,7 +200,7 @@ impl SipThread {
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
-            strangers_told: None,
+            told: Told::default(),
         };
         (thread, Sockets(receiver))
     }
@@ -259,7 +271,12 @@ impl SipThread {
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
             // What changes nothing need not be remembered.
             (None, Command::Lines) => return self.tell_lines(reply),
-            (None, Command::TestTrunk { .. } | Command::Simulate(_)) => CommandReply::NoSuchCall,
+            (None, Command::Simulate(question)) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.simulate(&question));
+                return;
+            }
+            (None, Command::TestTrunk { .. }) => CommandReply::NoSuchCall,
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
@@ -319,8 +336,8 @@ impl SipThread {
     /// A source that gets no answer: told to the operator, once a minute at the most.
     fn count_stranger(&mut self, now: Instant) {
         self.counters.not_admitted += 1;
-        if self.strangers_told.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
-            self.strangers_told = Some(now);
+        if self.told.strangers.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
+            self.told.strangers = Some(now);
             let count = self.counters.not_admitted;
             tracing::warn!(
                 count,
@@ -357,11 +374,11 @@ impl SipThread {
         let Some(event) = self.handle_led_event(event) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
-            Event::Accepted { dialog, sdp } => self.handle_accepted(dialog, sdp),
+            Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
             Event::Refused { dialog, status, contacts, .. } => self.handle_refused(dialog, status, contacts),
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) => self.handle_offered(*offered),
-            Event::ReOffered { dialog, sdp } => {
+            Event::ReOffered { dialog, sdp, .. } => {
                 if let Some((id, leg)) = self.switchboard.leg_of(dialog)
                     && self.tell(id, ToCall::ReOffered(leg, sdp)) != Some(true)
                 {
@@ -373,17 +390,26 @@ impl SipThread {
                     self.tell(id, ToCall::Acknowledged(leg, sdp));
                 }
             }
-            Event::Ended { dialog, cause } => {
+            Event::Ended { dialog, cause, .. } => {
                 let outcome = match cause {
                     EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
                     EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
-                    EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
-                    EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
+                    EndCause::NoAck | EndCause::NoPrack => Outcome::new(Blame::Trunk, EndReason::NoAck),
+                    EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
+                    EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
                     self.tell(id, ToCall::Ended(leg, outcome));
                 }
             }
+            Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
+            // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
+            Event::Reanswered { .. }
+            | Event::ReofferFailed { .. }
+            | Event::Referred { .. }
+            | Event::ReferProgress { .. }
+            | Event::ReferRefused { .. }
+            | Event::Info { .. } => {}
         }
     }
 
@@ -406,7 +432,7 @@ impl SipThread {
 
     fn refuse(&mut self, dialog: DialogId, status: u16, reason: Option<String>, retry_after: Option<Duration>) {
         // A dialog that is gone already needs no refusal.
-        let _ = self.endpoint.refuse(dialog, Refusal { status, reason, retry_after }, Instant::now());
+        let _ = self.endpoint.refuse(dialog, Refusal { reason, retry_after, ..Refusal::new(status) }, Instant::now());
     }
 
     /// The address the kernel would send to `remote` from, looked up anew every minute.

@@ -1,6 +1,6 @@
 //! A phone that follows a script: it calls, talks in numbered frames, perhaps holds, and ends as told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// What a phone does.
@@ -52,6 +52,9 @@ pub(crate) struct Phone {
     /// Numbered frames that came back, with the RTP sequence they came in.
     pub(crate) heard: BTreeMap<u16, (u32, Instant)>,
     pub(crate) sent_at: BTreeMap<u32, Instant>,
+    /// From asking for hold until the resumption is granted: what is sent then need not come back.
+    is_on_hold: bool,
+    pub(crate) sent_on_hold: BTreeSet<u32>,
     pub(crate) packets_heard: u32,
     pub(crate) saw_hold_mirrored: bool,
     /// A lost ACK made the box refuse it for the moment (491).
@@ -84,6 +87,8 @@ impl Phone {
             is_over: false,
             heard: BTreeMap::new(),
             sent_at: BTreeMap::new(),
+            is_on_hold: false,
+            sent_on_hold: BTreeSet::new(),
             packets_heard: 0,
             saw_hold_mirrored: false,
             hold_refused: false,
@@ -117,6 +122,7 @@ impl Phone {
                 self.to_tag = field(text, "To")?.split("tag=").nth(1)?.to_owned();
                 self.media =
                     text.lines().find_map(|line| line.strip_prefix("m=audio ")?.split(' ').next()?.parse().ok());
+                self.is_on_hold &= number != RESUME;
                 self.saw_hold_mirrored |= text.contains("a=recvonly");
                 if self.answered_at.is_none() {
                     self.answered_at = Some(now);
@@ -163,6 +169,9 @@ impl Phone {
                 self.next_frame = Some((at + FRAME, number + 1));
                 self.frames_sent = number + 1;
                 self.sent_at.insert(number, now);
+                if self.is_on_hold {
+                    self.sent_on_hold.insert(number);
+                }
                 Some(frame(number))
             }
             _ => None,
@@ -192,7 +201,10 @@ impl Phone {
         }
         let Some(step) = self.steps.pop() else { return };
         let text = match step {
-            Step::Hold => self.request("INVITE", 2, "sendonly"),
+            Step::Hold => {
+                self.is_on_hold = true;
+                self.request("INVITE", 2, "sendonly")
+            }
             Step::Resume => self.request("INVITE", 3, "sendrecv"),
             Step::Bye => {
                 self.next_frame = None;
@@ -259,6 +271,9 @@ fn frame_number(payload: &[u8]) -> Option<u32> {
     let is_whole = payload[12..].iter().all(|byte| *byte == 0xb5);
     is_whole.then(|| digits.iter().enumerate().map(|(at, byte)| u32::from(byte & 15) << (4 * at)).sum())
 }
+
+/// The CSeq of the re-INVITE that resumes.
+const RESUME: &str = "3";
 
 const T1: Duration = Duration::from_millis(500);
 const FRAME: Duration = Duration::from_millis(20);

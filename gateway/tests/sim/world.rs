@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Offer};
 use talkstack_gateway::route::Plan;
+use talkstack_media::audio::playout::{CUSHION_MAX, FRAME};
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::rtp::receiver::HOLE_WAIT;
 use talkstack_media::session::Channel;
 use talkstack_media::sip::{DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, Transport};
 
@@ -251,25 +253,26 @@ impl World {
                 let outcome = match cause {
                     EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
                     EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
-                    EndCause::NoAck => Outcome::new(Blame::Trunk, EndReason::NoAck),
-                    EndCause::Gone => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
+                    EndCause::NoAck | EndCause::NoPrack => Outcome::new(Blame::Trunk, EndReason::NoAck),
+                    EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
+                    EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(call) = &mut self.call {
                     call.handle_ended(LegId::First, outcome);
                 }
             }
-            // The simulated phone calls; nobody calls it.
-            Event::Progressed { .. } | Event::Accepted { .. } | Event::Refused { .. } | Event::Unanswered { .. } => {}
+            // The simulated phone calls; nobody calls it, and it neither transfers nor presses a key.
+            _ => {}
         }
     }
 
     fn carry_out(&mut self, output: CallOutput) {
         let (Some(dialog), now) = (self.dialog, self.now) else { return };
         let _ = match output {
-            CallOutput::Ring(_) => self.endpoint.ring(dialog, now),
+            CallOutput::Ring(_) => self.endpoint.ring(dialog, None, now),
             CallOutput::Answer(_, sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
             CallOutput::RefuseReOffer(_) => {
-                self.endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
+                self.endpoint.refuse(dialog, Refusal::new(488), now)
             }
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
@@ -362,18 +365,23 @@ impl World {
             return Err("frames came back doubled or out of order".into());
         }
         let delays = phone.heard.values().filter_map(|(number, at)| Some(*at - *phone.sent_at.get(number)?));
-        let late = delays.filter(|delay| *delay > Duration::from_millis(200)).count();
+        // Behind a hole a frame waits for what is missing, for the cushion and for its turn, beside the way there and back.
+        let way = Duration::from_millis(2 * self.weather.delay_ms_max);
+        let soon = (way + HOLE_WAIT + CUSHION_MAX + FRAME).max(Duration::from_millis(200));
+        let late = delays.filter(|delay| *delay > soon).count();
         // What was queued when the phone held waits until it is back: a hole of 60 ms, a cushion, and what was on its way.
         let waited = if self.script.hold { 8 } else { 0 };
         if late > waited {
             return Err(format!("{late} frames came back late"));
         }
-        // Both directions lose; a held third of the call brings nothing back; a hole may end a talk spurt's frame.
+        // Both directions lose; a held phone gets nothing back; a hole may end a talk spurt's frame.
         let kept = (100 - self.weather.loss_percent) * (100 - self.weather.loss_percent);
-        let share = if self.script.hold { kept / 2 } else { kept };
         // A phone that has lost the box's BYE talks on to nobody.
-        let in_time = phone.sent_at.values().filter(|at| self.ended_at.is_none_or(|ended| **at < ended)).count() as u64;
-        let least = in_time * share * 85 / 100 / 10_000;
+        let is_in_time = |number: &u32, at: &Instant| {
+            self.ended_at.is_none_or(|ended| *at < ended) && !phone.sent_on_hold.contains(number)
+        };
+        let in_time = phone.sent_at.iter().filter(|(number, at)| is_in_time(number, at)).count() as u64;
+        let least = in_time * kept * 85 / 100 / 10_000;
         if (numbers.len() as u64) < least.saturating_sub(15) {
             return Err(format!("only {} of {in_time} frames came back, not {least}", numbers.len()));
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use talkstack_media::sip::message::Uri;
-use talkstack_media::sip::{Credentials, Endpoint, EndpointConfig, Flow, InviteOrder, Output, Transport};
+use talkstack_media::sip::{Credentials, Endpoint, EndpointConfig, Extensions, Flow, InviteOrder, Output, Transport};
 
 fuzz_target!(|bytes: &[u8]| {
     let start = Instant::now();
@@ -20,6 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         fields: Vec::new(),
         sdp: b"v=0".to_vec(),
         credentials: Some(Credentials { username: "me".into(), password: "secret".into() }),
+        extensions: Extensions::default(),
     };
     let Ok(dialog) = endpoint.invite(order, start) else { return };
     let mut invite = Vec::new();

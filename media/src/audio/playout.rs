@@ -358,7 +358,7 @@ const FRAME_SAMPLES: u32 = 160;
 pub const HOLD: Duration = Duration::from_millis(30);
 
 /// 40 ms: two frames; beyond that a listener notices the delay more than the jitter.
-const CUSHION_MAX: Duration = Duration::from_millis(40);
+pub const CUSHION_MAX: Duration = Duration::from_millis(40);
 
 /// 2 ms: two shard slots, so that our own wake-up grid never raises the cushion.
 const CUSHION_STEP: Duration = Duration::from_millis(2);

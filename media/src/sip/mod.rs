@@ -9,6 +9,7 @@ pub mod transaction;
 
 pub use digest::Credentials;
 pub use endpoint::{
-    Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, InviteError, InviteOrder, Offered, Output,
-    Refusal, SavedError, StreamId, Transport,
+    CommandError, Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Extensions, Flow, InviteError,
+    InviteOrder, Offered, Output, Refusal, RefusalSeen, Reliable, SavedError, StreamId, Transport,
 };
+pub use message::Replaces;

@@ -16,7 +16,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,7 +38,7 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     /// Second legs.
     pub(super) leading: Leading,
-    gate: Gate,
+    pub(super) gate: Gate,
     secret: Secret,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
@@ -287,6 +287,7 @@ impl SipThread {
             fields: Vec::new(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
+            extensions: Extensions::default(),
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);

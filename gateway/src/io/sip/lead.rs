@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use talkstack_control::port::{Blame, CallId, EndReason, Outcome};
 use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{DialogId, Event, Flow, InviteOrder};
+use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder};
 
 use super::SipThread;
 use crate::call::{LegId, LegOrder};
@@ -196,6 +196,7 @@ fn invite_order(
         fields: contact.path.into_iter().map(|route| ("Route", route)).collect(),
         sdp: sdp.as_bytes().to_vec(),
         credentials: None,
+        extensions: Extensions::default(),
     }
 }
 
@@ -239,3 +240,6 @@ const UNREACHABLE: Outcome = Outcome::new(Blame::Trunk, EndReason::Unreachable);
 
 /// 10 phones of one extension, as many as may register.
 const BRANCHES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests;

@@ -22,15 +22,14 @@ impl SipThread {
             SipWish::Invite(LegId::Second, sdp) => self.handle_led_offer(id, &sdp),
             SipWish::End(leg, outcome) => self.end_leg(id, leg, outcome),
             SipWish::Ring(sdp) => self.with_dialog(id, LegId::First, |endpoint, dialog| {
-                let _ = sdp;
-                endpoint.ring(dialog, now)
+                endpoint.ring(dialog, sdp.as_deref().map(str::as_bytes), now)
             }),
             SipWish::Answer(leg, sdp) => self.answer(id, leg, sdp, now),
             SipWish::RefuseReOffer(leg) => self.with_dialog(id, leg, |endpoint, dialog| {
-                endpoint.refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, now)
+                endpoint.refuse(dialog, Refusal::new(488), now)
             }),
             SipWish::Refuse(status) => self.with_dialog(id, LegId::First, |endpoint, dialog| {
-                endpoint.refuse(dialog, Refusal { status, reason: None, retry_after: None }, now)
+                endpoint.refuse(dialog, Refusal::new(status), now)
             }),
             SipWish::Probe(leg) => self.with_dialog(id, leg, |endpoint, dialog| endpoint.probe(dialog, now)),
         }
@@ -104,7 +103,7 @@ fn refusal(outcome: Outcome) -> Refusal {
         _ => (480, "the call was ended by the box"),
     };
     let retry_after = (status == 503).then_some(RETRY_AFTER);
-    Refusal { status, reason: Some(reason.into()), retry_after }
+    Refusal { reason: Some(reason.into()), retry_after, ..Refusal::new(status) }
 }
 
 /// What the BYE of an answered call says; nothing where a call simply ends.

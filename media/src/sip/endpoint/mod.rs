@@ -10,6 +10,7 @@
 //! It opens no socket: [`Flow`]s say where messages came from and where they go.
 
 mod event;
+mod extensions;
 mod requests;
 mod respond;
 mod session;
@@ -30,7 +31,8 @@ use super::transaction::{Reliability, Timers};
 use respond::Reply;
 use session::{InviteName, Outgoing, Session, Tried};
 
-pub use event::{CommandError, EndCause, Event, Offered, Output, Refusal};
+pub use event::{CommandError, EndCause, Event, Offered, Output, Refusal, RefusalSeen};
+pub use extensions::{Extensions, Reliable};
 pub use session::{InviteError, InviteOrder, SavedError};
 
 /// What an endpoint is set up with.
@@ -181,17 +183,32 @@ pub struct Endpoint {
 #[derive(Debug)]
 enum Server {
     Invite { machine: ServerInvite, flow: Flow, headers: Headers, to_tag: String, dialog: Option<DialogId> },
-    Other { machine: ServerNonInvite, flow: Flow },
+    Other { machine: ServerNonInvite, flow: Flow, asked: Option<Box<Asked>> },
+}
+
+/// What a response that comes later is written from.
+#[derive(Debug)]
+struct Asked {
+    method: Method,
+    headers: Headers,
+    to_tag: String,
+    /// Where the request came from, for `received` and `rport`.
+    source: Flow,
 }
 
 impl Server {
     /// What it keeps of messages: the response, which repeats most of the request, and the request's fields.
     fn bytes(&self) -> usize {
         match self {
-            Server::Invite { headers, .. } => headers.iter().map(|header| 2 * (header.value.len() + FIELD_BYTES)).sum(),
-            Server::Other { machine, .. } => machine.handle_retransmission().len(),
+            Server::Invite { headers, .. } => twice(headers),
+            Server::Other { asked: Some(asked), .. } => twice(&asked.headers),
+            Server::Other { machine, .. } => machine.handle_retransmission().unwrap_or_default().len(),
         }
     }
+}
+
+fn twice(headers: &Headers) -> usize {
+    headers.iter().map(|header| 2 * (header.value.len() + FIELD_BYTES)).sum()
 }
 
 #[derive(Debug)]
@@ -309,6 +326,9 @@ impl Endpoint {
         if is_final && self.answer_challenge(&key, response, now) {
             return;
         }
+        if is_final {
+            self.see_their_refusal(*flow, Some(dialog), response);
+        }
         match (is_final, purpose) {
             // Whatever the answer to a BYE says, the dialog is over (RFC 3261 §15.1.1).
             (true, Purpose::Bye) => self.forget_session(dialog),
@@ -331,7 +351,19 @@ impl Endpoint {
         let tag = self.tag();
         let bytes = reply.write(headers, flow, Some(&tag), &self.config.server);
         let flow = self.reply_flow(flow, headers);
+        let cseq = headers.text("CSeq").unwrap_or_default();
+        let method = cseq.split_whitespace().nth(1).and_then(Method::parse);
+        let method = method.unwrap_or(Method::Unknown("unreadable".into()));
+        let rule = rejected.fault.to_string();
+        self.see_refusal(RefusalSeen { is_ours: true, status: reply.status, method, flow, dialog: None, rule });
         self.send(flow, bytes);
+    }
+
+    /// Tells of a 4xx, 5xx or 6xx; of another response nothing.
+    fn see_refusal(&mut self, seen: RefusalSeen) {
+        if seen.status >= 400 {
+            self.outputs.push_back(Output::Event(Event::RefusalSeen(Box::new(seen))));
+        }
     }
 
     fn handle_server_timeout(&mut self, key: TransactionKey, now: Instant) {
@@ -378,9 +410,13 @@ impl Endpoint {
     }
 
     fn forget_server(&mut self, key: &TransactionKey) {
-        if let Some(server) = self.servers.remove(key) {
-            self.servers_bytes -= server.bytes();
-        }
+        drop(self.take_server(key));
+    }
+
+    fn take_server(&mut self, key: &TransactionKey) -> Option<Server> {
+        let server = self.servers.remove(key)?;
+        self.servers_bytes -= server.bytes();
+        Some(server)
     }
 
     /// Tells whether what was refused or answered at once is no longer remembered: a retransmission is judged anew.

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::extensions::{ALLOW, Extensions, SUPPORTED};
 use super::respond::Reply;
-use super::{Endpoint, Flow, Server, TransactionKey};
-use crate::sip::message::{Headers, Method, Request, Response, Uri};
+use super::{Asked, DialogId, Endpoint, Flow, RefusalSeen, Server, TransactionKey};
+use crate::sip::message::{Headers, Method, Request, Response, Uri, reason_phrase};
 use crate::sip::transaction::server_invite;
 use crate::sip::transaction::server_non_invite::ServerNonInvite;
 
@@ -28,9 +29,9 @@ impl Endpoint {
                 }
                 return;
             }
-            Some(Server::Other { machine, flow }) => {
-                let (flow, bytes) = (*flow, machine.handle_retransmission().to_vec());
-                return self.send(flow, bytes);
+            Some(Server::Other { machine, flow, .. }) => {
+                let (flow, bytes) = (*flow, machine.handle_retransmission().map(<[u8]>::to_vec));
+                return bytes.into_iter().for_each(|bytes| self.send(flow, bytes));
             }
             None => {}
         }
@@ -47,12 +48,15 @@ impl Endpoint {
             Method::Invite => self.handle_invite(flow, request, now),
             Method::Cancel => self.handle_cancel(flow, &request, now),
             Method::Bye => self.handle_bye(flow, &request, now),
-            Method::Info => self.handle_in_dialog(flow, &request, Reply::new(200), now),
-            Method::Options if in_dialog => self.handle_in_dialog(flow, &request, capabilities(Reply::new(200)), now),
+            Method::Info => self.handle_info(flow, &request, now),
+            Method::Options if in_dialog => {
+                self.handle_in_dialog(flow, &request, capabilities(Reply::new(200)), now);
+            }
             Method::Options => self.reply(flow, &request, capabilities(Reply::new(200)), now),
             _ => {
                 self.counters.refused += 1;
-                self.reply(flow, &request, Reply::new(405).with("Allow", ALLOW), now);
+                let rule = format!("this box serves no {} here", request.method);
+                self.reply(flow, &request, Reply::new(405).with("Allow", ALLOW).because(rule), now);
             }
         }
     }
@@ -67,6 +71,8 @@ impl Endpoint {
     pub(super) fn reply_tagged(&mut self, flow: &Flow, request: &Request, reply: Reply, tag: String, now: Instant) {
         let bytes = reply.write(&request.headers, flow, Some(&tag), &self.config.server);
         let back = self.reply_flow(flow, &request.headers);
+        let dialog = self.dialog_of(request);
+        self.see_own_refusal(&reply, &request.method, back, dialog);
         self.send(back, bytes.clone());
         let key = server_key(request, &request.method);
         if self.is_flooded() {
@@ -80,38 +86,95 @@ impl Endpoint {
             self.remember_server(key.clone(), server);
         } else {
             let machine = ServerNonInvite::answered(bytes, back.reliability(), self.config.timers, now);
-            self.remember_server(key.clone(), Server::Other { machine, flow: back });
+            self.remember_server(key.clone(), Server::Other { machine, flow: back, asked: None });
         }
         self.schedule_server(key);
+    }
+
+    /// Begins the transaction of a request other than INVITE whose answer comes later, by
+    /// [`Endpoint::respond_waiting`].
+    pub(super) fn begin_waiting(
+        &mut self,
+        flow: &Flow,
+        request: &Request,
+        to_tag: String,
+        now: Instant,
+    ) -> TransactionKey {
+        let key = server_key(request, &request.method);
+        let machine = ServerNonInvite::waiting(self.config.timers, now);
+        let (method, headers) = (request.method.clone(), request.headers.clone());
+        let asked = Some(Box::new(Asked { method, headers, to_tag, source: *flow }));
+        let back = self.reply_flow(flow, &request.headers);
+        self.remember_server(key.clone(), Server::Other { machine, flow: back, asked });
+        self.schedule_server(key.clone());
+        key
+    }
+
+    /// Answers a request that waits; `false` when it waits no more.
+    pub(super) fn respond_waiting(
+        &mut self,
+        key: &TransactionKey,
+        reply: &Reply,
+        dialog: Option<DialogId>,
+        now: Instant,
+    ) -> bool {
+        let waits = matches!(self.servers.get(key), Some(Server::Other { asked: Some(_), .. }));
+        // What it kept of the request goes; what it keeps of the response is counted anew.
+        let server = if waits { self.take_server(key) } else { None };
+        let Some(Server::Other { mut machine, flow, asked: Some(asked) }) = server else { return false };
+        let bytes = reply.write(&asked.headers, &asked.source, Some(&asked.to_tag), &self.config.server);
+        let is_first = machine.respond(bytes.clone(), flow.reliability(), self.config.timers, now);
+        self.remember_server(key.clone(), Server::Other { machine, flow, asked: None });
+        self.schedule_server(key.clone());
+        if is_first {
+            self.see_own_refusal(reply, &asked.method, flow, dialog);
+            self.send(flow, bytes);
+        }
+        is_first
+    }
+
+    /// Tells of a refusal that we send. A challenge is none, unless a rule made it the end of an attempt.
+    pub(super) fn see_own_refusal(&mut self, reply: &Reply, method: &Method, flow: Flow, dialog: Option<DialogId>) {
+        if matches!(reply.status, 401 | 407) && reply.rule.is_none() {
+            return;
+        }
+        let rule = reply.rule.clone().unwrap_or_else(|| reason_phrase(reply.status).to_owned());
+        let method = method.clone();
+        self.see_refusal(RefusalSeen { is_ours: true, status: reply.status, method, flow, dialog, rule });
     }
 
     /// Refuses what this element cannot serve, in the order of RFC 3261 §8.2.
     fn refusal(&self, request: &Request) -> Option<Reply> {
         if let Method::Unknown(_) = request.method {
-            return Some(Reply::new(501).with("Allow", ALLOW));
+            return Some(Reply::new(501).with("Allow", ALLOW).because("no RFC known here has this method"));
         }
         if let Uri::Other(_) = request.uri {
-            return Some(Reply::new(416));
+            return Some(Reply::new(416).because("the Request-URI is neither sip, sips nor tel"));
         }
         if request.method == Method::Cancel {
             // RFC 3261 §9.1: a CANCEL has no Require.
             return None;
         }
-        let unsupported = request.headers.elements("Require");
+        let mut unsupported = request.headers.elements("Require");
+        unsupported.retain(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)));
         if !unsupported.is_empty() {
-            return Some(Reply::new(420).with("Unsupported", unsupported.join(", ")));
+            let tags = unsupported.join(", ");
+            let rule = format!("it requires extensions that this box lacks: {tags}");
+            return Some(Reply::new(420).with("Unsupported", tags).because(rule));
         }
         let is_invite = request.method == Method::Invite;
         if is_invite && request.core.to.tag().is_none() && hops_left(request) == Some(0) {
             // A call may cause another one here: without this a loop through two boxes never ends. Other requests end
             // here, whatever they have left (RFC 4475 §3.3.11).
-            return Some(Reply::new(483));
+            return Some(Reply::new(483).because("Max-Forwards is 0"));
         }
-        if is_invite && !request.body.is_empty() && !carries_sdp(request) {
-            return Some(Reply::new(415).with("Accept", "application/sdp").with("Accept-Encoding", "identity"));
+        let has_description = matches!(request.method, Method::Invite | Method::Update | Method::Prack);
+        if has_description && !request.body.is_empty() && !carries_sdp(request) {
+            let reply = Reply::new(415).with("Accept", "application/sdp").with("Accept-Encoding", "identity");
+            return Some(reply.because("its body is no session description that can be read here"));
         }
         if is_invite && !accepts_sdp(request) {
-            return Some(Reply::new(406));
+            return Some(Reply::new(406).because("its Accept leaves application/sdp out"));
         }
         None
     }
@@ -123,7 +186,7 @@ pub(super) fn capabilities(reply: Reply) -> Reply {
         .with("Allow", ALLOW)
         .with("Accept", "application/sdp")
         .with("Accept-Encoding", "identity")
-        .with("Supported", "")
+        .with("Supported", Extensions::default().supported())
 }
 
 /// The name of the transaction that a request belongs to, seen as `method` (RFC 3261 §17.2.3).
@@ -192,7 +255,8 @@ fn accepts_sdp(request: &Request) -> bool {
         })
 }
 
-fn media_type(text: &str) -> String {
+/// `type/subtype` without parameters.
+pub(super) fn media_type(text: &str) -> String {
     text.split(';').next().unwrap_or_default().split_ascii_whitespace().collect()
 }
 
@@ -228,9 +292,6 @@ fn sdp_part(body: &[u8], boundary: &str) -> Option<Vec<u8>> {
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
-
-/// What this element serves.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
 
 /// 16 parts: an INVITE with a description, a picture, a location and a signature has four.
 const PARTS_MAX: usize = 16;

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::Flow;
+use super::requests::capabilities;
+use super::session::reason_value;
+use super::{Flow, Refusal};
 use crate::sip::message::{Headers, Via, reason_phrase};
 
 /// A response on its way to bytes.
@@ -13,6 +15,8 @@ pub(super) struct Reply {
     pub(super) phrase: Option<String>,
     pub(super) fields: Vec<(&'static str, String)>,
     pub(super) sdp: Option<Vec<u8>>,
+    /// What caused a refusal, in words for people.
+    pub(super) rule: Option<String>,
 }
 
 impl Reply {
@@ -22,6 +26,29 @@ impl Reply {
 
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    /// A refusal by whoever uses the dialog.
+    pub(super) fn of_refusal(refusal: Refusal) -> Self {
+        let Refusal { status, reason, retry_after, fields } = refusal;
+        let mut reply = Reply { status, rule: reason.clone(), ..Reply::default() };
+        if let Some(reason) = reason {
+            reply = reply.with("Reason", reason_value(status, &reason));
+        }
+        if let Some(after) = retry_after {
+            reply = reply.with("Retry-After", after.as_secs().to_string());
+        }
+        if status == 405 {
+            reply = capabilities(reply);
+        }
+        reply.fields.extend(fields.into_iter().map(|(name, value)| (name, clean(&value))));
+        reply
+    }
+
+    /// Says what causes this refusal, in words for people.
+    pub(super) fn because(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into());
         self
     }
 
@@ -93,6 +120,11 @@ fn stamped(mut via: Via, flow: &Flow) -> Via {
         via.params.set("rport", Some(flow.remote.port().to_string()));
     }
     via
+}
+
+/// A header value without what would end it.
+pub(super) fn clean(value: &str) -> String {
+    value.chars().filter(|letter| !letter.is_control()).collect()
 }
 
 fn has_tag(value: &[u8]) -> bool {

@@ -9,7 +9,9 @@
 
 mod account;
 mod answers;
+mod info;
 mod outgoing;
+mod refused;
 mod request;
 mod saved;
 
@@ -17,18 +19,21 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::RngCore;
 
-use super::requests::{ALLOW, capabilities, sdp_of, server_key};
+use super::extensions::{Extensions, Peer};
+use super::requests::{sdp_of, server_key};
 use super::respond::Reply;
 use super::{
     CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, StreamId,
     Timer, TransactionKey,
 };
 use crate::sip::dialog::Dialog;
-use crate::sip::message::{Method, Request};
+use crate::sip::message::{Headers, Method, Reason, Request};
 use crate::sip::transaction::server_invite::ServerInvite;
 
 use account::Account;
-use request::{contact, reason_value, via};
+use request::{contact, via};
+
+pub(super) use request::reason_value;
 
 pub(super) use account::Tried;
 pub(super) use outgoing::Outgoing;
@@ -51,6 +56,10 @@ pub(super) struct Session {
     state: State,
     /// What challenges to our requests are answered with.
     account: Option<Account>,
+    /// What this line uses of SIP's extensions.
+    extensions: Extensions,
+    /// What the far end can do.
+    peer: Peer,
 }
 
 /// Call-ID, From tag and CSeq: what copies of one INVITE share, whichever path they took.
@@ -81,13 +90,26 @@ struct Unacknowledged {
 }
 
 impl Endpoint {
-    /// Sends 180 to the INVITE.
+    /// Sets what an INVITE that came is answered with, before it rings. Without it the defaults hold.
+    pub fn set_extensions(&mut self, dialog: DialogId, extensions: Extensions) {
+        if let Some(session) = self.sessions.get_mut(&dialog) {
+            session.extensions = extensions;
+        }
+    }
+
+    /// Tells whether the far end's last Allow names a method.
+    pub fn allows(&self, dialog: DialogId, method: &Method) -> bool {
+        self.sessions.get(&dialog).is_some_and(|session| session.peer.allows(method))
+    }
+
+    /// Sends 180 to the INVITE, or 183 with a description: early media may follow.
     ///
     /// # Errors
     /// [`CommandError`].
-    pub fn ring(&mut self, dialog: DialogId, now: Instant) -> Result<(), CommandError> {
-        let contact = self.contact(dialog)?;
-        self.respond(dialog, &Reply::new(180).with("Contact", contact), now)
+    pub fn ring(&mut self, dialog: DialogId, sdp: Option<&[u8]>, now: Instant) -> Result<(), CommandError> {
+        let mut reply = self.described(dialog, if sdp.is_some() { 183 } else { 180 })?;
+        reply.sdp = sdp.map(<[u8]>::to_vec);
+        self.respond(dialog, &reply, now)
     }
 
     /// Sends 200 with `sdp` to the INVITE or re-INVITE that waits, and repeats it until the ACK.
@@ -95,8 +117,7 @@ impl Endpoint {
     /// # Errors
     /// [`CommandError`].
     pub fn answer(&mut self, dialog: DialogId, sdp: &[u8], now: Instant) -> Result<(), CommandError> {
-        let contact = self.contact(dialog)?;
-        let mut reply = Reply::new(200).with("Contact", contact).with("Allow", ALLOW).with("Supported", "");
+        let mut reply = self.described(dialog, 200)?;
         reply.sdp = Some(sdp.to_vec());
         self.respond(dialog, &reply, now)
     }
@@ -106,21 +127,19 @@ impl Endpoint {
     /// # Errors
     /// [`CommandError`].
     pub fn refuse(&mut self, dialog: DialogId, refusal: Refusal, now: Instant) -> Result<(), CommandError> {
-        let mut reply = Reply::new(refusal.status);
-        if let Some(reason) = refusal.reason {
-            reply = reply.with("Reason", reason_value(refusal.status, &reason));
-        }
-        if let Some(after) = refusal.retry_after {
-            reply = reply.with("Retry-After", after.as_secs().to_string());
-        }
-        if refusal.status == 405 {
-            reply = capabilities(reply);
-        }
-        self.respond(dialog, &reply, now)?;
+        self.respond(dialog, &Reply::of_refusal(refusal), now)?;
         if self.sessions.get(&dialog).is_some_and(|session| session.state == State::Early) {
             self.forget_session(dialog);
         }
         Ok(())
+    }
+
+    /// A response that tells where and what we are (RFC 3261 §12.1.1).
+    fn described(&self, id: DialogId, status: u16) -> Result<Reply, CommandError> {
+        let contact = self.contact(id)?;
+        let extensions = self.sessions.get(&id).ok_or(CommandError::NoDialog)?.extensions;
+        let reply = Reply::new(status).with("Contact", contact).with("Allow", extensions.allow());
+        Ok(reply.with("Supported", extensions.supported()))
     }
 
     /// Ends a dialog: 480 before the answer; BYE after it, as soon as the ACK has come. A call that we placed and
@@ -135,7 +154,7 @@ impl Endpoint {
                 self.cancel(dialog, reason, now);
                 Ok(())
             }
-            State::Early => self.refuse(dialog, Refusal { status: 480, reason, retry_after: None }, now),
+            State::Early => self.refuse(dialog, Refusal { reason, ..Refusal::new(480) }, now),
             State::Confirmed if session.unacknowledged.is_some() => {
                 session.state = State::Leaving { reason };
                 Ok(())
@@ -165,17 +184,24 @@ impl Endpoint {
     pub(super) fn end_unreachable(&mut self, id: DialogId, now: Instant) {
         if self.sessions.get(&id).is_some_and(|session| session.state == State::Confirmed) {
             self.bye(id, None, now);
-            self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::Gone }));
+            self.tell_end(id, EndCause::Gone, None);
         }
+    }
+
+    /// Tells that a dialog is over, with what the far end says of it.
+    fn tell_end(&mut self, dialog: DialogId, cause: EndCause, headers: Option<&Headers>) {
+        let reason = headers.and_then(Reason::of).map(|reason| reason.to_string());
+        self.outputs.push_back(Output::Event(Event::Ended { dialog, cause, reason }));
     }
 
     pub(super) fn handle_invite(&mut self, flow: &Flow, request: Request, now: Instant) {
         if self.is_merged(&request) {
-            return self.reply(flow, &request, Reply::new(482), now);
+            let reply = Reply::new(482).because("the same call has come by another path");
+            return self.reply(flow, &request, reply, now);
         }
         if self.sessions.len() >= self.config.dialogs_max || self.is_full() {
             self.counters.overloaded += 1;
-            return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10"), now);
+            return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10").because(FULL), now);
         }
         self.next_dialog += 1;
         let id = DialogId(self.next_dialog);
@@ -196,6 +222,8 @@ impl Endpoint {
                 unacknowledged: None,
                 state: State::Early,
                 account: None,
+                extensions: Extensions::default(),
+                peer: Peer::of(&request.headers),
             },
         );
         self.outputs.push_back(Output::Event(Event::Offered(Box::new(Offered {
@@ -203,30 +231,34 @@ impl Endpoint {
             flow: *flow,
             call_id: request.core.call_id.clone(),
             sdp: sdp_of(&request),
+            replaces: None,
+            authorization: authorization(&request.headers),
             request_uri: request.uri,
             from: request.core.from,
             to: request.core.to,
+            headers: request.headers,
         }))));
     }
 
     pub(super) fn handle_reinvite(&mut self, flow: &Flow, request: Request, now: Instant) {
         let Some(id) = self.dialog_of(&request) else {
-            return self.reply(flow, &request, Reply::new(481), now);
+            return self.reply(flow, &request, Reply::new(481).because(NO_DIALOG), now);
         };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.state != State::Confirmed {
-            return self.reply(flow, &request, Reply::new(481), now);
+            return self.reply(flow, &request, Reply::new(481).because(NO_DIALOG), now);
         }
         if session.pending.is_some() {
             // RFC 3261 §14.2: another INVITE before the last was answered; 0 to 10 s by chance.
             let seconds = self.random.next_u32() % 11;
-            return self.reply(flow, &request, Reply::new(500).with("Retry-After", seconds.to_string()), now);
+            let reply = Reply::new(500).with("Retry-After", seconds.to_string());
+            return self.reply(flow, &request, reply.because("the last offer is not answered"), now);
         }
         if session.unacknowledged.is_some() {
-            return self.reply(flow, &request, Reply::new(491), now);
+            return self.reply(flow, &request, Reply::new(491).because("the last answer is not acknowledged"), now);
         }
         if session.dialog.handle_cseq(request.core.cseq).is_err() {
-            return self.reply(flow, &request, Reply::new(500), now);
+            return self.reply(flow, &request, Reply::new(500).because(OLD_CSEQ), now);
         }
         session.dialog.refresh_target(&request.headers);
         session.flow = *flow;
@@ -236,7 +268,7 @@ impl Endpoint {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.pending = Some(key);
         }
-        self.outputs.push_back(Output::Event(Event::ReOffered { dialog: id, sdp: sdp_of(&request) }));
+        self.outputs.push_back(Output::Event(Event::ReOffered { dialog: id, sdp: sdp_of(&request), branch: 0 }));
     }
 
     pub(super) fn handle_dialog_ack(&mut self, request: &Request, now: Instant) {
@@ -259,7 +291,7 @@ impl Endpoint {
     pub(super) fn handle_cancel(&mut self, flow: &Flow, request: &Request, now: Instant) {
         let key = server_key(request, &Method::Invite);
         let Some(Server::Invite { machine, dialog, to_tag, .. }) = self.servers.get(&key) else {
-            return self.reply(flow, request, Reply::new(481), now);
+            return self.reply(flow, request, Reply::new(481).because(NO_DIALOG), now);
         };
         let (cancelled, tag) = (dialog.filter(|_| machine.is_proceeding()), to_tag.clone());
         // RFC 3261 §9.2: the same tag as in the response to the INVITE.
@@ -267,45 +299,53 @@ impl Endpoint {
         let Some(id) = cancelled else { return };
         // A re-INVITE that is cancelled leaves the dialog as it was.
         let is_early = self.sessions.get(&id).is_some_and(|session| session.state == State::Early);
-        if self.respond(id, &Reply::new(487), now).is_ok() && is_early {
+        if self.respond(id, &Reply::new(487).because(WITHDRAWN), now).is_ok() && is_early {
             self.forget_session(id);
-            self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::Cancelled }));
+            self.tell_end(id, EndCause::Cancelled, Some(&request.headers));
         }
     }
 
     pub(super) fn handle_bye(&mut self, flow: &Flow, request: &Request, now: Instant) {
         let Some(id) = self.dialog_of(request) else {
-            return self.reply(flow, request, Reply::new(481), now);
+            return self.reply(flow, request, Reply::new(481).because(NO_DIALOG), now);
         };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.state == State::Calling {
             // RFC 3261 §15: the called side ends no early dialog with BYE; its INVITE still waits.
-            return self.reply(flow, request, Reply::new(481), now);
+            return self.reply(flow, request, Reply::new(481).because(NO_DIALOG), now);
         }
         if session.dialog.handle_cseq(request.core.cseq).is_err() {
-            return self.reply(flow, request, Reply::new(500), now);
+            return self.reply(flow, request, Reply::new(500).because(OLD_CSEQ), now);
         }
         let (was_pending, was_ours) = (session.pending.is_some(), session.state == State::Gone);
         self.reply(flow, request, Reply::new(200), now);
         if was_pending {
             // RFC 3261 §15.1.2: what still waits for an answer gets 487.
-            let _ = self.respond(id, &Reply::new(487), now);
+            let _ = self.respond(id, &Reply::new(487).because(WITHDRAWN), now);
         }
         if !was_ours {
             self.forget_session(id);
-            self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::Bye }));
+            self.tell_end(id, EndCause::Bye, Some(&request.headers));
         }
     }
 
-    /// A request that means nothing to the session: answered with `reply` when its dialog is known.
-    pub(super) fn handle_in_dialog(&mut self, flow: &Flow, request: &Request, reply: Reply, now: Instant) {
-        let session = self.dialog_of(request).and_then(|id| self.sessions.get_mut(&id));
-        let reply = match session.map(|session| session.dialog.handle_cseq(request.core.cseq)) {
-            Some(Ok(())) => reply,
-            Some(Err(_)) => Reply::new(500),
-            None => Reply::new(481),
+    /// Answers a request with `reply` when its dialog is known and its number in order; then returns the dialog.
+    pub(super) fn handle_in_dialog(
+        &mut self,
+        flow: &Flow,
+        request: &Request,
+        reply: Reply,
+        now: Instant,
+    ) -> Option<DialogId> {
+        let found = self.dialog_of(request);
+        let session = found.and_then(|id| self.sessions.get_mut(&id));
+        let (reply, found) = match session.map(|session| session.dialog.handle_cseq(request.core.cseq)) {
+            Some(Ok(())) => (reply, found),
+            Some(Err(_)) => (Reply::new(500).because(OLD_CSEQ), None),
+            None => (Reply::new(481).because(NO_DIALOG), None),
         };
         self.reply(flow, request, reply, now);
+        found
     }
 
     pub(super) fn handle_dialog_timeout(&mut self, id: DialogId, now: Instant) {
@@ -316,7 +356,7 @@ impl Endpoint {
             let was_leaving = matches!(session.state, State::Leaving { .. });
             self.bye(id, Some("No ACK".into()), now);
             if !was_leaving {
-                self.outputs.push_back(Output::Event(Event::Ended { dialog: id, cause: EndCause::NoAck }));
+                self.tell_end(id, EndCause::NoAck, None);
             }
             return;
         }
@@ -372,6 +412,8 @@ impl Endpoint {
             return Err(CommandError::NothingPending);
         }
         let (flow, cseq) = (*flow, cseq_of(headers));
+        self.see_own_refusal(reply, &Method::Invite, flow, Some(id));
+        let session = self.sessions.get_mut(&id).ok_or(CommandError::NoDialog)?;
         if reply.status >= 200 {
             session.pending = None;
         }
@@ -401,7 +443,7 @@ impl Endpoint {
         self.by_invite.contains_key(&invite_name(request))
     }
 
-    fn dialog_of(&self, request: &Request) -> Option<DialogId> {
+    pub(super) fn dialog_of(&self, request: &Request) -> Option<DialogId> {
         let core = &request.core;
         let from = core.from.tag().unwrap_or_default().to_owned();
         self.by_tags.get(&(core.call_id.clone(), core.to.tag()?.to_owned(), from)).copied()
@@ -429,6 +471,12 @@ impl Session {
     }
 }
 
+/// What proves an account, as it came.
+fn authorization(headers: &Headers) -> Vec<String> {
+    let values = headers.texts("Authorization").chain(headers.texts("Proxy-Authorization"));
+    values.take(AUTHORIZATIONS_MAX).map(|value| value.into_owned()).collect()
+}
+
 /// The sender's own address in Via is another than the one it is seen with.
 fn is_behind_nat(flow: &Flow, request: &Request) -> bool {
     request.core.via.host.ip() != Some(flow.remote.ip())
@@ -442,6 +490,21 @@ fn cseq_of(headers: &crate::sip::message::Headers) -> u32 {
     let cseq = headers.texts("CSeq").next().unwrap_or_default();
     cseq.split_ascii_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
+
+/// 8 values: RFC 7616 knows six algorithms.
+const AUTHORIZATIONS_MAX: usize = 8;
+
+/// Why a request within a dialog gets 481.
+const NO_DIALOG: &str = "no dialog here has this Call-ID and these tags";
+
+/// Why it gets 500.
+const OLD_CSEQ: &str = "its CSeq is not above the last one of the dialog";
+
+/// Why a call gets 487.
+const WITHDRAWN: &str = "the caller withdrew the call before its answer";
+
+/// Why a call gets 503.
+const FULL: &str = "as many dialogs are up as this box carries";
 
 #[cfg(test)]
 mod tests;

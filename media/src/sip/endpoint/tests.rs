@@ -12,7 +12,7 @@ fn a_call_is_offered_rung_answered_acknowledged_and_ended() {
     let mut phone = Phone::new(Transport::Udp);
     let dialog = phone.call();
     assert_eq!(phone.statuses(), [100]);
-    phone.endpoint.ring(dialog, phone.now).expect("early");
+    phone.endpoint.ring(dialog, None, phone.now).expect("early");
     phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
     let answers = phone.messages();
     assert!(answers[0].starts_with("SIP/2.0 180 Ringing\r\n"));
@@ -24,7 +24,7 @@ fn a_call_is_offered_rung_answered_acknowledged_and_ended() {
     assert_eq!(phone.events(), [Event::Acknowledged { dialog, sdp: None }]);
     phone.send("BYE", 2, "z9hG4bKbye", "");
     assert_eq!(phone.statuses(), [200]);
-    assert_eq!(phone.seen, [Event::Ended { dialog, cause: EndCause::Bye }]);
+    assert_eq!(phone.seen, [Event::Ended { dialog, cause: EndCause::Bye, reason: None }]);
     assert_eq!(phone.endpoint.dialogs(), 0);
     phone.send("BYE", 2, "z9hG4bKbye", "");
     assert_eq!(phone.statuses(), [200], "a retransmission gets the same answer");
@@ -57,7 +57,7 @@ fn the_200_is_repeated_until_the_ack_and_without_one_the_call_ends() {
         let copies: Vec<_> = times.iter().filter(|(kind, _)| kind == "200").map(|(_, at)| *at).collect();
         assert_eq!(copies[..5], [500, 1500, 3500, 7500, 11_500]);
         assert!(times.contains(&("BYE".into(), 32_000)), "{times:?}");
-        assert_eq!(phone.seen.last(), Some(&Event::Ended { dialog, cause: EndCause::NoAck }));
+        assert_eq!(phone.seen.last(), Some(&Event::Ended { dialog, cause: EndCause::NoAck, reason: None }));
     }
 }
 
@@ -68,7 +68,7 @@ fn a_call_that_is_cancelled_gets_487_and_one_that_was_answered_does_not() {
     phone.messages();
     phone.send("CANCEL", 1, "z9hG4bKinv", "");
     assert_eq!(phone.statuses(), [200, 487]);
-    assert_eq!(phone.seen, [Event::Ended { dialog, cause: EndCause::Cancelled }]);
+    assert_eq!(phone.seen, [Event::Ended { dialog, cause: EndCause::Cancelled, reason: None }]);
     assert!(phone.endpoint.answer(dialog, b"v=0", phone.now).is_err());
 
     let mut phone = Phone::new(Transport::Udp);
@@ -101,11 +101,12 @@ fn a_refusal_names_its_cause_and_is_repeated_until_its_ack() {
         status: 404,
         reason: Some("no number \"1\"\r\nX: y on this box".into()),
         retry_after: Some(Duration::from_secs(5)),
+        fields: vec![("X-Why", "be\r\ncause".into())],
     };
     phone.endpoint.refuse(dialog, refusal, phone.now).expect("early");
     let answer = phone.messages().remove(0);
     assert!(answer.contains("Reason: SIP;cause=404;text=\"no number 1X: y on this box\"\r\n"), "{answer}");
-    assert!(answer.contains("Retry-After: 5\r\n"));
+    assert!(answer.contains("Retry-After: 5\r\n") && answer.contains("X-Why: because\r\n"));
     phone.pass(500);
     assert_eq!(phone.statuses(), [404]);
     phone.learn_tag(&answer);
@@ -155,7 +156,11 @@ fn a_probe_ends_only_a_dialog_that_nobody_knows() {
         }
         let sent = phone.messages();
         assert_eq!(sent.iter().any(|message| message.starts_with("BYE ")), ends, "{status:?}");
-        assert_eq!(phone.events().contains(&Event::Ended { dialog, cause: EndCause::Gone }), ends, "{status:?}");
+        assert_eq!(
+            phone.events().contains(&Event::Ended { dialog, cause: EndCause::Gone, reason: None }),
+            ends,
+            "{status:?}"
+        );
     }
 }
 
@@ -164,7 +169,7 @@ fn hold_is_offered_anew_and_its_answer_repeated_until_the_ack() {
     let mut phone = Phone::confirmed();
     let dialog = phone.dialog;
     phone.send("INVITE", 2, "z9hG4bKhold", "v=0 hold");
-    assert_eq!(phone.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()) }]);
+    assert_eq!(phone.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()), branch: 0 }]);
     phone.send("INVITE", 3, "z9hG4bKtoo", "v=0");
     assert_eq!(phone.statuses(), [100, 500], "RFC 3261 §14.2");
     phone.send("ACK", 3, "z9hG4bKtoo", "");
@@ -178,10 +183,7 @@ fn hold_is_offered_anew_and_its_answer_repeated_until_the_ack() {
     phone.send("INVITE", 2, "z9hG4bKold", "v=0");
     assert_eq!(phone.statuses(), [500], "its number is not above the last");
     phone.send("INVITE", 9, "z9hG4bKbad", "v=0");
-    phone
-        .endpoint
-        .refuse(dialog, Refusal { status: 488, reason: None, retry_after: None }, phone.now)
-        .expect("pending");
+    phone.endpoint.refuse(dialog, Refusal::new(488), phone.now).expect("pending");
     assert_eq!(phone.statuses(), [100, 488]);
     assert_eq!(phone.endpoint.dialogs(), 1, "RFC 3261 §14.2: the call goes on");
 }
@@ -217,7 +219,7 @@ fn what_cannot_be_served_is_refused_as_the_rfc_wants() {
         assert_eq!(phone.statuses(), [status], "{request}");
     }
     for (field, status) in [
-        ("Require: 100rel\r\n", 420),
+        ("Require: 100rel, x-other\r\n", 420),
         ("Accept: text/plain\r\n", 406),
         ("Content-Type: text/plain\r\nContent-Length: 1\r\n\r\nx", 415),
     ] {
@@ -325,6 +327,8 @@ pub(super) fn drain(endpoint: &mut Endpoint, sent: &mut Vec<String>, seen: &mut 
     let mut last_flow = None;
     while let Some(output) = endpoint.poll_output() {
         match output {
+            // Refusals are on the wire as well.
+            Output::Event(Event::RefusalSeen(_)) => {}
             Output::Event(event) => seen.push(event),
             Output::Send { flow, bytes } => {
                 last_flow = Some(flow);

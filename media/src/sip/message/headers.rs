@@ -128,19 +128,27 @@ pub(crate) fn split(value: &str, separator: u8) -> Vec<&str> {
 }
 
 /// RFC 3261 §7.3.3 and the registry of compact forms.
-const COMPACT: [(u8, &str); 12] = [
+const COMPACT: [(u8, &str); 20] = [
+    (b'a', "Accept-Contact"),
+    (b'b', "Referred-By"),
     (b'c', "Content-Type"),
+    (b'd', "Request-Disposition"),
     (b'e', "Content-Encoding"),
     (b'f', "From"),
     (b'i', "Call-ID"),
+    (b'j', "Reject-Contact"),
     (b'k', "Supported"),
     (b'l', "Content-Length"),
     (b'm', "Contact"),
+    (b'n', "Identity-Info"),
     (b'o', "Event"),
     (b'r', "Refer-To"),
     (b's', "Subject"),
     (b't', "To"),
+    (b'u', "Allow-Events"),
     (b'v', "Via"),
+    (b'x', "Session-Expires"),
+    (b'y', "Identity"),
 ];
 
 /// Names met in almost every message: borrowed, so that they cost no allocation.

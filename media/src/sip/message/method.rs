@@ -19,7 +19,15 @@ pub enum Method {
     Register,
     /// Carries application data inside a dialog (RFC 6086).
     Info,
-    /// A method this element knows by name and does not serve, such as MESSAGE or REFER.
+    /// Acknowledges a reliable provisional response (RFC 3262).
+    Prack,
+    /// Changes a session without another INVITE (RFC 3311).
+    Update,
+    /// Asks the far end to call somebody else (RFC 3515).
+    Refer,
+    /// Tells what has become of it (RFC 6665).
+    Notify,
+    /// A method this element knows by name and does not serve, such as MESSAGE or SUBSCRIBE.
     Known(&'static str),
     /// A method nobody here has heard of: 501 (RFC 3261 §21.5.2).
     Unknown(String),
@@ -39,6 +47,10 @@ impl Method {
             "OPTIONS" => Self::Options,
             "REGISTER" => Self::Register,
             "INFO" => Self::Info,
+            "PRACK" => Self::Prack,
+            "UPDATE" => Self::Update,
+            "REFER" => Self::Refer,
+            "NOTIFY" => Self::Notify,
             other => match NOT_SERVED.iter().find(|known| **known == other) {
                 Some(known) => Self::Known(known),
                 None => Self::Unknown(other.to_owned()),
@@ -56,6 +68,10 @@ impl Method {
             Self::Options => "OPTIONS",
             Self::Register => "REGISTER",
             Self::Info => "INFO",
+            Self::Prack => "PRACK",
+            Self::Update => "UPDATE",
+            Self::Refer => "REFER",
+            Self::Notify => "NOTIFY",
             Self::Known(name) => name,
             Self::Unknown(name) => name,
         }
@@ -74,4 +90,4 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Methods of the RFCs that are answered 405 rather than 501.
-const NOT_SERVED: [&str; 7] = ["MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE", "UPDATE"];
+const NOT_SERVED: [&str; 3] = ["MESSAGE", "PUBLISH", "SUBSCRIBE"];

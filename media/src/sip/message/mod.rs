@@ -6,6 +6,8 @@ mod fault;
 mod headers;
 mod method;
 mod name_addr;
+mod reason;
+mod replaces;
 mod uri;
 mod via;
 
@@ -13,6 +15,8 @@ pub use fault::{Fault, Rejected};
 pub use headers::{Header, HeaderName, Headers};
 pub use method::Method;
 pub use name_addr::NameAddr;
+pub use reason::Reason;
+pub use replaces::Replaces;
 pub use uri::{Host, Params, SipUri, Uri};
 pub use via::Via;
 
@@ -48,6 +52,8 @@ pub struct Request {
 pub struct Response {
     /// 100 to 699.
     pub status: u16,
+    /// The phrase behind the code, for people; at most 80 letters.
+    pub phrase: String,
     /// What every message has.
     pub core: Core,
     /// All header fields.
@@ -120,6 +126,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
         180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        182 => "Queued",
         183 => "Session Progress",
         200 => "OK",
         202 => "Accepted",
@@ -129,25 +137,39 @@ pub fn reason_phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
+        410 => "Gone",
         413 => "Request Entity Too Large",
         415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
+        423 => "Interval Too Brief",
+        469 => "Bad Info Package",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
         482 => "Loop Detected",
         483 => "Too Many Hops",
+        484 => "Address Incomplete",
         486 => "Busy Here",
         487 => "Request Terminated",
         488 => "Not Acceptable Here",
+        489 => "Bad Event",
         491 => "Request Pending",
         500 => "Server Internal Error",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Server Time-out",
         505 => "Version Not Supported",
         513 => "Message Too Large",
+        600 => "Busy Everywhere",
         603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        608 => "Rejected",
         _ => "Unknown",
     }
 }
@@ -189,11 +211,12 @@ fn response(start: &str, headers: Headers, body: &[u8], framing: Framing) -> Res
     if version != "2.0" {
         return Err(Fault::Version);
     }
-    let status = rest.split(' ').next().unwrap_or_default();
+    let (status, phrase) = rest.split_once(' ').unwrap_or((rest, ""));
     let status = status.parse().ok().filter(|code| (100..700).contains(code)).ok_or(Fault::StatusCode)?;
     let core = core(&headers)?;
     let body = cut_body(&headers, body, framing)?.to_vec();
-    Ok(Response { status, core, headers, body })
+    let phrase = phrase.chars().filter(|letter| !letter.is_control()).take(PHRASE_MAX).collect();
+    Ok(Response { status, phrase, core, headers, body })
 }
 
 fn core(headers: &Headers) -> Result<Core, Fault> {
@@ -306,6 +329,9 @@ fn read_headers(fields: &[u8]) -> (Headers, Option<Fault>) {
 
 /// 64 KiB: the largest datagram there is.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// 80 letters: a line of a log; the longest phrase of an RFC has 36.
+const PHRASE_MAX: usize = 80;
 
 /// 256 fields; RFC 4475's longest message has 40.
 const HEADERS_MAX: usize = 256;

@@ -7,7 +7,7 @@ use super::outgoing::{Acknowledgement, Calling, Early, Invite};
 use super::{Session, via};
 use crate::sip::endpoint::requests::sdp_of_response;
 use crate::sip::endpoint::{DialogId, Endpoint, Event, Flow, Output, TransactionKey};
-use crate::sip::message::{COOKIE, Headers, Method, NameAddr, Response, Uri};
+use crate::sip::message::{COOKIE, Headers, Method, NameAddr, Reason, Response, Uri};
 use crate::sip::transaction::client_invite::Meaning;
 
 impl Endpoint {
@@ -46,15 +46,16 @@ impl Endpoint {
         }
         let (status, sdp) = (response.status, sdp_of_response(response));
         let to_tag = response.core.to.tag().unwrap_or_default();
-        if status < 180 || !calling.is_news(to_tag, status, sdp.is_some()) {
+        if status < 180 {
             return;
         }
+        let Some(branch) = calling.news_of(to_tag, status, sdp.is_some()) else { return };
         if session.dialog.remote_tag.is_empty() && !to_tag.is_empty() {
             // Requests of the first early dialog find it.
             session.dialog.handle_answer(response);
             self.by_tags.insert(session.tags(), id);
         }
-        self.outputs.push_back(Output::Event(Event::Progressed { dialog: id, status, sdp }));
+        self.outputs.push_back(Output::Event(Event::Progressed { dialog: id, status, sdp, branch }));
     }
 
     fn handle_refused(&mut self, flow: &Flow, id: DialogId, response: &Response, now: Instant) {
@@ -67,6 +68,7 @@ impl Endpoint {
         {
             return self.send_invite(id, now);
         }
+        self.see_their_refusal(*flow, Some(id), response);
         if self.forget_call(id) {
             return;
         }
@@ -76,6 +78,7 @@ impl Endpoint {
             status: response.status,
             contacts,
             retry_after: retry_after(&response.headers),
+            reason: Reason::of(&response.headers).map(|reason| reason.to_string()),
         }));
     }
 
@@ -108,7 +111,7 @@ impl Endpoint {
         let mut session = Session { account, ..Session::confirmed(dialog, base) };
         session.follow_stream(flow);
         session.is_behind_nat = !session.is_target_usable(&response.headers);
-        let Some(Calling { leaving, .. }) = calling else {
+        let Some(Calling { leaving, earlies, branches, .. }) = calling else {
             let id = self.adopt_session(session);
             self.acknowledge(id, key);
             return self.bye(id, None, now);
@@ -120,7 +123,9 @@ impl Endpoint {
             Some(leaving) => self.bye(id, leaving.reason, now),
             None => {
                 let sdp = sdp_of_response(response);
-                self.outputs.push_back(Output::Event(Event::Accepted { dialog: id, sdp }));
+                let known = earlies.iter().find(|early| early.to_tag == to_tag);
+                let branch = known.map_or(branches + 1, |early| early.branch);
+                self.outputs.push_back(Output::Event(Event::Accepted { dialog: id, sdp, branch }));
             }
         }
     }
@@ -166,20 +171,22 @@ impl Invite {
 }
 
 impl Calling {
-    /// Notes what an early dialog said; `false` when it said so before, or too many speak.
-    fn is_news(&mut self, to_tag: &str, status: u16, has_sdp: bool) -> bool {
+    /// Notes what an early dialog said; `None` when it said so before, or too many speak, else the branch's number.
+    fn news_of(&mut self, to_tag: &str, status: u16, has_sdp: bool) -> Option<u32> {
         let known = self.earlies.len();
         match self.earlies.iter_mut().find(|early| early.to_tag == to_tag) {
             Some(early) => {
                 let is_news = early.status != status || (has_sdp && !early.has_sdp);
                 early.status = status;
                 early.has_sdp |= has_sdp;
-                is_news
+                is_news.then_some(early.branch)
             }
-            None if known >= EARLIES_MAX => false,
+            None if known >= EARLIES_MAX => None,
             None => {
-                self.earlies.push(Early { to_tag: to_tag.to_owned(), status, has_sdp });
-                true
+                self.branches += 1;
+                let branch = self.branches;
+                self.earlies.push(Early { to_tag: to_tag.to_owned(), branch, status, has_sdp });
+                Some(branch)
             }
         }
     }

@@ -13,10 +13,10 @@ use std::fmt;
 use std::time::Instant;
 
 use super::account::{Account, Tried};
-use super::{Session, State, contact, reason_value, via};
+use super::{Extensions, Peer, Session, State, contact, reason_value, via};
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::Credentials;
-use crate::sip::endpoint::requests::ALLOW;
+use crate::sip::endpoint::respond::clean;
 use crate::sip::endpoint::{Client, DialogId, Endpoint, Event, Flow, Output, Purpose, Timer, TransactionKey};
 use crate::sip::message::{COOKIE, Method, Uri};
 use crate::sip::transaction::client_invite::{Action, ClientInvite};
@@ -35,11 +35,13 @@ pub struct InviteOrder {
     pub to: String,
     /// Further header fields, such as P-Asserted-Identity. A Route goes into everything that belongs to the INVITE.
     pub fields: Vec<(&'static str, String)>,
-    /// Our offer.
+    /// Our offer; empty asks the far end for its own, which [`Endpoint::answer`] answers.
     pub sdp: Vec<u8>,
     /// What a 401 or 407 from `flow.remote` is answered with, in this dialog and no other; without them it is
     /// [`Event::Refused`].
     pub credentials: Option<Credentials>,
+    /// What the call uses of SIP's extensions.
+    pub extensions: Extensions,
 }
 
 /// Names and numbers are personal.
@@ -105,6 +107,8 @@ pub(super) struct Calling {
     sdp: Vec<u8>,
     pub(super) tried: Vec<Tried>,
     pub(super) earlies: Vec<Early>,
+    /// The number of the last branch of a fork.
+    pub(super) branches: u32,
     /// Some response has come to the INVITE that waits: it may be cancelled (RFC 3261 §9.1).
     pub(super) is_proceeding: bool,
     pub(super) leaving: Option<Leaving>,
@@ -114,6 +118,8 @@ pub(super) struct Calling {
 #[derive(Debug)]
 pub(super) struct Early {
     pub(super) to_tag: String,
+    /// From 1 up, over all INVITEs of the call.
+    pub(super) branch: u32,
     pub(super) status: u16,
     pub(super) has_sdp: bool,
 }
@@ -138,7 +144,7 @@ impl Endpoint {
             self.counters.overloaded += 1;
             return Err(InviteError::Overloaded);
         }
-        let InviteOrder { flow, request_uri, from, to, fields, sdp, credentials } = order;
+        let InviteOrder { flow, request_uri, from, to, fields, sdp, credentials, extensions } = order;
         let (call_id, tag) = (format!("{}{}", self.tag(), self.tag()), self.tag());
         let (routes, fields): (Vec<_>, Vec<_>) = fields
             .into_iter()
@@ -149,6 +155,7 @@ impl Endpoint {
         let session = Session {
             state: State::Calling,
             account: credentials.map(|credentials| Account::new(credentials, flow.remote.ip())),
+            extensions,
             ..Session::confirmed(start.clone(), flow)
         };
         self.next_dialog += 1;
@@ -161,6 +168,7 @@ impl Endpoint {
             sdp,
             tried: Vec::new(),
             earlies: Vec::new(),
+            branches: 0,
             is_proceeding: false,
             leaving: None,
         };
@@ -196,7 +204,8 @@ impl Endpoint {
         };
         let mut fields = vec![
             ("Contact", contact(&self.config.advertised, &flow)),
-            ("Allow", ALLOW.to_owned()),
+            ("Allow", session.extensions.allow().to_owned()),
+            ("Supported", session.extensions.supported()),
             ("User-Agent", self.config.server.clone()),
         ];
         fields.extend(calling.fields.iter().chain(&credentials).cloned());
@@ -315,13 +324,10 @@ impl Session {
             unacknowledged: None,
             state: State::Confirmed,
             account: None,
+            extensions: Extensions::default(),
+            peer: Peer::default(),
         }
     }
-}
-
-/// A header value without what would end it.
-fn clean(value: &str) -> String {
-    value.chars().filter(|letter| !letter.is_control()).collect()
 }
 
 /// RFC 3261 §19.1.1: header fields have no place in a Request-URI.

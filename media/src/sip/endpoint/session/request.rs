@@ -64,7 +64,7 @@ fn host(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
 }
 
 /// RFC 3326; the text is ours, but what it quotes may be the caller's.
-pub(super) fn reason_value(status: u16, text: &str) -> String {
+pub(in crate::sip::endpoint) fn reason_value(status: u16, text: &str) -> String {
     let text: String =
         text.chars().filter(|letter| !letter.is_control() && *letter != '"' && *letter != '\\').collect();
     format!("SIP;cause={status};text=\"{text}\"")

@@ -18,7 +18,10 @@ fn a_call_rings_is_answered_acknowledged_and_ended_by_us() {
     assert!(invite.contains("\r\nTo: <sip:+15551234567@trunk.example>\r\n"), "{invite}");
     assert!(invite.contains("\r\nP-Asserted-Identity: <sip:+15557654321@10.0.0.2>\r\n"), "{invite}");
     assert!(invite.contains("\r\nContact: <sip:talkstack@10.0.0.2:5060>\r\n"), "{invite}");
-    assert!(!invite.contains("100rel") && field(&invite, "CSeq") == "1 INVITE", "{invite}");
+    assert!(
+        field(&invite, "Supported") == "100rel, timer, replaces, norefersub" && field(&invite, "CSeq") == "1 INVITE",
+        "{invite}"
+    );
     assert!(invite.ends_with("Content-Type: application/sdp\r\nContent-Length: 9\r\n\r\nv=0 offer"), "{invite}");
     let dialog = trunk.dialog;
     assert_eq!(trunk.endpoint.call_id_of(dialog), Some(field(&invite, "Call-ID")));
@@ -31,9 +34,9 @@ fn a_call_rings_is_answered_acknowledged_and_ended_by_us() {
     assert_eq!(
         trunk.events(),
         [
-            Event::Progressed { dialog, status: 180, sdp: None },
-            Event::Progressed { dialog, status: 183, sdp: Some(b"v=0 early".to_vec()) },
-            Event::Accepted { dialog, sdp: None },
+            Event::Progressed { dialog, status: 180, sdp: None, branch: 1 },
+            Event::Progressed { dialog, status: 183, sdp: Some(b"v=0 early".to_vec()), branch: 1 },
+            Event::Accepted { dialog, sdp: None, branch: 1 },
         ]
     );
     let ack = trunk.take();
@@ -110,7 +113,7 @@ fn a_refusal_is_acknowledged_in_its_transaction_until_timer_d() {
         assert_eq!(field(&ack, "Route"), "<sip:edge.example;lr>");
         assert_eq!(field(&ack, "To"), "<sip:+15551234567@trunk.example>;tag=b");
         let retry_after = Some(Duration::from_secs(120));
-        let refused = Event::Refused { dialog: trunk.dialog, status: 486, contacts: vec![], retry_after };
+        let refused = Event::Refused { dialog: trunk.dialog, status: 486, contacts: vec![], retry_after, reason: None };
         assert_eq!(trunk.events(), [refused]);
         assert_eq!(trunk.endpoint.dialogs(), 0);
         if linger > 0 {
@@ -151,7 +154,7 @@ fn every_2xx_of_a_fork_is_acknowledged_and_all_but_the_first_get_bye() {
     }
     assert_eq!(trunk.events().len(), 3, "each branch rings");
     trunk.answer(&invite, 200, "b", CONTACT, "v=0 b");
-    assert_eq!(trunk.events(), [Event::Accepted { dialog: trunk.dialog, sdp: Some(b"v=0 b".to_vec()) }]);
+    assert_eq!(trunk.events(), [Event::Accepted { dialog: trunk.dialog, sdp: Some(b"v=0 b".to_vec()), branch: 2 }]);
     assert!(trunk.take().starts_with("ACK "));
     trunk.answer(&invite, 200, "c", CONTACT, "v=0 c");
     let [ack, bye] = &trunk.messages()[..] else { panic!("ACK and BYE") };
@@ -163,7 +166,7 @@ fn every_2xx_of_a_fork_is_acknowledged_and_all_but_the_first_get_bye() {
     trunk.answer(bye, 200, "c", "", "");
     assert_eq!(trunk.endpoint.dialogs(), 1);
     trunk.request("BYE", 1, "b");
-    assert_eq!(trunk.events(), [Event::Ended { dialog: trunk.dialog, cause: EndCause::Bye }]);
+    assert_eq!(trunk.events(), [Event::Ended { dialog: trunk.dialog, cause: EndCause::Bye, reason: None }]);
     trunk.assert_nothing_is_left();
 }
 
@@ -339,7 +342,7 @@ fn a_called_side_s_requests_work_as_a_caller_s_do() {
     assert_eq!(trunk.statuses(), [200]);
     trunk.request("INVITE", 7, "a");
     assert_eq!(trunk.statuses(), [100]);
-    assert_eq!(trunk.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()) }]);
+    assert_eq!(trunk.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()), branch: 0 }]);
     trunk.endpoint.answer(dialog, b"v=0 held", trunk.now).expect("pending");
     assert_eq!(trunk.statuses(), [200]);
     trunk.request("ACK", 7, "a");
@@ -352,7 +355,7 @@ fn a_called_side_s_requests_work_as_a_caller_s_do() {
     assert_eq!(field(&trunk.take(), "CSeq"), "2 OPTIONS", "ours are a space of their own");
     trunk.request("BYE", 8, "a");
     assert_eq!(trunk.statuses(), [200]);
-    assert_eq!(trunk.events(), [Event::Ended { dialog, cause: EndCause::Bye }]);
+    assert_eq!(trunk.events(), [Event::Ended { dialog, cause: EndCause::Bye, reason: None }]);
     trunk.assert_nothing_is_left();
 }
 
@@ -721,6 +724,7 @@ impl Trunk {
             fields: self.fields.clone(),
             sdp: b"v=0 offer".to_vec(),
             credentials,
+            extensions: Extensions::default(),
         }
     }
 

@@ -27,7 +27,7 @@ fn a_bye_before_the_ack_ends_the_call_and_the_repetition() {
     let mut phone = Phone::answered();
     phone.send("BYE", 2, "z9hG4bKbye", "");
     assert_eq!(phone.statuses(), [200]);
-    assert_eq!(phone.events(), [Event::Ended { dialog: phone.dialog, cause: EndCause::Bye }]);
+    assert_eq!(phone.events(), [Event::Ended { dialog: phone.dialog, cause: EndCause::Bye, reason: None }]);
     phone.pass(40_000);
     assert_eq!(phone.messages(), [""; 0]);
     assert_eq!(phone.endpoint.dialogs(), 0);
@@ -37,7 +37,7 @@ fn a_bye_before_the_ack_ends_the_call_and_the_repetition() {
 fn the_answer_to_a_cancel_names_the_dialog_of_its_invite() {
     let mut phone = Phone::new(Transport::Udp);
     let dialog = phone.call();
-    phone.endpoint.ring(dialog, phone.now).expect("early");
+    phone.endpoint.ring(dialog, None, phone.now).expect("early");
     phone.send("CANCEL", 1, "z9hG4bKinv", "");
     let tags: Vec<String> = phone
         .messages()
@@ -56,7 +56,7 @@ fn an_invite_that_comes_again_gets_the_last_answer_again_and_no_second_call() {
     assert_eq!(phone.statuses(), [100]);
     phone.send("INVITE", 1, "z9hG4bKinv", "v=0 offer");
     assert_eq!(phone.statuses(), [100]);
-    phone.endpoint.ring(dialog, phone.now).expect("early");
+    phone.endpoint.ring(dialog, None, phone.now).expect("early");
     phone.send("INVITE", 1, "z9hG4bKinv", "v=0 offer");
     assert_eq!(phone.statuses(), [180, 180]);
     phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
@@ -216,10 +216,7 @@ fn a_flood_of_refused_calls_is_remembered_up_to_a_bound_and_keeps_no_call_out() 
     let mut phone = Phone::new(Transport::Udp);
     for call in 0..5_000 {
         let dialog = flood(&mut phone, call).expect("offered");
-        phone
-            .endpoint
-            .refuse(dialog, Refusal { status: 404, reason: None, retry_after: None }, phone.now)
-            .expect("early");
+        phone.endpoint.refuse(dialog, Refusal::new(404), phone.now).expect("early");
         assert!(phone.endpoint.servers_bytes < TRANSACTIONS_BYTES_MAX / 2 + 2 * 65_536);
     }
     flood(&mut phone, 5_000).expect("another call is offered still");

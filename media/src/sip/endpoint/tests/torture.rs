@@ -28,10 +28,10 @@ fn torture_messages_get_what_their_rfc_wants() {
 fn a_refusal_of_a_torture_message_says_what_would_be_taken() {
     let Some(corpora) = corpora() else { return };
     for (name, fields) in [
-        ("intmeth.dat", &["Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO"][..]),
+        ("intmeth.dat", &["Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY"][..]),
         ("bext01.dat", &["Unsupported: nothingSupportsThis, nothingSupportsThisEither"]),
         ("invut.dat", &["Accept: application/sdp", "Accept-Encoding: identity"]),
-        ("cparam01.dat", &["Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO"]),
+        ("cparam01.dat", &["Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY"]),
     ] {
         let bytes = std::fs::read(corpora.join("rfc4475").join(name)).expect("readable");
         let answer = over_udp(&bytes).1;

@@ -1,0 +1,130 @@
+//! What is wrong with a line, by a stable name and in one sentence that says what to do.
+//!
+//! A trunk's test and the watch over live calls speak of the same faults in the same words.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The name has no address.
+    Dns,
+    /// The host is there and nothing listens: a TCP reset, or an ICMP port unreachable.
+    Refused,
+    /// Nothing came back at all.
+    NoAnswer,
+    /// The connection was made, and TLS could not be.
+    Tls,
+    /// It asks for a password again and again, 401 or 407.
+    ChallengeLoop {
+        /// 401 or 407.
+        status: u16,
+    },
+    /// It asks for a password and the trunk has none, 401 or 407.
+    NoCredentials {
+        /// 401 or 407.
+        status: u16,
+    },
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 488 or 606: no codec in common.
+    NoCommonCodec,
+    /// The called line is busy, 486 or 600.
+    Busy,
+    /// It rang, and nobody answered.
+    RingsOut,
+    /// Another final response.
+    Status {
+        /// 300 to 699.
+        status: u16,
+    },
+    /// The call was answered, and no sound came from either side.
+    NoRtp,
+    /// They hear us; nothing comes to us.
+    NothingReceived,
+    /// We hear them; they hear nothing of us.
+    NothingHeard,
+    /// Their SDP shows an address that cannot be reached from here.
+    PrivateAddress {
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+impl Fault {
+    /// Its stable name, for the API and for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Dns => "dns",
+            Fault::Refused => "refused",
+            Fault::NoAnswer => "no_answer",
+            Fault::Tls => "tls",
+            Fault::ChallengeLoop { status: 407 } => "loop_407",
+            Fault::ChallengeLoop { .. } => "loop_401",
+            Fault::NoCredentials { .. } => "no_credentials",
+            Fault::Forbidden => "forbidden",
+            Fault::NotFound => "not_found",
+            Fault::NoCommonCodec => "no_common_codec",
+            Fault::Busy => "busy",
+            Fault::RingsOut => "rings_out",
+            Fault::Status { .. } => "status",
+            Fault::NoRtp => "no_rtp",
+            Fault::NothingReceived => "one_way_in",
+            Fault::NothingHeard => "one_way_out",
+            Fault::PrivateAddress { .. } => "private_address",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentence = match self {
+            Fault::Dns => "The name has no address: correct the host, or the name server of this box",
+            Fault::Refused => {
+                "The host is there, but nothing listens on that port: correct the port or the transport, or start SIP there"
+            }
+            Fault::NoAnswer => {
+                "Nothing came back: correct the host or the port, or let SIP from this box through the firewall in between"
+            }
+            Fault::Tls => {
+                "TLS failed: its certificate is not one this box trusts, so set the trunk's fingerprint, or the port speaks no TLS"
+            }
+            Fault::ChallengeLoop { status } => {
+                return write!(f, "PBX answered {status} to the right question again: the secret or the user is wrong");
+            }
+            Fault::NoCredentials { status } => {
+                return write!(f, "PBX answered {status}: it wants a user and a secret, so give the trunk both");
+            }
+            Fault::Forbidden => "PBX answered 403: the secret or the extension is wrong",
+            Fault::NotFound => {
+                "PBX answered 404: it does not know the number or the user, so correct that or its routes"
+            }
+            Fault::NoCommonCodec => "PBX answered 488: no common codec, so allow G.711 (PCMU or PCMA) there",
+            Fault::Busy => "PBX answered that the number is busy: try another number",
+            Fault::RingsOut => {
+                "The number rang and nobody answered: try one that answers by itself, such as an echo test"
+            }
+            Fault::Status { status } => return write!(f, "PBX answered {status}: its own log says why"),
+            Fault::NoRtp => {
+                "The call was answered, but no sound came either way: let the RTP ports (rtp.ports, UDP) through the firewall"
+            }
+            Fault::NothingReceived => {
+                "One-way audio: nothing is heard from the PBX, so let UDP to this box's RTP ports (rtp.ports) through, or set sip.advertise"
+            }
+            Fault::NothingHeard => {
+                "One-way audio: the PBX hears nothing of this box, so let UDP from it to the PBX's RTP ports through"
+            }
+            Fault::PrivateAddress { address } => {
+                return write!(
+                    f,
+                    "Private address in SDP: the PBX wants its audio at {address}, which cannot be reached from here, \
+                     so set the public address there, or say that the trunk is behind a NAT"
+                );
+            }
+        };
+        f.write_str(sentence)
+    }
+}
