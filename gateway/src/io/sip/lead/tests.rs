@@ -32,6 +32,7 @@ fn two_phones_of_the_box_hear_each_other_over_the_wire_and_all_other_phones_stop
     let (invite, also) = (called.take("INVITE "), other.take("INVITE "));
     assert!(field(&invite, "From").starts_with("<sip:101@"), "{invite}");
     called.respond(&invite, "180 Ringing", "", box_.sip);
+    other.respond(&also, "180 Ringing", "", box_.sip);
     assert!(caller.take("SIP/2.0 180").contains("To:"));
     called.respond(&invite, "200 OK", &sdp(&called_media), box_.sip);
     called.take("ACK ");
