@@ -46,7 +46,9 @@ fn check(who: &str, payload_type: u8, loss: bool, plan: Plan) {
         let (sent, blocks, region) = (line.frames_out, line.blocks, Region::new(COUNTED));
         line.run(Duration::from_secs(10));
         let change = region.change();
-        assert!(line.frames_out - sent >= 490, "{who}: {} frames in ten seconds", line.frames_out - sent);
+        // An echo that a hole has held up leaves out a frame to catch up.
+        let least = if loss { 450 } else { 490 };
+        assert!(line.frames_out - sent >= least, "{who}: {} frames in ten seconds", line.frames_out - sent);
         let recorded = line.blocks - blocks;
         assert!(if is_recorded { recorded >= 49 } else { recorded == 0 }, "{who}: {recorded} blocks in ten seconds");
         let allocations = change.allocations + change.reallocations;
