@@ -114,7 +114,7 @@ impl Line {
         let mut call = Call::new(CallId(1), plan.clone(), offer, limits, 7, now);
         let (payload, mut is_bridged) = (STANDARD.encode_to_string([0x5a; 160]), false);
         let says = match plan {
-            Plan::Echo | Plan::Attendant { .. } => Vec::new(),
+            Plan::Echo | Plan::Attendant { .. } | Plan::ToneTest => Vec::new(),
             Plan::Bridge(_) => {
                 let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_010 };
                 let signalling = [10, 0, 0, 3].into();

@@ -27,7 +27,7 @@ impl Call {
                 let agent = OpenAiRealtime::new(plan.opening.clone(), codec, self.seed);
                 AgentSession::OpenAiRealtime(Box::new(agent))
             }
-            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo | Plan::Bridge(_) => {
+            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => {
                 AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)))
             }
         };
@@ -60,7 +60,7 @@ impl Call {
             Plan::Attendant { name: Some(name) } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }
-            Plan::Attendant { name: None } | Plan::Echo | Plan::Bridge(_) => return,
+            Plan::Attendant { name: None } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => return,
         };
         self.outputs.push_back(wish);
     }
@@ -134,7 +134,8 @@ impl Call {
     }
 
     fn progress(&self) -> Progress {
-        self.leg.session
+        self.leg
+            .session
             .as_ref()
             .map_or_else(Progress::default, |session| Progress { pushed: session.pushed(), played: session.played() })
     }

@@ -135,7 +135,9 @@ impl Call {
                 return self.ring(now);
             }
             Some(target) => {
-                let (BridgeTarget::Extension { ring_s, .. } | BridgeTarget::Trunk { ring_s, .. }) = target else { return };
+                let (BridgeTarget::Extension { ring_s, .. } | BridgeTarget::Trunk { ring_s, .. }) = target else {
+                    return;
+                };
                 (target, ring_s)
             }
         };

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::{Heard, Transmit};
+use talkstack_media::session::{Exchange, Heard, Transmit};
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
@@ -37,6 +37,7 @@ use tape::Tape;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
+use crate::agent::tone_test::{ToneHeard, ToneTest};
 use crate::agent::{AgentLoss, AgentSession};
 use crate::io::connect::AgentTarget;
 use crate::route::Plan;
@@ -103,6 +104,8 @@ pub enum CallOutput {
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.
     Disconnect(Vec<u8>),
+    /// A test call has heard this, and its packets have gone so.
+    Measured(ToneHeard, Exchange),
     /// The call is over; drop it.
     Finished,
 }
@@ -407,6 +410,9 @@ impl Call {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
         self.record_last_words();
+        if let (Some(heard), Some(session)) = (self.agent.tone_heard(), &self.leg.session) {
+            self.outputs.push_back(CallOutput::Measured(heard, session.exchange()));
+        }
         self.leg.session = None;
         self.bridge = None;
         self.tape.finish();
@@ -421,6 +427,7 @@ fn agent_of(plan: &Plan, now: Instant) -> AgentSession {
         Plan::Echo => AgentSession::Echo(Echo::default()),
         Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
         Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
+        Plan::ToneTest => AgentSession::ToneTest(ToneTest::default()),
         Plan::MediaStream(_) | Plan::OpenAiRealtime(_) | Plan::Bridge(_) => AgentSession::Awaited,
     }
 }

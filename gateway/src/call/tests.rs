@@ -58,7 +58,11 @@ fn a_late_offer_in_mid_call_takes_effect_with_the_answer_in_its_ack() {
     bench.call.handle_reoffer(LegId::First, None, bench.now);
     bench.pass(1);
     assert_eq!(bench.sent_to, "10.0.0.1:4000");
-    bench.call.handle_acknowledged(LegId::First, Some(offer("8", "sendrecv").replace("4000", "4010").as_bytes()), bench.now);
+    bench.call.handle_acknowledged(
+        LegId::First,
+        Some(offer("8", "sendrecv").replace("4000", "4010").as_bytes()),
+        bench.now,
+    );
     bench.pass(1);
     assert_eq!((&*bench.sent_to, bench.payload_type), ("10.0.0.1:4010", 8));
 }

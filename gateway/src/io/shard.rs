@@ -412,6 +412,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::Refuse(status) => SipWish::Refuse(status),
                 CallOutput::Probe(leg) => SipWish::Probe(leg),
                 CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
+                CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {
                     self.record(id, event);
                     continue;

@@ -134,6 +134,8 @@ pub enum Plan {
     MediaStream(AgentUrl),
     /// An agent behind OpenAI's Realtime protocol; the attendant if it cannot be reached.
     OpenAiRealtime(Box<RealtimePlan>),
+    /// A tone and an ear for it, in a call that tests a trunk.
+    ToneTest,
     /// Another line, or one after the other.
     Bridge(Box<BridgePlan>),
 }

@@ -271,9 +271,7 @@ impl World {
         let _ = match output {
             CallOutput::Ring(_) => self.endpoint.ring(dialog, None, now),
             CallOutput::Answer(_, sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
-            CallOutput::RefuseReOffer(_) => {
-                self.endpoint.refuse(dialog, Refusal::new(488), now)
-            }
+            CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
             CallOutput::Record(event) => {
@@ -286,7 +284,13 @@ impl World {
                 self.events.push(event);
                 Ok(())
             }
-            CallOutput::Lead(_) | CallOutput::Refuse(_) | CallOutput::Invite(..) | CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect(_) => Ok(()),
+            CallOutput::Lead(_)
+            | CallOutput::Refuse(_)
+            | CallOutput::Invite(..)
+            | CallOutput::Connect(_)
+            | CallOutput::Measured(..)
+            | CallOutput::Speak(_)
+            | CallOutput::Disconnect(_) => Ok(()),
             CallOutput::Finished => {
                 self.call = None;
                 Ok(())

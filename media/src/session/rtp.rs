@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
+use super::exchange::{Exchange, Heed};
 use super::{Channel, Heard, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
 use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
@@ -32,6 +33,8 @@ pub struct RtpSession {
     /// No packet has come since the far end was excused.
     is_excused: bool,
     refused_packets: u64,
+    received_packets: u64,
+    heed: Heed,
 }
 
 /// From packets to audio.
@@ -84,6 +87,8 @@ impl RtpSession {
             last_packet: None,
             is_excused: false,
             refused_packets: 0,
+            received_packets: 0,
+            heed: Heed::Untold,
             negotiated,
         }
     }
@@ -130,8 +135,9 @@ impl RtpSession {
         match verdict {
             Verdict::Accept => {
                 self.hear_of(now);
-                if self.input.receiver.handle_packet(packet, now).is_err() {
-                    self.refused_packets += 1;
+                match self.input.receiver.handle_packet(packet, now) {
+                    Ok(()) => self.received_packets += 1,
+                    Err(_) => self.refused_packets += 1,
                 }
             }
             Verdict::Refuse => self.refused_packets += 1,
@@ -144,10 +150,11 @@ impl RtpSession {
         // Reports carry no sequence number; counting them makes five of one source in a row the proof.
         self.control_packets = self.control_packets.wrapping_add(1);
         let verdict = self.control_latch.handle_packet(source, ssrc, self.control_packets, now);
-        if verdict == Verdict::Refuse || self.rtcp.handle_packet(packet, self.report_time(now)).is_err() {
+        let (Verdict::Accept, Ok(figures)) = (verdict, self.rtcp.handle_packet(packet, self.report_time(now))) else {
             self.refused_packets += 1;
             return;
-        }
+        };
+        self.heed = self.heed.after(packet, figures);
         self.hear_of(now);
     }
 
@@ -313,6 +320,12 @@ impl RtpSession {
         self.refused_packets
     }
 
+    /// What has gone either way so far.
+    pub fn exchange(&self) -> Exchange {
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        Exchange { received: self.received_packets, sent, heed: self.heed }
+    }
+
     fn hear_of(&mut self, now: Instant) {
         self.last_packet = Some(now);
         self.is_excused = false;
@@ -420,6 +433,29 @@ mod tests {
         bench.receive("10.0.0.1:4000", &packet(0, 0));
         assert!(matches!(bench.session.poll_heard(bench.now), Some(Heard::Held(frame)) if frame.samples == [0; 160]));
         assert!(bench.run(Duration::from_secs(10)).iter().all(|(_, packet)| is_rtcp(packet)));
+    }
+
+    #[test]
+    fn the_far_end_s_reports_tell_whether_our_packets_arrive() {
+        let mut bench = Bench::new(false);
+        let sent = bench.run(Duration::from_secs(1));
+        assert_eq!(bench.session.exchange(), Exchange { received: 0, sent: sent.len() as u32, heed: Heed::Untold });
+        bench.receive("10.0.0.1:4000", &packet(0, 0));
+        // A sender report of a side that has heard nobody has no block.
+        let mut report = vec![0x80, 200, 0, 6, 0, 0, 0, 9];
+        report.resize(28, 1);
+        bench.receive_report("10.0.0.1:4001", &report);
+        assert_eq!((bench.session.exchange().received, bench.session.exchange().heed), (1, Heed::Nothing));
+        let ssrc = sent.first().map(|(_, packet)| packet[8..12].to_vec()).expect("noise");
+        let block = |lost: u8| [&ssrc[..], &[lost, 0, 0, 0], &[0; 16]].concat();
+        let receiver_report = |lost: u8| [&[0x81, 201, 0, 7, 0, 0, 0, 9][..], &block(lost)].concat();
+        bench.receive_report("10.0.0.1:4001", &receiver_report(3));
+        assert_eq!(bench.session.exchange().heed, Heed::Arrives);
+        // Bytes that report nothing change nothing.
+        bench.receive_report("10.0.0.1:4001", &[0x80, 203, 0, 0]);
+        assert_eq!(bench.session.exchange().heed, Heed::Arrives);
+        bench.receive_report("10.0.0.1:4001", &receiver_report(255));
+        assert_eq!(bench.session.exchange().heed, Heed::Nothing);
     }
 
     fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
+use talkstack_media::session::Exchange;
 
+use crate::agent::tone_test::ToneHeard;
 use crate::call::{LegId, LegOrder};
 use crate::io::connect::{AgentTarget, Connected};
 use crate::route::Plan;
@@ -127,6 +129,8 @@ pub enum SipWish {
     Refuse(u16),
     /// OPTIONS within the dialog.
     Probe(LegId),
+    /// What a test call has heard, and how its packets went.
+    Measured(ToneHeard, Exchange),
     /// A final response, CANCEL or BYE.
     End(LegId, Outcome),
     /// The shard has forgotten the call.

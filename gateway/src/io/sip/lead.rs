@@ -189,6 +189,7 @@ fn invite_order(
     };
     let name = order.caller_name.as_deref().map(quoted).unwrap_or_default();
     InviteOrder {
+        extensions: Extensions::default(),
         flow: contact.flow,
         from: format!("{name}<sip:{}@{host}>", order.caller),
         to: format!("<sip:{user}@{host}>"),
@@ -196,7 +197,6 @@ fn invite_order(
         fields: contact.path.into_iter().map(|route| ("Route", route)).collect(),
         sdp: sdp.as_bytes().to_vec(),
         credentials: None,
-        extensions: Extensions::default(),
     }
 }
 

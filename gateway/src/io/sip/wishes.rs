@@ -25,12 +25,12 @@ impl SipThread {
                 endpoint.ring(dialog, sdp.as_deref().map(str::as_bytes), now)
             }),
             SipWish::Answer(leg, sdp) => self.answer(id, leg, sdp, now),
-            SipWish::RefuseReOffer(leg) => self.with_dialog(id, leg, |endpoint, dialog| {
-                endpoint.refuse(dialog, Refusal::new(488), now)
-            }),
-            SipWish::Refuse(status) => self.with_dialog(id, LegId::First, |endpoint, dialog| {
-                endpoint.refuse(dialog, Refusal::new(status), now)
-            }),
+            SipWish::RefuseReOffer(leg) => {
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(488), now))
+            }
+            SipWish::Refuse(status) => self
+                .with_dialog(id, LegId::First, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(status), now)),
+            SipWish::Measured(..) => {}
             SipWish::Probe(leg) => self.with_dialog(id, leg, |endpoint, dialog| endpoint.probe(dialog, now)),
         }
     }
