@@ -15,6 +15,7 @@ mod listen;
 mod offered;
 mod refusals;
 mod streams;
+mod transfer;
 mod watch;
 mod wishes;
 
@@ -409,8 +410,9 @@ impl SipThread {
                 }
             }
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
-            // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
-            Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
+            Event::Referred { dialog, target, replaces, .. } => {
+                self.handle_referred(dialog, &target, replaces.as_ref());
+            }
             // Nobody registers here.
             Event::Registering { id, .. } => self.endpoint.respond_outside(id, OutsideReply::new(405), Instant::now()),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.

@@ -104,7 +104,7 @@ fn either_one_who_hangs_up_ends_the_call_for_the_other() {
     for leg in [LegId::First, LegId::Second] {
         let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
         let hung_up = Outcome::new(Blame::Caller, EndReason::HungUp);
-        bench.call.handle_ended(leg, hung_up);
+        bench.call.handle_ended(leg, hung_up, bench.now);
         bench.settle();
         let ends: Vec<_> = bench.outputs.iter().filter(|output| matches!(output, CallOutput::End(..))).collect();
         assert_eq!(ends, [&CallOutput::End(leg.other(), hung_up)]);
@@ -121,7 +121,7 @@ fn a_caller_who_gives_up_has_the_far_phone_stop_ringing_wherever_it_is() {
             bench.place();
         }
         let cancelled = Outcome::new(Blame::Caller, EndReason::Cancelled);
-        bench.call.handle_ended(LegId::First, cancelled);
+        bench.call.handle_ended(LegId::First, cancelled, bench.now);
         bench.settle();
         assert!(bench.outputs.contains(&CallOutput::End(LegId::Second, cancelled)));
         assert_eq!((bench.outcome(), bench.orders()), (Some(cancelled), 1));
@@ -179,6 +179,55 @@ fn two_clocks_that_differ_never_pile_up_a_delay() {
         let queued = bench.call.second_mut().and_then(|leg| leg.session.as_ref()).map(RtpSession::queued);
         assert!(queued.expect("a second leg") <= DELAY_MAX + Duration::from_millis(20), "{queued:?}");
     }
+}
+
+#[test]
+fn a_phone_of_which_nothing_is_heard_is_named_while_the_call_is_up() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.phones[1].talks = false;
+    bench.talk(49 * 5);
+    assert_eq!(bench.diagnoses(), Vec::<String>::new(), "not before 5 s");
+    bench.talk(8);
+    assert_eq!(bench.diagnoses(), ["one_way_in"]);
+    bench.talk(50 * 60);
+    assert_eq!(bench.diagnoses(), ["one_way_in"], "and once");
+    assert!(bench.found().contains("nothing arrives from 10.0.0.2:4000"), "{}", bench.found());
+}
+
+#[test]
+fn a_private_address_behind_a_public_one_is_named_as_such() {
+    let mut bench = Bench::new(&[extension("102")], Codec::Pcmu);
+    bench.place();
+    let answer = sdp(LegId::Second, Codec::Pcmu, "sendrecv");
+    bench.call.handle_accepted(LegId::Second, Some(&answer), [198, 51, 100, 7].into(), bench.now);
+    bench.phones[0].talks = true;
+    bench.talk(50 * 6);
+    assert_eq!(bench.diagnoses(), ["private_address"]);
+}
+
+#[test]
+fn a_far_end_that_reports_that_nothing_of_ours_arrives_is_named() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    for _ in 0..12 {
+        bench.talk(50);
+        // A receiver report without a block: it hears nobody.
+        let report = [0x80, 201, 0, 1, 2, 2, 2, 2];
+        let source = SocketAddr::new(address(LegId::Second).ip(), 4001);
+        bench.call.handle_rtcp(LegId::Second, source, &report, bench.now);
+    }
+    assert_eq!(bench.diagnoses(), ["one_way_out"]);
+}
+
+#[test]
+fn a_call_that_is_held_or_goes_well_has_no_diagnosis() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.reoffer(LegId::Second, "sendonly");
+    bench.phones[1].talks = false;
+    bench.talk(50 * 20);
+    bench.phones[1].talks = true;
+    bench.reoffer(LegId::Second, "sendrecv");
+    bench.talk(50 * 60);
+    assert_eq!(bench.diagnoses(), Vec::<String>::new());
 }
 
 fn extension(user: &str) -> BridgeTarget {
@@ -401,6 +450,22 @@ impl Bench {
             _ => None,
         };
         self.outputs.iter().filter_map(name).collect()
+    }
+
+    fn diagnoses(&self) -> Vec<String> {
+        let name = |output: &CallOutput| match output {
+            CallOutput::Record(CallEvent::Diagnosed { fault, .. }) => Some(fault.clone()),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(name).collect()
+    }
+
+    fn found(&self) -> &str {
+        let found = self.outputs.iter().find_map(|output| match output {
+            CallOutput::Record(CallEvent::Diagnosed { found, .. }) => Some(found.as_str()),
+            _ => None,
+        });
+        found.expect("a diagnosis")
     }
 
     fn outcome(&self) -> Option<Outcome> {

@@ -98,7 +98,8 @@ impl SipThread {
         let dialog = *dialog;
         let Some((id, LegId::Second)) = self.switchboard.leg_of(dialog) else { return Some(event) };
         match event {
-            Event::Progressed { sdp, .. } => {
+            Event::Progressed { sdp, status, .. } => {
+                self.tell_transferor(id, status);
                 self.tell(id, ToCall::Progressed(LegId::Second, sdp));
             }
             Event::Accepted { sdp, .. } => self.handle_led_accepted(id, dialog, sdp),
@@ -117,8 +118,12 @@ impl SipThread {
             let _ = self.endpoint.hang_up(dialog, None, Instant::now());
             return;
         };
+        let target = led.as_ref().map(|led| led.order.target.clone());
         self.cancel_branches(led, Some(dialog));
         self.switchboard.bind_leg(id, LegId::Second, dialog);
+        if let Some(BridgeTarget::Extension { user, .. }) = &target {
+            self.switchboard.set_party(dialog, user);
+        }
         self.save_dialog(id, dialog);
         let accepted = ToCall::Accepted { leg: LegId::Second, sdp, signalling: branch.signalling };
         if self.tell(id, accepted) != Some(true) {
