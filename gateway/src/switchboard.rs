@@ -34,6 +34,8 @@ pub struct Entry {
     pub shard: usize,
     /// The trunk it occupies a channel of.
     pub trunk: Option<String>,
+    /// The trunk that the second leg occupies a channel of.
+    pub second_trunk: Option<String>,
 }
 
 /// A trunk and the calls it carries at once.
@@ -133,11 +135,16 @@ impl Switchboard {
         if let Some(trunk) = &trunk {
             *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
         }
-        self.calls.insert(id, Entry { dialog: None, second: None, parked: None, shard, trunk });
+        self.calls.insert(id, Entry { dialog: None, second: None, parked: None, shard, trunk, second_trunk: None });
         if let Some(dialog) = dialog {
             self.bind(id, dialog);
         }
         Ok(shard)
+    }
+
+    /// Calls that are up on a trunk.
+    pub fn channels(&self, trunk: &str) -> u32 {
+        self.trunk_loads.get(trunk).map_or(0, |load| u32::try_from(*load).unwrap_or(u32::MAX))
     }
 
     /// Gives a call its first leg's dialog, in place of the one it had.
@@ -164,6 +171,24 @@ impl Switchboard {
         let (Some(leaves), Some(stays)) = dialogs else { return };
         self.bind_leg(id, LegId::Parked, leaves);
         self.bind_leg(id, LegId::First, stays);
+    }
+
+    /// Has a call's second leg occupy a channel, in place of the one it had.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::TrunkFull`]; it has none then.
+    pub fn occupy(&mut self, id: CallId, channels: Channels<'_>) -> Result<(), NotAdmitted> {
+        let Some(entry) = self.calls.get_mut(&id) else { return Ok(()) };
+        if let Some(load) = entry.second_trunk.take().and_then(|former| self.trunk_loads.get_mut(&former)) {
+            *load -= 1;
+        }
+        let load = self.trunk_loads.entry(channels.trunk.to_owned()).or_default();
+        if *load >= channels.max as usize {
+            return Err(NotAdmitted::TrunkFull { channels_max: channels.max });
+        }
+        *load += 1;
+        entry.second_trunk = Some(channels.trunk.to_owned());
+        Ok(())
     }
 
     /// Says which extension is at the far end of a dialog.
@@ -224,8 +249,10 @@ impl Switchboard {
             self.parties.remove(&dialog);
         }
         self.shard_loads[entry.shard] -= 1;
-        if let Some(load) = entry.trunk.as_ref().and_then(|trunk| self.trunk_loads.get_mut(trunk)) {
-            *load -= 1;
+        for trunk in [&entry.trunk, &entry.second_trunk].into_iter().flatten() {
+            if let Some(load) = self.trunk_loads.get_mut(trunk) {
+                *load -= 1;
+            }
         }
         Some(entry)
     }

@@ -134,6 +134,7 @@ impl TestBox {
                     gate: Gate::new(DialPolicy::default()),
                     secret: Secret::open(&path.join("secret.key")).expect("made"),
                     cut_off: Vec::new(),
+                    bindings: path.join("bindings"),
                 };
                 let snapshot = Snapshot {
                     extensions: [("102".to_owned(), ExtensionRoute::default())].into(),
@@ -147,13 +148,10 @@ impl TestBox {
                     surroundings,
                     Random::new().expect("random numbers"),
                 );
-                let contact = |remote: SocketAddr| Contact {
-                    uri: Uri::parse(&format!("sip:102@{remote}")).expect("a URI"),
-                    flow: Flow { transport: Transport::Udp, local, remote, stream: None },
-                    path: Vec::new(),
-                };
-                let contacts = contacts.into_iter().map(contact).collect();
-                sip.dialling.leading.phones.insert("102".into(), contacts);
+                for remote in contacts {
+                    let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
+                    sip.dialling.accounts.phones.bind("102", &flow);
+                }
                 started.send(local).expect("the test waits");
                 sip.run(sockets, inbox).await;
             });
