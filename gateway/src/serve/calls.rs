@@ -103,6 +103,7 @@ impl Calls {
             gate: Gate::new(DialPolicy { allow: config.dial.allow.0.clone() }),
             secret,
             tls: Some(open_tls(config)?),
+            bindings: dir.join("bindings"),
         };
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };

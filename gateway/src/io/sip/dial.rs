@@ -20,6 +20,7 @@ use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder,
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts::Accounts;
 use super::answered::Answered;
 use super::lead::Leading;
 use super::streams::{self, Opened};
@@ -39,8 +40,10 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     /// Second legs.
     pub(super) leading: Leading,
+    /// Accounts on both sides.
+    pub(super) accounts: Accounts,
     pub(super) gate: Gate,
-    secret: Secret,
+    pub(super) secret: Secret,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
@@ -75,12 +78,13 @@ pub enum DialProgress {
 }
 
 impl Dialling {
-    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>) -> Self {
+    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>, accounts: Accounts) -> Self {
         Dialling {
             answered: Answered::default(),
             placing: BTreeMap::new(),
             trunks: Trunks::default(),
             leading: Leading::default(),
+            accounts,
             gate,
             secret,
             own_inbox,
@@ -90,7 +94,7 @@ impl Dialling {
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.placing.values().filter_map(|placing| placing.addresses_until);
-        waiting.chain(self.trunks.poll_timeout()).min()
+        waiting.chain(self.trunks.poll_timeout()).chain(self.accounts.poll_timeout()).min()
     }
 
     /// The call is to end while it is being placed; what comes of it is of no interest any more.
@@ -266,7 +270,7 @@ impl SipThread {
     fn connect(&mut self, id: CallId, target: SocketAddr) {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let (transport, trunk) = (placing.attempt.transport(), placing.attempt.trunk());
-        let peer = PeerIdentity { name: trunk.host.clone(), fingerprint: trunk.access.tls_fingerprint.clone() };
+        let peer = PeerIdentity::of_trunk(trunk);
         let port = self.listeners.port_towards(target, transport);
         let connector = self.streams.connector(target, transport, port, peer);
         let inbox = self.dialling.own_inbox.clone();
@@ -296,13 +300,14 @@ impl SipThread {
             Some((host, _)) => host.clone(),
             None => Host::Ip(local.ip()).to_string(),
         };
-        let Placing { attempt, .. } = placing;
+        let Placing { attempt, trunk_id, .. } = placing;
+        let routes = self.dialling.accounts.lines.service_route(trunk_id).iter().filter(|_| attempt.is_at_trunk());
         let order = InviteOrder {
             flow,
             request_uri: Uri::Sip(attempt.uri().clone()),
             from: format!("<sip:{}@{host}>", attempt.order().from),
             to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk_host()),
-            fields: Vec::new(),
+            fields: routes.map(|route| ("Route", route.clone())).collect(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
             extensions: Extensions::default(),
@@ -369,8 +374,9 @@ impl SipThread {
     }
 }
 
-fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
-    let (username, sealed) = (trunk.username.clone()?, trunk.password.as_ref()?);
+pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
+    let name = trunk.access.auth_username.as_ref().or(trunk.username.as_ref());
+    let (username, sealed) = (name?.clone(), trunk.password.as_ref()?);
     match secret.unseal(TRUNK_PASSWORD_PURPOSE, sealed) {
         Ok(password) => Some(Credentials { username, password }),
         Err(error) => {

@@ -124,16 +124,21 @@ impl Streams {
             return Ok(Connector { listens_at, tls: None });
         }
         let tls = self.tls.clone().ok_or(ConnectFault::NotOurs)?;
-        if self.identities.len() >= IDENTITIES_MAX {
-            self.identities.clear();
-        }
-        self.identities.insert(remote, peer.clone());
+        self.expect(remote, peer.clone());
         Ok(Connector { listens_at, tls: Some((tls, peer)) })
     }
 
     /// Where all sockets' messages go.
     pub(super) fn sender(&self) -> &mpsc::Sender<Received> {
         &self.sender
+    }
+
+    /// Notes who must be found at an address that a connection under TLS is made to.
+    pub(super) fn expect(&mut self, remote: SocketAddr, peer: PeerIdentity) {
+        if self.identities.len() >= IDENTITIES_MAX {
+            self.identities.clear();
+        }
+        self.identities.insert(remote, peer);
     }
 
     /// Takes a connection over.

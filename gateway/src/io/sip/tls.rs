@@ -21,6 +21,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use talkstack_control::port::TrunkRoute;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -34,6 +35,13 @@ pub struct PeerIdentity {
     pub name: String,
     /// The SHA-256 fingerprint that its certificate must have, in 64 lower-case hex digits; then the name does not count.
     pub fingerprint: Option<String>,
+}
+
+impl PeerIdentity {
+    /// Who a trunk must prove to be.
+    pub(super) fn of_trunk(trunk: &TrunkRoute) -> Self {
+        PeerIdentity { name: trunk.host.clone(), fingerprint: trunk.access.tls_fingerprint.clone() }
+    }
 }
 
 /// What is set of TLS (`sip.tls_*`).
