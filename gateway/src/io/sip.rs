@@ -131,6 +131,7 @@ pub struct SipThread {
     counters: SipCounters,
     told: Told,
     watch: ShardWatch,
+    is_stopping: bool,
 }
 
 /// What is told to people, and not more often than they can read.
@@ -201,6 +202,7 @@ impl SipThread {
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
             told: Told::default(),
+            is_stopping: false,
         };
         (thread, Sockets(receiver))
     }
@@ -232,7 +234,7 @@ impl SipThread {
             }
             self.watch_shards(Instant::now());
         }
-        self.end_all_calls().await;
+        self.end_all_calls(&mut sockets).await;
     }
 
     fn handle_inbox(&mut self, message: ToSip) -> bool {
@@ -377,6 +379,10 @@ impl SipThread {
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
             Event::Refused { dialog, status, contacts, .. } => self.handle_refused(dialog, status, contacts),
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
+            Event::Offered(offered) if self.is_stopping => {
+                let cause = Some("the box is stopping".into());
+                self.refuse(offered.dialog, 503, cause, Some(offered::RETRY_AFTER));
+            }
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp, .. } => {
                 if let Some((id, leg)) = self.switchboard.leg_of(dialog)
@@ -402,11 +408,13 @@ impl SipThread {
                     self.tell(id, ToCall::Ended(leg, outcome));
                 }
             }
+            Event::Responded { .. } | Event::RequestTimedOut { .. } | Event::Registering { .. } => {}
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
+            // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
+            Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
-            | Event::Referred { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Info { .. } => {}
@@ -451,7 +459,8 @@ impl SipThread {
     }
 
     /// The box stops: every call gets its BYE and its record, within [`STOP_MAX`].
-    async fn end_all_calls(&mut self) {
+    async fn end_all_calls(&mut self, sockets: &mut Sockets) {
+        self.is_stopping = true;
         let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
         let calls: Vec<CallId> = self.switchboard.calls().collect();
         for id in calls {
@@ -461,13 +470,11 @@ impl SipThread {
         let until = Instant::now() + STOP_MAX;
         while self.endpoint.dialogs() > 0 && Instant::now() < until {
             self.carry_out();
-            tokio::task::yield_now().await;
-            let Some((at, _)) = self.endpoint.poll_timeout() else { break };
-            if at > until {
-                break;
+            let wake = self.endpoint.poll_timeout().map_or(until, |(at, _)| at.min(until));
+            tokio::select! {
+                Some(received) = sockets.0.recv() => self.handle_received(received),
+                () = tokio::time::sleep_until(wake.into()) => self.endpoint.handle_timeout(Instant::now()),
             }
-            tokio::time::sleep_until(at.into()).await;
-            self.endpoint.handle_timeout(Instant::now());
         }
         self.carry_out();
     }

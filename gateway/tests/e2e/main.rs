@@ -13,6 +13,8 @@ mod hooks;
 mod http;
 mod ledger;
 mod outbound;
+#[path = "../peers/mod.rs"]
+mod peers;
 mod phones;
 mod realtime;
 mod rtp_phone;

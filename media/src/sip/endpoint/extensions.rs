@@ -45,6 +45,11 @@ impl Extensions {
         SUPPORTED.iter().filter(is_used).copied().collect::<Vec<_>>().join(", ")
     }
 
+    /// The header fields that tell what we can do.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("Allow", self.allow().to_owned()), ("Supported", self.supported())]
+    }
+
     /// The value of Allow.
     pub(super) fn allow(&self) -> &'static str {
         if self.refer { ALLOW } else { ALLOW_WITHOUT_REFER }

@@ -1,7 +1,12 @@
 //! Calls against a scripted phone in virtual time, and mutations.
 
+mod outside;
 mod races;
+mod refusals;
+mod reliable;
+mod replaces;
 mod torture;
+mod update;
 
 use std::time::Duration;
 
@@ -207,7 +212,7 @@ fn what_cannot_be_served_is_refused_as_the_rfc_wants() {
         ("OPTIONS sip:x SIP/2.0", 200),
         ("NEWMETHOD sip:x SIP/2.0", 501),
         ("SUBSCRIBE sip:x SIP/2.0", 405),
-        ("REGISTER sip:x SIP/2.0", 405),
+        ("PUBLISH sip:x SIP/2.0", 405),
         ("BYE sip:x SIP/2.0", 481),
         ("INVITE isbn:1 SIP/2.0", 416),
         ("INVITE sip:x SIP/3.0", 505),
@@ -283,9 +288,14 @@ fn mutated_calls_never_panic_and_the_endpoint_lives() {
         random as usize
     };
     let mut phone = Phone::confirmed();
-    let seeds: Vec<String> = ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO"]
-        .map(|method| phone.text(method, 5, "z9hG4bKseed", "v=0"))
-        .into();
+    let more = "RAck: 1 1 INVITE\r\nSupported: 100rel, timer\r\nSession-Expires: 90;refresher=uas\r\nEvent: refer\r\n\
+        Refer-To: <sip:a@b?Replaces=c%3Bto-tag%3Dp%3Bfrom-tag%3Dq>\r\nReplaces: call;to-tag=a;from-tag=p\r\nContent-Length";
+    let seeds: Vec<String> =
+        ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "PRACK", "UPDATE", "REFER", "NOTIFY", "INVITE"]
+            .iter()
+            .enumerate()
+            .map(|(at, method)| phone.text(method, 5 + at as u32, "z9hG4bKseed", "v=0").replace("Content-Length", more))
+            .collect();
     for round in 0..20_000 {
         let mut bytes = seeds[next() % seeds.len()].clone().into_bytes();
         for _ in 0..1 + next() % 5 {
@@ -298,6 +308,25 @@ fn mutated_calls_never_panic_and_the_endpoint_lives() {
         }
         phone.endpoint.handle_message(&phone.flow, &bytes, phone.now);
         phone.pass(next() as u64 % 50);
+        phone.drain();
+        while let Some(event) = phone.seen.pop() {
+            // Whatever is told is acted on; what its state does not allow is an error.
+            let now = phone.now;
+            match event {
+                Event::Offered(offered) if round % 3 == 0 => {
+                    let _ = phone.endpoint.ring(offered.dialog, Some(b"v=0 early"), now);
+                    let _ = phone.endpoint.reinvite(offered.dialog, b"v=0 more", now);
+                }
+                Event::Offered(offered) => drop(phone.endpoint.answer(offered.dialog, b"v=0 ours", now)),
+                Event::ReOffered { dialog, .. } => drop(phone.endpoint.answer(dialog, b"v=0 ours", now)),
+                Event::Referred { dialog, .. } => drop(phone.endpoint.accept_refer(dialog, now)),
+                Event::Acknowledged { dialog, .. } => {
+                    let _ = phone.endpoint.reinvite(dialog, b"v=0 more", now);
+                    let _ = phone.endpoint.notify_refer(dialog, 200, true, now);
+                }
+                _ => {}
+            }
+        }
         if round % 1000 == 0 {
             phone.messages();
             phone.raw(&format!(
@@ -342,6 +371,18 @@ pub(super) fn drain(endpoint: &mut Endpoint, sent: &mut Vec<String>, seen: &mut 
 /// The status codes of the responses among the messages.
 pub(super) fn statuses(messages: &[String]) -> Vec<u16> {
     messages.iter().filter_map(|message| message.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()).collect()
+}
+
+/// A request's method, or a response's status.
+pub(super) fn kind(message: &str) -> String {
+    let words: Vec<&str> = message.split(' ').take(2).collect();
+    words[usize::from(words[0] == "SIP/2.0")].to_owned()
+}
+
+/// The value of the first such field.
+pub(super) fn field<'a>(message: &'a str, name: &str) -> &'a str {
+    let mut values = message.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    values.next().unwrap_or_else(|| panic!("no {name} in {message}"))
 }
 
 /// A phone, and the endpoint it calls.
@@ -414,6 +455,47 @@ impl Phone {
     fn send(&mut self, method: &str, cseq: u32, branch: &str, body: &str) {
         let text = self.text(method, cseq, branch, body);
         self.raw(&text);
+    }
+
+    /// The same with further header fields, each with its line end.
+    fn send_with(&mut self, method: &str, cseq: u32, branch: &str, fields: &str, body: &str) {
+        let text = self.text(method, cseq, branch, body);
+        self.raw(&text.replace("Content-Length: ", &format!("{fields}Content-Length: ")));
+    }
+
+    /// Calls with further header fields.
+    fn call_with(&mut self, fields: &str) -> DialogId {
+        let offer = self.offer.clone();
+        self.send_with("INVITE", 1, "z9hG4bKinv", fields, &offer);
+        self.drain();
+        match self.seen.pop() {
+            Some(Event::Offered(offered)) => self.dialog = offered.dialog,
+            other => panic!("no offer: {other:?}"),
+        }
+        assert_eq!(self.statuses(), [100]);
+        self.dialog
+    }
+
+    /// The one message that was sent since the last look.
+    fn take(&mut self) -> String {
+        let mut messages = self.messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        messages.remove(0)
+    }
+
+    /// Lets time pass; returns what was sent, by its first words, and how many ms in.
+    fn timetable(&mut self, ms: u64) -> Vec<(u64, String)> {
+        let (start, end) = (self.now, self.now + Duration::from_millis(ms));
+        self.messages();
+        let mut sent = Vec::new();
+        while let Some(at) = self.endpoint.poll_timeout().map(|(at, _)| at).filter(|at| *at <= end) {
+            self.now = at;
+            self.endpoint.handle_timeout(at);
+            let ms = (at - start).as_millis() as u64;
+            sent.extend(self.messages().iter().map(|message| (ms, kind(message))));
+        }
+        self.now = end;
+        sent
     }
 
     fn raw(&mut self, text: &str) {
