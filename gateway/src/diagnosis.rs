@@ -82,6 +82,8 @@ pub enum Fault {
         /// 300 to 699.
         status: u16,
     },
+    /// The box calls no such number.
+    DestinationNotAllowed,
     /// This box could not place the call.
     NotPlaced,
     /// The call was answered, and ended by the far end before its sound could be judged.
@@ -117,6 +119,7 @@ impl Fault {
             Fault::Busy => "busy",
             Fault::RingsOut => "rings_out",
             Fault::Status { .. } => "status",
+            Fault::DestinationNotAllowed => "destination_not_allowed",
             Fault::NotPlaced => "not_placed",
             Fault::HungUp => "hung_up",
             Fault::NoRtp => "no_rtp",
@@ -162,6 +165,9 @@ impl fmt::Display for Fault {
                 "The number rang and nobody answered: try one that answers by itself, such as an echo test"
             }
             Fault::Status { status } => return write!(f, "PBX answered {status}: its own log says why"),
+            Fault::DestinationNotAllowed => {
+                "This box does not call that number: try another, or allow it in dial.allow"
+            }
             Fault::NotPlaced => "This box has no room for the call now: try again when fewer calls are up",
             Fault::HungUp => "The PBX hung up at once: try a number that stays on the line, such as an echo test",
             Fault::NoRtp => {

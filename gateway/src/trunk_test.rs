@@ -249,6 +249,20 @@ impl TrunkTest {
         }
     }
 
+    /// The far end has hung up.
+    pub fn handle_hung_up(&mut self, now: Instant) {
+        if self.stage == Stage::Audio && now < self.since + JUDGED_AFTER {
+            self.fail(Fault::HungUp, now);
+        }
+    }
+
+    /// The box does not call the number.
+    pub fn handle_not_allowed(&mut self, now: Instant) {
+        if self.stage == Stage::Call {
+            self.fail(Fault::DestinationNotAllowed, now);
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.until().is_none_or(|until| until > now) {
@@ -439,6 +453,9 @@ const CALL_MAX: Duration = Duration::from_secs(14);
 
 /// 9 s: the tone, and a second for its end; with all steps before it 44 s, within `TRUNK_TEST_TIME`.
 const AUDIO_MAX: Duration = Duration::from_secs(LISTEN_MAX.as_secs() + 1);
+
+/// 3 s: sound that has not come by then is late; before that its absence means nothing.
+const JUDGED_AFTER: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests;

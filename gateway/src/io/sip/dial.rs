@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::answered::Answered;
 use super::lead::Leading;
 use super::streams::{self, Opened};
+use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
 use crate::dial::{Attempt, AttemptOutput};
@@ -39,7 +40,8 @@ pub(super) struct Dialling {
     /// Second legs.
     pub(super) leading: Leading,
     pub(super) gate: Gate,
-    secret: Secret,
+    pub(super) secret: Secret,
+    pub(super) tests: TrunkTests,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
@@ -82,6 +84,7 @@ impl Dialling {
             leading: Leading::default(),
             gate,
             secret,
+            tests: TrunkTests::default(),
             own_inbox,
         }
     }
@@ -89,7 +92,7 @@ impl Dialling {
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.placing.values().filter_map(|placing| placing.addresses_until);
-        waiting.chain(self.trunks.poll_timeout()).min()
+        waiting.chain(self.trunks.poll_timeout()).chain(self.tests.poll_timeout()).min()
     }
 
     /// The call is to end while it is being placed; what comes of it is of no interest any more.
@@ -198,6 +201,7 @@ impl SipThread {
 
     /// Goes on with every call whose addresses are known by now, or whose patience is over.
     pub(super) fn handle_dial_timeout(&mut self, now: Instant) {
+        self.handle_test_timeout(now);
         let is_waiting = |placing: &Placing| placing.addresses_until.is_some();
         let placing = self.dialling.placing.iter();
         let waiting: Vec<CallId> = placing.filter(|(_, placing)| is_waiting(placing)).map(|(id, _)| *id).collect();
@@ -351,7 +355,7 @@ impl SipThread {
     }
 }
 
-fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
+pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
     let (username, sealed) = (trunk.username.clone()?, trunk.password.as_ref()?);
     match secret.unseal(TRUNK_PASSWORD_PURPOSE, sealed) {
         Ok(password) => Some(Credentials { username, password }),
