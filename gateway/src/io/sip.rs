@@ -31,7 +31,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, OutsideReply, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -415,15 +415,18 @@ impl SipThread {
                     self.tell(id, ToCall::Ended(leg, outcome));
                 }
             }
-            Event::Responded { .. } | Event::RequestTimedOut { .. } | Event::Registering { .. } => {}
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
             // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
             Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
+            // Nobody registers here.
+            Event::Registering { id, .. } => self.endpoint.respond_outside(id, OutsideReply::new(405), Instant::now()),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
+            | Event::Responded { .. }
+            | Event::RequestTimedOut { .. }
             | Event::Info { .. } => {}
         }
     }

@@ -159,7 +159,6 @@ const VOLUME: u8 = 10;
 /// 32 presses, 8 s: a number with its area code and a PIN; what is beyond is dropped.
 pub const PRESSES_MAX: usize = 32;
 
-
 /// A segment ends when its 16-bit duration is full (RFC 4733 §2.5.1.3); senders stop within a packet or two of it.
 const SEGMENT_MIN: u32 = 0xffff - 8000;
 

@@ -180,6 +180,11 @@ impl Endpoint {
             // here, whatever they have left (RFC 4475 §3.3.11).
             return Some(Reply::new(483).because("Max-Forwards is 0"));
         }
+        let is_joined = is_invite && request.headers.text("Join").is_some();
+        if request.headers.text("Replaces").is_some() && (!is_invite || is_joined) {
+            // RFC 3891 §3.
+            return Some(Reply::new(400).because("Replaces stands in an INVITE only, and not beside Join"));
+        }
         let has_description = matches!(request.method, Method::Invite | Method::Update | Method::Prack);
         if has_description && !request.body.is_empty() && !carries_sdp(request) {
             let reply = Reply::new(415).with("Accept", "application/sdp").with("Accept-Encoding", "identity");
