@@ -279,3 +279,6 @@ const DELAY_MAX: Duration = Duration::from_millis(200);
 
 /// -46 dBFS: below any speech, above the noise of a room on a good phone.
 const QUIET: u16 = 160;
+
+#[cfg(test)]
+mod tests;

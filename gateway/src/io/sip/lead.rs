@@ -240,3 +240,6 @@ const UNREACHABLE: Outcome = Outcome::new(Blame::Trunk, EndReason::Unreachable);
 
 /// 10 phones of one extension, as many as may register.
 const BRANCHES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests;
