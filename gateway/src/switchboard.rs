@@ -120,6 +120,11 @@ impl Switchboard {
         Ok(shard)
     }
 
+    /// Calls that are up on a trunk.
+    pub fn channels(&self, trunk: &str) -> u32 {
+        self.trunk_loads.get(trunk).map_or(0, |load| u32::try_from(*load).unwrap_or(u32::MAX))
+    }
+
     /// Gives a call its first leg's dialog, in place of the one it had.
     pub fn bind(&mut self, id: CallId, dialog: DialogId) {
         self.bind_leg(id, LegId::First, dialog);

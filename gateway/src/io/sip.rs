@@ -7,13 +7,17 @@
 //!   shards' wishes ───────────────┘
 //! ```
 
+mod accounts;
 mod answered;
 mod cut_off;
 mod dial;
+mod health;
 mod lead;
 mod listen;
 mod offered;
 mod refusals;
+mod registrar;
+mod registrations;
 mod streams;
 mod trunk_test;
 mod watch;
@@ -21,20 +25,22 @@ mod wishes;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
+    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, Outcome, Snapshot,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, OutsideReply, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
+use accounts::Accounts;
 pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, SipAddress};
@@ -52,7 +58,7 @@ use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
 use crate::trunk_test::Reached;
-use crate::trunks::{PeerName, Targets};
+use crate::trunks::PeerName;
 
 /// What the SIP thread is told by the threads around it.
 #[derive(Debug)]
@@ -103,6 +109,8 @@ pub struct SipSurroundings {
     pub secret: Secret,
     /// Dialogs that the last run left open; each gets its BYE.
     pub cut_off: Vec<String>,
+    /// The file of what phones have registered.
+    pub bindings: PathBuf,
 }
 
 /// What the sockets' tasks have read.
@@ -187,9 +195,10 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret, cut_off } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, bindings } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
-        let mut dialling = Dialling::new(gate, secret, own_inbox);
+        let accounts = Accounts::open(bindings, random.seed(), Instant::now());
+        let mut dialling = Dialling::new(gate, secret, own_inbox, accounts);
         dialling.trunks.apply(&snapshot, Instant::now());
         let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
@@ -215,6 +224,7 @@ impl SipThread {
     /// Runs until told to stop.
     pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
         listen::spawn_readers(&self.listeners, self.streams.sender());
+        self.apply_accounts();
         loop {
             self.resolve_due(Instant::now());
             self.carry_out();
@@ -234,6 +244,7 @@ impl SipThread {
                     let now = Instant::now();
                     self.endpoint.handle_timeout(now);
                     self.handle_dial_timeout(now);
+                    self.handle_accounts_timeout(now);
                     self.end_cut_off(now);
                 }
             }
@@ -245,14 +256,7 @@ impl SipThread {
     fn handle_inbox(&mut self, message: ToSip) -> bool {
         match message {
             ToSip::Wish(id, wish) => self.handle_wish(id, wish),
-            ToSip::Snapshot(snapshot, applied) => {
-                self.dialling.trunks.apply(&snapshot, Instant::now());
-                self.snapshot = snapshot;
-                if let Some(applied) = applied {
-                    // Whoever waited may be gone.
-                    let _ = applied.send(());
-                }
-            }
+            ToSip::Snapshot(snapshot, applied) => self.handle_snapshot(snapshot, applied),
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
@@ -291,21 +295,6 @@ impl SipThread {
         let _ = reply.send(answer);
     }
 
-    /// How trunks are, as far as it is known here.
-    fn tell_lines(&self, reply: oneshot::Sender<CommandReply>) {
-        let trunks = self.snapshot.trunks.keys().map(|id| (id.clone(), self.trunk_state(id))).collect();
-        // Whoever asked may be gone.
-        let _ = reply.send(CommandReply::Lines(Box::new(LineStates { trunks, ..LineStates::default() })));
-    }
-
-    fn trunk_state(&self, id: &str) -> TrunkState {
-        let addresses = match self.dialling.trunks.targets(id) {
-            Targets::Known(addresses) => addresses.iter().map(SocketAddr::to_string).collect(),
-            Targets::Pending | Targets::None => Vec::new(),
-        };
-        TrunkState { addresses, ..TrunkState::default() }
-    }
-
     fn handle_received(&mut self, received: Received) {
         let now = Instant::now();
         match received {
@@ -337,6 +326,7 @@ impl SipThread {
             Received::Closed { stream } => {
                 self.streams.forget(stream);
                 self.endpoint.handle_stream_closed(stream);
+                self.handle_account_stream_closed(stream);
             }
         }
     }
@@ -379,8 +369,8 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
-        let Some(event) = self.handle_led_event(event) else { return };
-        let Some(event) = self.handle_test_event(event) else { return };
+        let event = self.handle_led_event(event).and_then(|event| self.handle_test_event(event));
+        let Some(event) = event.and_then(|event| self.handle_account_event(event)) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
@@ -418,13 +408,12 @@ impl SipThread {
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
             // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
             Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
-            // Nobody registers here.
-            Event::Registering { id, .. } => self.endpoint.respond_outside(id, OutsideReply::new(405), Instant::now()),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
+            | Event::Registering { .. }
             | Event::Responded { .. }
             | Event::RequestTimedOut { .. }
             | Event::Info { .. } => {}
@@ -477,8 +466,9 @@ impl SipThread {
             self.end_legs(id, outcome);
             self.tell(id, ToCall::Ended(LegId::First, outcome));
         }
+        self.close_accounts();
         let until = Instant::now() + STOP_MAX;
-        while self.endpoint.dialogs() > 0 && Instant::now() < until {
+        while (self.endpoint.dialogs() > 0 || self.dialling.accounts.lines.are_asked()) && Instant::now() < until {
             self.carry_out();
             let wake = self.endpoint.poll_timeout().map_or(until, |(at, _)| at.min(until));
             tokio::select! {

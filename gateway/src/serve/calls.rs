@@ -96,6 +96,7 @@ impl Calls {
             own_inbox: sip.clone(),
             gate: Gate::new(DialPolicy { allow: config.dial.allow.0.clone() }),
             secret,
+            bindings: dir.join("bindings"),
         };
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };

@@ -20,6 +20,7 @@ use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder,
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts::Accounts;
 use super::answered::Answered;
 use super::lead::Leading;
 use super::streams::{self, Opened};
@@ -39,6 +40,8 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     /// Second legs.
     pub(super) leading: Leading,
+    /// Accounts on both sides.
+    pub(super) accounts: Accounts,
     pub(super) gate: Gate,
     pub(super) secret: Secret,
     pub(super) tests: TrunkTests,
@@ -76,12 +79,13 @@ pub enum DialProgress {
 }
 
 impl Dialling {
-    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>) -> Self {
+    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>, accounts: Accounts) -> Self {
         Dialling {
             answered: Answered::default(),
             placing: BTreeMap::new(),
             trunks: Trunks::default(),
             leading: Leading::default(),
+            accounts,
             gate,
             secret,
             tests: TrunkTests::default(),
@@ -92,7 +96,8 @@ impl Dialling {
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.placing.values().filter_map(|placing| placing.addresses_until);
-        waiting.chain(self.trunks.poll_timeout()).chain(self.tests.poll_timeout()).min()
+        let machines = [self.trunks.poll_timeout(), self.accounts.poll_timeout(), self.tests.poll_timeout()];
+        waiting.chain(machines.into_iter().flatten()).min()
     }
 
     /// The call is to end while it is being placed; what comes of it is of no interest any more.
@@ -282,13 +287,14 @@ impl SipThread {
             Some((host, _)) => host.clone(),
             None => Host::Ip(local.ip()).to_string(),
         };
-        let Placing { attempt, .. } = placing;
+        let Placing { attempt, trunk_id, .. } = placing;
+        let routes = self.dialling.accounts.lines.service_route(trunk_id).iter().filter(|_| attempt.is_at_trunk());
         let order = InviteOrder {
             flow,
             request_uri: Uri::Sip(attempt.uri().clone()),
             from: format!("<sip:{}@{host}>", attempt.order().from),
             to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk_host()),
-            fields: Vec::new(),
+            fields: routes.map(|route| ("Route", route.clone())).collect(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
             extensions: Extensions::default(),
@@ -356,7 +362,8 @@ impl SipThread {
 }
 
 pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
-    let (username, sealed) = (trunk.username.clone()?, trunk.password.as_ref()?);
+    let name = trunk.access.auth_username.as_ref().or(trunk.username.as_ref());
+    let (username, sealed) = (name?.clone(), trunk.password.as_ref()?);
     match secret.unseal(TRUNK_PASSWORD_PURPOSE, sealed) {
         Ok(password) => Some(Credentials { username, password }),
         Err(error) => {

@@ -11,8 +11,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, CallId, EndReason, Outcome};
-use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder};
+use talkstack_media::sip::message::Host;
+use talkstack_media::sip::registrar::Way;
+use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder};
 
 use super::SipThread;
 use crate::call::{LegId, LegOrder};
@@ -23,24 +24,13 @@ use crate::route::BridgeTarget;
 #[derive(Debug, Default)]
 pub(super) struct Leading {
     calls: BTreeMap<CallId, Led>,
-    /// Where the phones of an extension are.
-    pub(super) phones: BTreeMap<String, Vec<Contact>>,
-}
-
-/// Where a phone of ours has registered from.
-#[derive(Debug, Clone)]
-pub(super) struct Contact {
-    pub(super) uri: Uri,
-    pub(super) flow: Flow,
-    /// The value of Route, where it registered through a proxy (RFC 3327).
-    pub(super) path: Vec<String>,
 }
 
 /// A line that is being called.
 #[derive(Debug)]
 struct Led {
     order: LegOrder,
-    contacts: Vec<Contact>,
+    contacts: Vec<Way>,
     branches: Vec<Branch>,
     /// What the phones that have refused make of it.
     failure: Outcome,
@@ -57,7 +47,7 @@ impl SipThread {
     /// Finds the way to another line.
     pub(super) fn handle_lead(&mut self, id: CallId, order: LegOrder) {
         let contacts = match &order.target {
-            BridgeTarget::Extension { user, .. } => self.dialling.leading.phones.get(user).cloned().unwrap_or_default(),
+            BridgeTarget::Extension { user, .. } => self.dialling.accounts.phones.ways(user, Instant::now()),
             BridgeTarget::Trunk { .. } | BridgeTarget::Agent { .. } => Vec::new(),
         };
         let Some(first) = contacts.first().map(|contact| contact.flow) else {
@@ -176,12 +166,7 @@ impl SipThread {
     }
 }
 
-fn invite_order(
-    order: &LegOrder,
-    contact: Contact,
-    advertised: Option<&(String, Option<u16>)>,
-    sdp: &str,
-) -> InviteOrder {
+fn invite_order(order: &LegOrder, contact: Way, advertised: Option<&(String, Option<u16>)>, sdp: &str) -> InviteOrder {
     let host = advertised.map_or_else(|| Host::Ip(contact.flow.local.ip()).to_string(), |(host, _)| host.clone());
     let user = match &order.target {
         BridgeTarget::Extension { user, .. } => user,
@@ -194,7 +179,7 @@ fn invite_order(
         from: format!("{name}<sip:{}@{host}>", order.caller),
         to: format!("<sip:{user}@{host}>"),
         request_uri: contact.uri,
-        fields: contact.path.into_iter().map(|route| ("Route", route)).collect(),
+        fields: contact.routes.into_iter().map(|route| ("Route", route)).collect(),
         sdp: sdp.as_bytes().to_vec(),
         credentials: None,
     }

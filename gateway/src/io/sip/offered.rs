@@ -1,6 +1,6 @@
 //! Calls that come in: found, admitted, journalled and handed to a shard, or refused with the cause.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use talkstack_control::port::{
@@ -10,6 +10,7 @@ use talkstack_media::sip::message::{NameAddr, Uri};
 use talkstack_media::sip::{DialogId, Offered};
 
 use super::SipThread;
+use super::registrar::Caller;
 use crate::io::shard::{OfferedCall, ToShard};
 use crate::route::{Line, NoRoute, Question, Route, Router, number_digits, simulate};
 use crate::switchboard::Channels;
@@ -18,8 +19,21 @@ impl SipThread {
     /// A call comes in: found, admitted, journalled and handed to a shard, or refused with the cause.
     pub(super) fn handle_offered(&mut self, offered: Offered) {
         let dialog = offered.dialog;
-        let trunk_id = self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned);
-        let route = match self.route_of(&offered, trunk_id.as_deref()) {
+        let caller = self.authenticate_offered(&offered, Instant::now());
+        let trunk_id = match &caller {
+            Caller::Extension(_) => None,
+            _ => self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned),
+        };
+        let routed = self.route_of(&offered, &caller, trunk_id.as_deref());
+        let is_emergency = routed.as_ref().map_or_else(|no| *no == NoRoute::NoEmergencyTrunk, Route::is_emergency);
+        if let Caller::Unproven(refusal) = caller
+            && !is_emergency
+        {
+            // A dialog that is gone already needs no refusal.
+            let _ = self.endpoint.refuse(dialog, refusal, Instant::now());
+            return;
+        }
+        let route = match routed {
             Ok(route) => route,
             Err(no_route) => {
                 let status = no_route.status();
@@ -64,16 +78,25 @@ impl SipThread {
     }
 
     /// Where the call goes, by the configuration and the clock of this moment.
-    fn route_of(&self, offered: &Offered, trunk_id: Option<&str>) -> Result<Route, NoRoute> {
+    fn route_of(&self, offered: &Offered, caller: &Caller, trunk_id: Option<&str>) -> Result<Route, NoRoute> {
         let service = match &offered.request_uri {
             Uri::Other(urn) => Some(urn.as_str()),
             Uri::Sip(_) | Uri::Tel(..) => None,
+        };
+        let phone = match caller {
+            Caller::Extension(user) => self.snapshot.extensions.get_key_value(user),
+            Caller::Stranger | Caller::Unproven(_) => None,
+        };
+        let line = match (phone, trunk_id) {
+            (Some((user, extension)), _) => Line::Extension(user, extension),
+            (None, Some(trunk_id)) => Line::Trunk(trunk_id),
+            (None, None) => Line::Other,
         };
         let question = Question {
             request_user: service.or_else(|| offered.request_uri.user()).unwrap_or_default(),
             to_user: offered.to.uri.user().unwrap_or_default(),
             caller: offered.from.uri.user().unwrap_or_default(),
-            line: trunk_id.map_or(Line::Other, Line::Trunk),
+            line,
         };
         let at = self.config.timezone.to_datetime(Timestamp::now());
         Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at }.route(&question).verdict

@@ -138,6 +138,7 @@ mod tests {
             gate: Gate::new(DialPolicy::default()),
             secret: Secret::open(&dir.path().join("secret.key")).expect("made"),
             cut_off: Vec::new(),
+            bindings: dir.path().join("bindings"),
         };
         let random = Random::new().expect("random numbers");
         let snapshot = Arc::new(Snapshot::default());
