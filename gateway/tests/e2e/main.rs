@@ -24,5 +24,6 @@ mod sipp;
 mod sound;
 mod survival;
 mod synced;
+mod trunk_test;
 mod uas;
 mod wire;
