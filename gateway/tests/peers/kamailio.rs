@@ -12,14 +12,21 @@ use super::table::{Cell, row};
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_stays_in_the_path() {
     if is_installed("kamailio") {
-        row("kamailio, proxy", &both_ways(&Proxy { legs: 1, rtpengine: None }));
+        row("kamailio, proxy", &both_ways(&Proxy { legs: 1, rtpengine: None, transport: "udp" }));
     }
 }
 
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_stands_in_the_path_twice() {
     if is_installed("kamailio") {
-        row("kamailio, two Record-Routes", &both_ways(&Proxy { legs: 2, rtpengine: None }));
+        row("kamailio, two Record-Routes", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp" }));
+    }
+}
+
+#[test]
+fn calls_go_both_ways_through_a_proxy_that_turns_datagrams_into_a_stream() {
+    if is_installed("kamailio") {
+        row("kamailio, UDP to TCP", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "tcp" }));
     }
 }
 
@@ -27,15 +34,20 @@ fn calls_go_both_ways_through_a_proxy_that_stands_in_the_path_twice() {
 fn calls_go_both_ways_through_a_session_border_controller_that_relays_the_sound() {
     if is_installed("kamailio") && is_installed("rtpengine") {
         let engine = Rtpengine::start();
-        row("kamailio + rtpengine, SBC", &both_ways(&Proxy { legs: 1, rtpengine: Some(engine.control) }));
+        row(
+            "kamailio + rtpengine, SBC",
+            &both_ways(&Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp" }),
+        );
     }
 }
 
 /// How kamailio is to stand in the path.
-struct Proxy {
+pub(crate) struct Proxy {
     /// Record-Routes: two when a call leaves by another socket than it came.
-    legs: usize,
-    rtpengine: Option<SocketAddr>,
+    pub(crate) legs: usize,
+    pub(crate) rtpengine: Option<SocketAddr>,
+    /// What it speaks with the box: `udp` or `tcp`.
+    pub(crate) transport: &'static str,
 }
 
 /// A call from a phone through kamailio to the box, and one of the box through kamailio to the phone.
@@ -43,7 +55,8 @@ struct Proxy {
 fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
     let mut phone = Phone::at("127.0.0.1");
     let front = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-    let mut site = Site::new(&[("TALKSTACK__RTP__PORTS", "10000-19999")], front, json!({}));
+    let mut site =
+        Site::new(&[("TALKSTACK__RTP__PORTS", "10000-19999")], front, json!({ "transport": proxy.transport }));
     let _kamailio = proxy.start(front, site.daemon.sip(), phone.address());
 
     let answer = phone.call(front, &format!("sip:echo@{}", site.daemon.sip()));
@@ -80,20 +93,21 @@ fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
 }
 
 impl Proxy {
-    fn start(&self, front: SocketAddr, target: SocketAddr, phone: SocketAddr) -> Peer {
+    /// Starts it; calls of the target go to the phone, all others to the target.
+    pub(crate) fn start(&self, front: SocketAddr, target: SocketAddr, phone: SocketAddr) -> Peer {
         let back = SocketAddr::new(front.ip(), free_port());
-        let (second, by_second) = if self.legs == 2 {
-            (format!("listen=udp:{back}\n"), format!("$fs = \"udp:{back}\";"))
-        } else {
-            (String::new(), String::new())
+        let (second, by_second) = match (self.legs, self.transport) {
+            (_, "tcp") => (format!("listen=tcp:{front}\n"), String::new()),
+            (2, _) => (format!("listen=udp:{back}\n"), format!("$fs = \"udp:{back}\";")),
+            _ => (String::new(), String::new()),
         };
         let (module, manage, on_reply) = match self.rtpengine {
             Some(control) => (
                 format!(
                     "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\", \"udp:{control}\")\n"
                 ),
-                MANAGE,
-                format!("onreply_route[MEDIA] {{ if (has_body(\"application/sdp\")) {{ {MANAGE} }} }}"),
+                OFFER,
+                format!("onreply_route[MEDIA] {{ if (has_body(\"application/sdp\")) {{ {ANSWER} }} }}"),
             ),
             None => (String::new(), "", "onreply_route[MEDIA] { return; }".into()),
         };
@@ -108,7 +122,11 @@ request_route {{
         if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
         sl_send_reply("404", "Not Here"); exit;
     }}
-    if ($sp == {box_port}) {{ $du = "sip:{phone}"; }} else {{ $du = "sip:{target}"; }}
+    if ($sp == {box_port} || proto == TCP) {{
+        $du = "sip:{phone}";
+    }} else {{
+        $du = "sip:{target};transport={transport}";
+    }}
     {by_second}
     record_route();
     {manage}
@@ -118,24 +136,26 @@ request_route {{
 {on_reply}
 "#,
             box_port = target.port(),
+            transport = self.transport,
         );
         super::process::kamailio(&config, front)
     }
 }
 
 /// rtpengine in user space.
-struct Rtpengine {
-    control: SocketAddr,
+pub(crate) struct Rtpengine {
+    pub(crate) control: SocketAddr,
     _peer: Peer,
 }
 
 impl Rtpengine {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let first = 20_000 + free_port() % 10_000;
         let peer = Peer::start(
             "rtpengine",
             &[
+                "--config-file=none",
                 "--table=-1",
                 "--foreground",
                 "--log-stderr",
@@ -143,6 +163,7 @@ impl Rtpengine {
                 "--num-threads=1",
                 "--interface=127.0.0.1",
                 &format!("--listen-ng={control}"),
+                &format!("--listen-cli=127.0.0.1:{}", free_port()),
                 &format!("--port-min={first}"),
                 &format!("--port-max={}", first + 200),
             ],
@@ -163,7 +184,11 @@ fn is_installed(program: &str) -> bool {
     super::process::is_installed(program)
 }
 
-const MANAGE: &str = "rtpengine_manage(\"replace-origin replace-session-connection ICE=remove\");";
+/// Plain RTP towards whoever is called.
+const OFFER: &str = "rtpengine_manage(\"RTP/AVP replace-origin replace-session-connection ICE=remove\");";
+
+/// Whoever calls gets back the profile that it offered.
+const ANSWER: &str = "rtpengine_manage(\"replace-origin replace-session-connection ICE=remove\");";
 
 /// What the phone says in each frame.
 const WORD: u8 = 0x35;

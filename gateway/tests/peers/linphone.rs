@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::kamailio::{Proxy, Rtpengine};
 use super::process::{Peer, free_port, is_installed};
 use super::table::{Cell, row};
 use crate::daemon::{Daemon, wait_until};
@@ -23,7 +24,43 @@ fn linphone_calls_holds_resumes_and_hangs_up() {
     phone.hears_itself();
     phone.does("terminate", "ended (No error)");
     assert_eq!(daemon.ended_calls(1)[0]["status"], "completed");
-    row("linphone", &[("call to the box, two-way sound", Cell::Works), ("hold and resume", Cell::Works)]);
+    let mut strict = Linphone::start(SRTP_ONLY);
+    strict.peer.types(&format!("call sip:echo@{}", daemon.sip()));
+    let is_encrypted = wait_until("the call is up or refused", || {
+        let said = strict.peer.output();
+        let (is_up, is_refused) = (said.contains("Media streams established"), said.contains("error."));
+        (is_up || is_refused).then_some(is_up)
+    });
+    let srtp = match is_encrypted {
+        true => Cell::Works,
+        false => Cell::Red("the box has no SRTP yet and refuses; a session border controller in front speaks it"),
+    };
+    row(
+        "linphone",
+        &[
+            ("call to the box, two-way sound", Cell::Works),
+            ("hold and resume", Cell::Works),
+            ("SRTP (SDES) only", srtp),
+        ],
+    );
+}
+
+#[test]
+fn linphone_s_srtp_is_plain_to_the_box_behind_a_session_border_controller() {
+    if !["linphonec", "kamailio", "rtpengine"].into_iter().all(is_installed) {
+        return;
+    }
+    let daemon = Daemon::serve(&[]);
+    let engine = Rtpengine::start();
+    let front = SocketAddr::new([127, 0, 0, 1].into(), free_port());
+    let _kamailio =
+        Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp" }.start(front, daemon.sip(), front);
+    let mut phone = Linphone::start(SRTP_ONLY);
+    phone.calls("echo", front);
+    phone.hears_itself();
+    assert!(phone.log().contains("a=crypto:"), "linphone offered SRTP");
+    phone.does("terminate", "ended (No error)");
+    row("linphone via rtpengine", &[("SRTP (SDES) to RTP, two-way sound", Cell::Works)]);
 }
 
 /// A linphone at its prompt.
@@ -32,15 +69,17 @@ pub(crate) struct Linphone {
 }
 
 impl Linphone {
-    /// Starts it; `settings` are further lines of its configuration.
-    pub(crate) fn start(settings: &str) -> Self {
+    /// Starts it; `sip` are further lines of that section of its configuration, which may begin others.
+    pub(crate) fn start(sip: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = format!(
             "[sip]\nguess_hostname=0\nbind_address=127.0.0.1\ncontact=\"phone\" <sip:phone@127.0.0.1>\n\
-             [rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n{settings}",
+             {sip}[rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n",
             free_port()
         );
         std::fs::write(dir.path().join("linphonerc"), config).expect("written");
+        // Without a place for its database it takes calls and never registers.
+        std::fs::create_dir_all(dir.path().join(".local/share/linphone")).expect("made");
         let microphone = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../config/prompts/en/goodbye.wav");
         let ear = dir.path().join("heard.wav");
         let home = dir.path().display().to_string();
@@ -84,9 +123,17 @@ impl Linphone {
     }
 
     /// The samples of its recording, whose header it writes at the end.
+    /// Every message that it has sent and got, and what it thought.
+    pub(crate) fn log(&self) -> String {
+        let bytes = std::fs::read(self.peer.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     fn heard(&self) -> Vec<i16> {
         let bytes = std::fs::read(self.peer.dir.path().join("heard.wav")).unwrap_or_default();
         let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);
         samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
     }
 }
+
+const SRTP_ONLY: &str = "media_encryption=srtp\nmedia_encryption_mandatory=1\n";

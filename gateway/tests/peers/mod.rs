@@ -4,6 +4,7 @@
 //! peer cannot run here (not installed, no namespaces, no corpora) says so in one sentence and proves nothing.
 
 mod boxes;
+mod dialogs;
 mod kamailio;
 mod linphone;
 mod mutated;
@@ -11,6 +12,9 @@ mod namespace;
 mod nat;
 mod phone;
 mod process;
+mod rsipstack;
+mod scenario;
 mod site;
 mod table;
 mod torture;
+mod websocket;

@@ -1,12 +1,14 @@
 //! Twenty thousand datagrams that somebody meant to break a SIP stack with, and their seeded mutations.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::table::print;
 use super::torture::{Strange, corpora, on_the_wire};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, wait_until};
 use crate::rtp_phone::RtpPhone;
 use crate::sipp::Sipp;
 
@@ -37,11 +39,17 @@ fn twenty_thousand_mutated_datagrams_leave_the_daemon_its_memory_and_a_call_its_
                 memory.push(memory_kb(daemon.pid()));
             }
         }
+        let open = files_open(daemon.pid());
+        for _ in 0..STREAMS {
+            let seed = &seeds[random.below(seeds.len())];
+            over_tcp(daemon.sip(), &random.mutated(seed));
+        }
+        wait_until("the daemon has closed its connections", || (files_open(daemon.pid()) <= open).then_some(()));
         let took = started.elapsed();
         is_done.store(true, Ordering::Relaxed);
         let (heard, gap) = call.join().expect("the call stays up");
         print(&format!(
-            "{sent} datagrams of {} seeds in {took:.1?} (seed {SEED:#x}); VmRSS {memory:?} kB; the call beside them heard \
+            "{sent} datagrams and {STREAMS} connections of {} seeds in {took:.1?} (seed {SEED:#x}); VmRSS {memory:?} kB; the call beside them heard \
              {heard} frames of itself, its longest gap was {gap:?}\n",
             seeds.len()
         ));
@@ -56,9 +64,9 @@ fn twenty_thousand_mutated_datagrams_leave_the_daemon_its_memory_and_a_call_its_
 fn send(strange: &Strange, bytes: &[u8], sent: &mut usize) {
     strange.send(bytes);
     *sent += 1;
-    if *sent % BURST == 0 {
+    if sent.is_multiple_of(BURST) {
         strange.probe(|_| {});
-        // Five thousand a second, so that the call beside them lasts.
+        // Some eight thousand a second, so that the call beside them lasts.
         strange.hears_within(PACE, |_| {});
     }
 }
@@ -66,7 +74,9 @@ fn send(strange: &Strange, bytes: &[u8], sent: &mut usize) {
 /// Talks to the echo until the others are done; the frames that came back as they were said, and the longest time
 /// between two of them.
 fn undisturbed(mut phone: RtpPhone, is_done: &AtomicBool) -> (usize, Duration) {
-    phone.say_until(CODE, |_| is_done.load(Ordering::Relaxed));
+    while !is_done.load(Ordering::Relaxed) {
+        phone.say(CODE, Duration::from_millis(400));
+    }
     assert!(!phone.was_hung_up, "the call was hung up");
     let is_own = |payload: &[u8]| payload.iter().filter(|byte| **byte & 0x7f == CODE).count() > 150;
     let times: Vec<SystemTime> =
@@ -103,6 +113,19 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// A connection of its own, which is closed in the middle of whatever it has become.
+fn over_tcp(target: SocketAddr, bytes: &[u8]) {
+    let mut stream = TcpStream::connect(target).expect("the daemon lives and listens");
+    stream.set_read_timeout(Some(PACE)).expect("set");
+    // It may be closed before all is written, or say nothing.
+    let _ = stream.write_all(bytes);
+    let _ = stream.read(&mut [0; 4096]);
+}
+
+fn files_open(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the daemon lives").count()
 }
 
 fn memory_kb(pid: u32) -> u64 {
@@ -182,11 +205,13 @@ const SEED: u64 = 0x7a1c_57ac_0475_5118;
 
 const DATAGRAMS: usize = 20_000;
 
-/// 5 ms for 25 datagrams: 4 s for all.
-const PACE: Duration = Duration::from_millis(5);
+/// 3 ms for 25 datagrams: 2.4 s for all.
+const PACE: Duration = Duration::from_millis(3);
 
 /// 25 datagrams of at most 8 KiB are 200 KiB: what a UDP socket's buffer (212,992 bytes) holds.
 const BURST: usize = 25;
+
+const STREAMS: usize = 200;
 
 const DATAGRAM_MAX: usize = 8192;
 

@@ -2,7 +2,7 @@
 //!
 //! It says whatever addresses a test wants it to, as phones behind a NAT do.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// A phone, in a call or not.
@@ -50,12 +50,6 @@ impl Phone {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.contact
-    }
-
-    /// Says in its session description that its sound is to go elsewhere.
-    pub(crate) fn wanting_media_at(mut self, ip: IpAddr) -> Self {
-        self.media.set_ip(ip);
-        self
     }
 
     /// Calls a URI by way of `hop` and acknowledges the answer; the answer.

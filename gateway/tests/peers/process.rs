@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -57,6 +58,27 @@ impl Peer {
         text[..end].to_owned()
     }
 
+    /// Waits for its end, which must be a success; else what it has to say.
+    pub(crate) fn finishes(mut self) -> Result<(), String> {
+        let deadline = Instant::now() + FINISH_MAX;
+        let nobody = std::sync::mpsc::channel::<()>();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waited") {
+                break format!("{status}");
+            }
+            if Instant::now() > deadline {
+                break "still runs".into();
+            }
+            // A wait that nothing ends but its time.
+            let _ = nobody.1.recv_timeout(Duration::from_millis(20));
+        };
+        if status == "exit status: 0" {
+            return Ok(());
+        }
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        Err(format!("{} {status}\n{}\n{}", self.program, read("errors"), read("messages")))
+    }
+
     /// What it has said so far.
     pub(crate) fn output(&self) -> String {
         let bytes = std::fs::read(self.dir.path().join("output")).unwrap_or_default();
@@ -66,9 +88,11 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
-        // It may have ended already.
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
+            // It may end by itself meanwhile.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.program, self.output());
@@ -112,6 +136,9 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn is_taken(address: SocketAddr) -> bool {
     UdpSocket::bind(address).is_err()
 }
+
+/// No case may take longer than ten seconds.
+const FINISH_MAX: Duration = Duration::from_secs(7);
 
 const KAMAILIO: &str = r#"#!KAMAILIO
 debug=1

@@ -21,9 +21,9 @@ pub(crate) fn row(peer: &str, cells: &[(&str, Cell)]) {
             Cell::Works => "works".to_owned(),
             Cell::Red(why) => format!("RED: {why}"),
         };
-        text.push_str(&format!("{peer:<28} | {feature:<44} | {verdict}\n"));
+        text.push_str(&format!("{peer:<28} | {feature:<52} | {verdict}\n"));
     }
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers");
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers/rows");
     std::fs::create_dir_all(&dir).expect("made");
     let name: String = peer.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     std::fs::write(dir.join(format!("{name}.row")), &text).expect("written");
