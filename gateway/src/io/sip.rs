@@ -10,6 +10,7 @@
 mod answered;
 mod cut_off;
 mod dial;
+mod extensions;
 mod lead;
 mod listen;
 mod offered;

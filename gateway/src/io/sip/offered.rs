@@ -18,6 +18,7 @@ impl SipThread {
     /// A call comes in: found, admitted, journalled and handed to a shard, or refused with the cause.
     pub(super) fn handle_offered(&mut self, offered: Offered) {
         let dialog = offered.dialog;
+        self.apply_extensions(&offered);
         let trunk_id = self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned);
         let route = match self.route_of(&offered, trunk_id.as_deref()) {
             Ok(route) => route,
