@@ -11,6 +11,7 @@ mod accounts;
 mod answered;
 mod cut_off;
 mod dial;
+mod extensions;
 mod health;
 mod lead;
 mod link;

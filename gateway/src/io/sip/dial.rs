@@ -16,12 +16,13 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::Accounts;
 use super::answered::Answered;
+use super::extensions::extensions;
 use super::lead::Leading;
 use super::streams::{self, Opened};
 use super::tls::PeerIdentity;
@@ -315,7 +316,7 @@ impl SipThread {
             fields: routes.map(|route| ("Route", route.clone())).collect(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
-            extensions: Extensions::default(),
+            extensions: extensions(&attempt.trunk().signalling),
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);
