@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use crate::call_status::CallStatus;
 use crate::port::{Blame, CallEvent, CallId, Direction, EndReason, JournalRecord, Outcome};
 use crate::recording::is_file_of;
-use crate::store::{StoreError, calls, dials, utterances};
+use crate::store::{StoreError, calls, dials, refusals, utterances};
 use crate::webhook::announce;
 
 /// Stores records that follow each other; those at or before the cursor are passed over.
@@ -67,8 +67,12 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
         CallEvent::Answered { codec } => calls::answer(connection, id, codec, at_ms),
         CallEvent::Ended { outcome } => calls::end(connection, id, *outcome, at_ms),
         CallEvent::DialAccepted { .. } => dials::settle(connection, id),
-        // The call plane's own, and what no table keeps.
-        CallEvent::Dialog { .. } | CallEvent::Refused(_) => Ok(()),
+        // The call plane's own.
+        CallEvent::Dialog { .. } => Ok(()),
+        CallEvent::Refused(refusal) => {
+            let call_id = (record.call_id != CallId(0)).then_some(id);
+            refusals::insert(connection, record.position, at_ms, call_id, refusal)
+        }
         CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
         CallEvent::Recorded { file, duration_ms } if is_file_of(file, record.call_id) => {
             calls::put_recording(connection, id, file, *duration_ms as i64)

@@ -37,7 +37,7 @@
 //! # One call
 //!
 //! INVITE → [`io::sip`] reads the datagram, [`accept`] lets it in, the endpoint
-//! ([`talkstack_media::sip::endpoint`]) answers 100 and says `Offered` → [`route::route`] finds who answers →
+//! ([`talkstack_media::sip::endpoint`]) answers 100 and says `Offered` → [`route::Router`] finds who answers →
 //! [`switchboard::Switchboard::admit`] picks a shard → the journal gets `Started` → the shard takes two ports
 //! ([`io::ports`]) and makes a [`call::Call`], which negotiates ([`talkstack_media::sdp`]), rings and answers →
 //! the SIP thread sends 180 and 200 and repeats the 200 until the ACK.

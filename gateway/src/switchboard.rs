@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use talkstack_control::port::CallId;
 use talkstack_media::sip::DialogId;
 
+use crate::call::LegId;
+
 /// The index of live calls; the SIP thread owns it.
 #[derive(Debug)]
 pub struct Switchboard {
     calls: BTreeMap<CallId, Entry>,
-    by_dialog: HashMap<DialogId, CallId>,
+    by_dialog: HashMap<DialogId, (CallId, LegId)>,
     shard_loads: Vec<usize>,
     /// Shards that take no more calls.
     closed: BTreeSet<usize>,
@@ -20,8 +22,10 @@ pub struct Switchboard {
 /// Where a call is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its dialog; a call that is still being placed has none.
+    /// The first leg's dialog; a call that is still being placed has none.
     pub dialog: Option<DialogId>,
+    /// The second leg's dialog, once it has answered.
+    pub second: Option<DialogId>,
     /// The index of its shard.
     pub shard: usize,
     /// The trunk it occupies a channel of.
@@ -89,27 +93,72 @@ impl Switchboard {
         {
             return Err(NotAdmitted::TrunkFull { channels_max: max });
         }
+        self.admit_past_limits(id, dialog, channels.map(|channels| channels.trunk))
+    }
+
+    /// Takes an emergency call in, however many are up; its trunk's channel is counted all the same.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::NoShard`].
+    pub fn admit_past_limits(
+        &mut self,
+        id: CallId,
+        dialog: Option<DialogId>,
+        trunk: Option<&str>,
+    ) -> Result<usize, NotAdmitted> {
         let open = (0..self.shard_loads.len()).filter(|shard| !self.closed.contains(shard));
         let shard = open.min_by_key(|shard| self.shard_loads[*shard]).ok_or(NotAdmitted::NoShard)?;
         self.shard_loads[shard] += 1;
-        let trunk = channels.map(|channels| channels.trunk.to_owned());
+        let trunk = trunk.map(str::to_owned);
         if let Some(trunk) = &trunk {
             *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
         }
-        self.calls.insert(id, Entry { dialog: None, shard, trunk });
+        self.calls.insert(id, Entry { dialog: None, second: None, shard, trunk });
         if let Some(dialog) = dialog {
             self.bind(id, dialog);
         }
         Ok(shard)
     }
 
-    /// Gives a call its dialog, in place of the one it had.
+    /// Gives a call its first leg's dialog, in place of the one it had.
     pub fn bind(&mut self, id: CallId, dialog: DialogId) {
+        self.bind_leg(id, LegId::First, dialog);
+    }
+
+    /// Gives a leg its dialog, in place of the one it had.
+    pub fn bind_leg(&mut self, id: CallId, leg: LegId, dialog: DialogId) {
         let Some(entry) = self.calls.get_mut(&id) else { return };
-        if let Some(former) = entry.dialog.replace(dialog) {
+        let former = match leg {
+            LegId::First => entry.dialog.replace(dialog),
+            LegId::Second => entry.second.replace(dialog),
+        };
+        if let Some(former) = former {
             self.by_dialog.remove(&former);
         }
-        self.by_dialog.insert(dialog, id);
+        self.by_dialog.insert(dialog, (id, leg));
+    }
+
+    /// Enters a dialog that may become the second leg's: one of several phones that ring at once.
+    pub fn enter_branch(&mut self, id: CallId, dialog: DialogId) {
+        self.by_dialog.insert(dialog, (id, LegId::Second));
+    }
+
+    /// A dialog is none of a call's any more.
+    pub fn leave(&mut self, dialog: DialogId) {
+        if let Some((id, LegId::Second)) = self.by_dialog.remove(&dialog)
+            && let Some(entry) = self.calls.get_mut(&id)
+        {
+            entry.second.take_if(|second| *second == dialog);
+        }
+    }
+
+    /// The dialog of a leg.
+    pub fn dialog(&self, id: CallId, leg: LegId) -> Option<DialogId> {
+        let entry = self.calls.get(&id)?;
+        match leg {
+            LegId::First => entry.dialog,
+            LegId::Second => entry.second,
+        }
     }
 
     /// Where a call is.
@@ -119,13 +168,18 @@ impl Switchboard {
 
     /// Whose dialog it is.
     pub fn call_of(&self, dialog: DialogId) -> Option<CallId> {
+        self.leg_of(dialog).map(|(id, _)| id)
+    }
+
+    /// Whose dialog it is, and which of the call's legs.
+    pub fn leg_of(&self, dialog: DialogId) -> Option<(CallId, LegId)> {
         self.by_dialog.get(&dialog).copied()
     }
 
     /// A call is over on its shard.
     pub fn remove(&mut self, id: CallId) -> Option<Entry> {
         let entry = self.calls.remove(&id)?;
-        if let Some(dialog) = entry.dialog {
+        for dialog in [entry.dialog, entry.second].into_iter().flatten() {
             self.by_dialog.remove(&dialog);
         }
         self.shard_loads[entry.shard] -= 1;
@@ -179,6 +233,8 @@ mod tests {
         assert_eq!(board.admit(CallId(3), None, Some(Channels { trunk: "two", max: 9 })), Ok(1));
         assert_eq!(board.admit(CallId(4), None, None), Ok(0));
         assert_eq!(board.admit(CallId(5), None, None), Err(NotAdmitted::Full { calls_max: 3 }));
+        assert_eq!(board.admit_past_limits(CallId(6), None, Some("one")), Ok(1), "a call for help is taken in");
+        board.remove(CallId(6)).expect("up");
         board.remove(CallId(1)).expect("up");
         assert_eq!(board.admit(CallId(2), None, one), Ok(0));
         assert_eq!(board.len(), 3);

@@ -10,7 +10,7 @@ use base64_simd::STANDARD;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use talkstack_control::port::{CallId, FirstSpeaker};
 use talkstack_gateway::agent::openai_realtime::{Greets, Opening};
-use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Offer};
 use talkstack_gateway::io::connect::AgentTarget;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
 use talkstack_gateway::route::{Plan, RealtimePlan};
@@ -97,7 +97,7 @@ impl Line {
         let mut call = Call::new(CallId(1), plan.clone(), offer, limits, 7, now);
         let payload = STANDARD.encode_to_string([0x5a; 160]);
         let says = match plan {
-            Plan::Echo | Plan::Attendant { .. } | Plan::Bridge(_) => Vec::new(),
+            Plan::Echo | Plan::Attendant { .. } | Plan::ToneTest | Plan::Bridge(_) => Vec::new(),
             Plan::MediaStream(_) => {
                 call.handle_connected(&[], now);
                 frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
@@ -168,16 +168,16 @@ impl Line {
         packet[2..4].copy_from_slice(&(number as u16).to_be_bytes());
         packet[4..8].copy_from_slice(&(number * 160).to_be_bytes());
         packet[8..12].copy_from_slice(&[1, 2, 3, 4]);
-        self.call.handle_rtp(SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
+        self.call.handle_rtp(LegId::First, SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
     }
 
     fn settle(&mut self) {
         let mut packet = [0; 2048];
-        while let Some(transmit) = self.call.poll_transmit(&mut packet, self.now) {
+        while let Some((_, transmit)) = self.call.poll_transmit(&mut packet, self.now) {
             self.frames_out += u32::from(transmit.bytes == 172);
         }
         while let Some(output) = self.call.poll_output() {
-            assert!(!matches!(output, CallOutput::End(_) | CallOutput::Disconnect(_)), "{output:?}");
+            assert!(!matches!(output, CallOutput::End(..) | CallOutput::Disconnect(_)), "{output:?}");
         }
         while self.call.poll_recorded(&mut self.block, self.now).is_some() {
             self.blocks += 1;

@@ -25,9 +25,10 @@ use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
 use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
-use crate::call::{Call, CallLimits, CallOutput, LegAddress, Line, Offer};
+use crate::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
 
 mod agent_socket;
+mod legs;
 mod messages;
 mod sockets;
 mod tapes;
@@ -57,7 +58,8 @@ pub struct Shard<S> {
 /// A call and what belongs to it outside its machines.
 struct Slot {
     call: Call,
-    pair: u32,
+    /// The ports of its legs.
+    pairs: [Option<u32>; 2],
     agent: Option<AgentSocket>,
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
@@ -192,7 +194,7 @@ impl<S: Surroundings> Shard<S> {
         let Ok(pair) = self.take_pair(local, now) else {
             tracing::warn!(call = %id, "No RTP port is free; the call is refused");
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
-            self.surroundings.sip(id, SipWish::End(outcome));
+            self.surroundings.sip(id, SipWish::End(LegId::First, outcome));
             self.surroundings.sip(id, SipWish::Forgotten);
             self.record(id, CallEvent::Ended { outcome });
             return;
@@ -208,8 +210,10 @@ impl<S: Surroundings> Shard<S> {
             return self.report_panic(id);
         };
         let recorded = self.begin_tape(&mut call, is_recorded);
-        self.pairs.assign(pair, Some(key));
-        self.slots[key as usize] = Some(Slot { call, pair, agent: None, scheduled: None, is_touched: false, recorded });
+        self.pairs.assign(pair, Some((key, LegId::First)));
+        let pairs = [Some(pair), None];
+        self.slots[key as usize] =
+            Some(Slot { call, pairs, agent: None, scheduled: None, is_touched: false, recorded });
         self.by_id.insert(id, key);
         self.touch(key);
     }
@@ -223,19 +227,22 @@ impl<S: Surroundings> Shard<S> {
 
     fn tell(&mut self, id: CallId, message: ToCall, now: Instant) {
         let Some(&key) = self.by_id.get(&id) else { return };
-        if let ToCall::AgentConnected(connected) = message {
-            return self.adopt(key, connected, now);
+        match message {
+            ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
+            ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
+            _ => {}
         }
         self.turn(key, |call| match message {
-            ToCall::Acknowledged(sdp) => call.handle_acknowledged(sdp.as_deref(), now),
-            ToCall::ReOffered(sdp) => call.handle_reoffer(sdp.as_deref(), now),
-            ToCall::Progressed(sdp) => call.handle_progressed(sdp.as_deref()),
-            ToCall::Accepted { sdp, signalling } => call.handle_accepted(sdp.as_deref(), signalling, now),
-            ToCall::Ended(outcome) => call.handle_ended(outcome),
+            ToCall::Acknowledged(leg, sdp) => call.handle_acknowledged(leg, sdp.as_deref(), now),
+            ToCall::ReOffered(leg, sdp) => call.handle_reoffer(leg, sdp.as_deref(), now),
+            ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
+            ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
+            ToCall::Refused(outcome) => call.handle_refused(outcome, now),
+            ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) => {}
+            ToCall::AgentConnected(_) | ToCall::Line { .. } => {}
         });
     }
 
@@ -279,9 +286,9 @@ impl<S: Surroundings> Shard<S> {
         let Some((bytes, source)) = self.pairs.receive(pair, channel, buffer) else { return };
         match self.pairs.owner(pair) {
             None => self.ports.disturb(pair, now),
-            Some(key) => self.turn(key, |call| match channel {
-                Channel::Rtp => call.handle_rtp(source, &buffer[..bytes], now),
-                Channel::Rtcp => call.handle_rtcp(source, &buffer[..bytes], now),
+            Some((key, leg)) => self.turn(key, |call| match channel {
+                Channel::Rtp => call.handle_rtp(leg, source, &buffer[..bytes], now),
+                Channel::Rtcp => call.handle_rtcp(leg, source, &buffer[..bytes], now),
             }),
         }
     }
@@ -380,8 +387,10 @@ impl<S: Surroundings> Shard<S> {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let pairs = &self.pairs;
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(transmit) = slot.call.poll_transmit(buffer, now) {
-                pairs.send(slot.pair, transmit.channel, &buffer[..transmit.bytes], transmit.to);
+            while let Some((leg, transmit)) = slot.call.poll_transmit(buffer, now) {
+                if let Some(pair) = slot.pairs[leg as usize] {
+                    pairs.send(pair, transmit.channel, &buffer[..transmit.bytes], transmit.to);
+                }
             }
         }));
         if sent.is_err() {
@@ -395,12 +404,15 @@ impl<S: Surroundings> Shard<S> {
             let id = slot.call.id();
             let Some(output) = slot.call.poll_output() else { return };
             let wish = match output {
-                CallOutput::Invite(sdp) => SipWish::Invite(sdp),
-                CallOutput::Ring => SipWish::Ring,
-                CallOutput::Answer(sdp) => SipWish::Answer(sdp),
-                CallOutput::RefuseReOffer => SipWish::RefuseReOffer,
-                CallOutput::Probe => SipWish::Probe,
-                CallOutput::End(outcome) => SipWish::End(outcome),
+                CallOutput::Lead(order) => SipWish::Lead(order),
+                CallOutput::Invite(leg, sdp) => SipWish::Invite(leg, sdp),
+                CallOutput::Ring(sdp) => SipWish::Ring(sdp),
+                CallOutput::Answer(leg, sdp) => SipWish::Answer(leg, sdp),
+                CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
+                CallOutput::Refuse(status) => SipWish::Refuse(status),
+                CallOutput::Probe(leg) => SipWish::Probe(leg),
+                CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
+                CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {
                     self.record(id, event);
                     continue;
@@ -460,7 +472,8 @@ impl<S: Surroundings> Shard<S> {
         tracing::error!(call = %id, "The call's machine panicked; the call ends");
         let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
         self.record(id, CallEvent::Ended { outcome });
-        self.surroundings.sip(id, SipWish::End(outcome));
+        self.surroundings.sip(id, SipWish::End(LegId::First, outcome));
+        self.surroundings.sip(id, SipWish::End(LegId::Second, outcome));
         self.surroundings.sip(id, SipWish::Forgotten);
     }
 
@@ -468,7 +481,9 @@ impl<S: Surroundings> Shard<S> {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::take) else { return };
         self.by_id.remove(&slot.call.id());
         self.end_tape(slot.recorded);
-        self.rest(slot.pair);
+        for pair in slot.pairs.into_iter().flatten() {
+            self.rest(pair);
+        }
         self.free.push(key);
     }
 

@@ -10,8 +10,10 @@
 mod answered;
 mod cut_off;
 mod dial;
+mod lead;
 mod listen;
 mod offered;
+mod refusals;
 mod streams;
 mod watch;
 mod wishes;
@@ -21,19 +23,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
     Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, OutsideReply, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
 pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, SipAddress};
+use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
 use watch::ShardWatch;
@@ -41,6 +45,7 @@ use watch::ShardWatch;
 use super::inbox::Address;
 use super::shard::{SipWish, ToCall, ToShard};
 use crate::accept::Accept;
+use crate::call::LegId;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
@@ -77,6 +82,8 @@ pub struct SipConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
     pub advertised_ip: Option<IpAddr>,
+    /// `box.timezone`: the clock that routes go by.
+    pub timezone: TimeZone,
 }
 
 /// What the thread reaches beside its sockets and its shards.
@@ -122,9 +129,16 @@ pub struct SipThread {
     listeners: Arc<Listeners>,
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
     counters: SipCounters,
-    strangers_told: Option<Instant>,
+    told: Told,
     watch: ShardWatch,
     is_stopping: bool,
+}
+
+/// What is told to people, and not more often than they can read.
+#[derive(Default)]
+struct Told {
+    strangers: Option<Instant>,
+    refusals: Pace,
 }
 
 /// A message from a socket.
@@ -187,7 +201,7 @@ impl SipThread {
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
-            strangers_told: None,
+            told: Told::default(),
             is_stopping: false,
         };
         (thread, Sockets(receiver))
@@ -259,7 +273,12 @@ impl SipThread {
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
             // What changes nothing need not be remembered.
             (None, Command::Lines) => return self.tell_lines(reply),
-            (None, Command::TestTrunk { .. } | Command::Simulate(_)) => CommandReply::NoSuchCall,
+            (None, Command::Simulate(question)) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.simulate(&question));
+                return;
+            }
+            (None, Command::TestTrunk { .. }) => CommandReply::NoSuchCall,
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
@@ -319,8 +338,8 @@ impl SipThread {
     /// A source that gets no answer: told to the operator, once a minute at the most.
     fn count_stranger(&mut self, now: Instant) {
         self.counters.not_admitted += 1;
-        if self.strangers_told.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
-            self.strangers_told = Some(now);
+        if self.told.strangers.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
+            self.told.strangers = Some(now);
             let count = self.counters.not_admitted;
             tracing::warn!(
                 count,
@@ -354,6 +373,7 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let Some(event) = self.handle_led_event(event) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
@@ -365,15 +385,15 @@ impl SipThread {
             }
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp, .. } => {
-                if let Some(id) = self.switchboard.call_of(dialog)
-                    && self.tell(id, ToCall::ReOffered(sdp)) != Some(true)
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && self.tell(id, ToCall::ReOffered(leg, sdp)) != Some(true)
                 {
                     self.refuse(dialog, 500, Some("The media thread is busy".into()), None);
                 }
             }
             Event::Acknowledged { dialog, sdp } => {
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Acknowledged(sdp));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Acknowledged(leg, sdp));
                 }
             }
             Event::Ended { dialog, cause, .. } => {
@@ -384,18 +404,22 @@ impl SipThread {
                     EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
                     EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Ended(outcome));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Ended(leg, outcome));
                 }
             }
-            Event::RefusalSeen(seen) => tracing::debug!("{seen:?}"),
+            Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
             // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
             Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
+            // Nobody registers here.
+            Event::Registering { id, .. } => self.endpoint.respond_outside(id, OutsideReply::new(405), Instant::now()),
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
+            | Event::Responded { .. }
+            | Event::RequestTimedOut { .. }
             | Event::Info { .. } => {}
         }
     }
@@ -443,8 +467,8 @@ impl SipThread {
         let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
         let calls: Vec<CallId> = self.switchboard.calls().collect();
         for id in calls {
-            self.handle_wish(id, SipWish::End(outcome));
-            self.tell(id, ToCall::Ended(outcome));
+            self.end_legs(id, outcome);
+            self.tell(id, ToCall::Ended(LegId::First, outcome));
         }
         let until = Instant::now() + STOP_MAX;
         while self.endpoint.dialogs() > 0 && Instant::now() < until {

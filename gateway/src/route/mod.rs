@@ -1,21 +1,111 @@
-//! What answers a call: a pure function of the last snapshot and the called user.
+//! Where a call goes: a pure function of the last snapshot, the line it comes from, the called user and the hour.
 //!
 //! ```text
-//!   Request-URI user, else To user ─▶ demo, attendant, echo ─▶ the built-in agents
-//!                                  └▶ a number ─▶ its agent, else its project's active agent, else the attendant
+//!   a phone of ours dials 112 ─▶ the emergency trunks            (emergency)
+//!   the owner's rules, the first that matches ─▶ its targets      (rules, hours, targets)
+//!   demo, attendant, echo ─▶ the built-in agents                  (built_in)
+//!   a number ─▶ its agent, else its project's active agent, else the attendant
+//!   101 ─▶ a phone of ours
+//!   a phone of ours dials out ─▶ the trunk of its number
+//!   anything else ─▶ 404
 //! ```
 
 mod bridge;
+mod built_in;
+mod emergency;
+mod hours;
+mod number;
+mod rules;
+mod simulate;
+mod targets;
 
 use std::collections::BTreeMap;
 
-use talkstack_control::port::{AgentRoute, DialOrder, ProviderRoute, Snapshot};
+use jiff::civil::DateTime;
+use talkstack_control::gate::Gate;
+use talkstack_control::port::{AgentRoute, DialOrder, ExtensionRoute, ProviderRoute, Snapshot};
 
 pub use bridge::{BridgePlan, BridgeTarget};
+pub use number::{dialled, international, number_digits};
+pub use rules::Mismatch;
+pub use simulate::simulate;
+pub use targets::Unusable;
 
 use crate::agent::openai_realtime::{Greets, Opening};
 use crate::agent::template::fill;
 use crate::io::connect::{AgentTarget, AgentUrl};
+
+/// What routing reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Router<'a> {
+    /// The configuration.
+    pub snapshot: &'a Snapshot,
+    /// Whom the box may call.
+    pub gate: &'a Gate,
+    /// The time of day on the wall of the box.
+    pub at: DateTime,
+}
+
+/// A call that looks for its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The user of the Request-URI, or a whole `urn:service:sos`.
+    pub request_user: &'a str,
+    /// The user of the To header, which tells the number where the Request-URI is a trunk's own name.
+    pub to_user: &'a str,
+    /// The user of the caller, as presented.
+    pub caller: &'a str,
+    /// Where the call comes from.
+    pub line: Line<'a>,
+}
+
+/// The line a call comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A trunk.
+    Trunk(&'a str),
+    /// A phone of our own that has proven to be it.
+    Extension(&'a str, &'a ExtensionRoute),
+    /// Anyone else whom `sip.accept` admits.
+    Other,
+}
+
+/// What a question comes to, and which rules were asked on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer<'a> {
+    /// Where the call goes.
+    pub verdict: Result<Route, NoRoute>,
+    /// The rule that decided.
+    pub rule: Rule<'a>,
+    /// The called number as that rule sees and rewrites it.
+    pub called: String,
+    /// The owner's rules that did not match, and why.
+    pub passed: Vec<(&'a str, Mismatch)>,
+}
+
+/// What decides where a call goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule<'a> {
+    /// An emergency number, dialled by a phone of ours.
+    Emergency(String),
+    /// One of the owner's, by its id and name.
+    Owners {
+        /// Its id.
+        id: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+    /// A user that every box has: `demo`, `attendant`, `echo`.
+    BuiltIn(String),
+    /// A number of the box, E.164 with `+`.
+    Number(String),
+    /// A phone of ours, by its user.
+    Extension(String),
+    /// A number outside, E.164 with `+`, dialled by a phone of ours.
+    Outside(String),
+    /// None does.
+    Nothing,
+}
 
 /// What answers, and to whom the call belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +134,8 @@ pub enum Plan {
     MediaStream(AgentUrl),
     /// An agent behind OpenAI's Realtime protocol; the attendant if it cannot be reached.
     OpenAiRealtime(Box<RealtimePlan>),
+    /// A tone and an ear for it, in a call that tests a trunk.
+    ToneTest,
     /// Another line, or one after the other.
     Bridge(Box<BridgePlan>),
 }
@@ -57,46 +149,93 @@ pub struct RealtimePlan {
     pub opening: Opening,
 }
 
-/// Nothing answers the called user. Answer 404 with this as the Reason.
+/// The call goes nowhere. Answer with the status, and with this as the Reason.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
-#[error("no number or user {user} on this box")]
-pub struct NoRoute {
-    /// The Request-URI user, cut to [`SHOWN_USER_BYTES`].
-    pub user: String,
+pub enum NoRoute {
+    /// Nothing answers the called user.
+    #[error("no number or user {user} on this box")]
+    Unknown {
+        /// The Request-URI user, cut to [`SHOWN_USER_BYTES`].
+        user: String,
+    },
+    /// A phone of ours calls for help, and no trunk carries that. The operator's to mend at once.
+    #[error("no trunk of this box carries emergency calls")]
+    NoEmergencyTrunk,
+    /// A rule of the owner's refuses the call.
+    #[error("the route {route} refuses the call")]
+    Refused {
+        /// The rule's name, cut.
+        route: String,
+        /// 400 to 699.
+        status: u16,
+    },
+    /// A rule matches, and none of its targets can be used.
+    #[error("the route {route} leads nowhere: {why}")]
+    LeadsNowhere {
+        /// The rule's name, cut.
+        route: String,
+        /// Why its first target cannot be used.
+        why: Unusable,
+    },
+    /// A phone of ours may not call there.
+    #[error("{0}")]
+    NotAllowed(Unusable),
 }
 
-/// Finds what answers.
-///
-/// # Errors
-/// [`NoRoute`] when neither the Request-URI's nor the To header's user is known here.
-pub fn route(snapshot: &Snapshot, request_user: &str, to_user: &str) -> Result<Route, NoRoute> {
-    [request_user, to_user]
-        .into_iter()
-        .find_map(|user| route_user(snapshot, user))
-        .ok_or_else(|| NoRoute { user: shown(request_user) })
-}
-
-fn route_user(snapshot: &Snapshot, user: &str) -> Option<Route> {
-    let user = user.split(';').next().unwrap_or_default();
-    let built_in = match user {
-        "demo" | "attendant" => Some(Plan::Attendant { name: None }),
-        "echo" => Some(Plan::Echo),
-        _ => None,
-    };
-    if let Some(plan) = built_in {
-        return Some(Route { plan, project_id: None, agent_id: None, called: user.to_owned() });
+impl Route {
+    /// Help is called: no limit holds.
+    pub fn is_emergency(&self) -> bool {
+        matches!(&self.plan, Plan::Bridge(bridge) if bridge.is_emergency)
     }
-    let digits = number_digits(user)?;
-    let number = snapshot.numbers.get(&digits)?;
-    let active = || snapshot.projects.get(&number.project_id).and_then(|project| project.active_agent.as_ref());
-    let agent_id = number.agent_id.as_ref().or_else(active);
-    let agent = agent_id.and_then(|id| snapshot.agents.get(id));
-    Some(Route {
-        plan: plan(agent, &BTreeMap::new()),
-        project_id: Some(number.project_id.clone()),
-        agent_id: agent.and(agent_id).cloned(),
-        called: format!("+{digits}"),
-    })
+}
+
+impl NoRoute {
+    /// The final response.
+    pub fn status(&self) -> u16 {
+        match self {
+            NoRoute::Unknown { .. } => 404,
+            // Not 404: a phone with another line tries that one.
+            NoRoute::NoEmergencyTrunk => 503,
+            NoRoute::Refused { status, .. } => *status,
+            NoRoute::LeadsNowhere { why, .. } | NoRoute::NotAllowed(why) => why.status(),
+        }
+    }
+}
+
+impl<'a> Router<'a> {
+    /// Finds where a call goes.
+    pub fn route(&self, question: &Question<'a>) -> Answer<'a> {
+        if let Some(answer) = self.emergency(question) {
+            return answer;
+        }
+        let mut passed = Vec::new();
+        for rule in &self.snapshot.routes {
+            match rules::check(rule, question, self) {
+                Ok(called) => {
+                    let verdict = self.owners(rule, question, &called);
+                    let rule = Rule::Owners { id: &rule.id, name: &rule.name };
+                    return Answer { verdict, rule, called, passed };
+                }
+                Err(mismatch) => passed.push((rule.name.as_str(), mismatch)),
+            }
+        }
+        let (verdict, rule) = self.built_in(question);
+        let called = verdict.as_ref().map_or_else(|_| shown(question.request_user), |route| route.called.clone());
+        Answer { verdict, rule, called, passed }
+    }
+
+    fn emergency(&self, question: &Question<'a>) -> Option<Answer<'a>> {
+        let Line::Extension(user, extension) = question.line else { return None };
+        let number = emergency::emergency_number(self.snapshot, extension, question.request_user)?;
+        let plan = emergency::emergency_plan(self.snapshot, user, extension, &number);
+        let verdict = plan.ok_or(NoRoute::NoEmergencyTrunk).map(|plan| Route {
+            plan: Plan::Bridge(Box::new(plan)),
+            project_id: extension.project_id.clone(),
+            agent_id: None,
+            called: number.clone(),
+        });
+        Some(Answer { verdict, rule: Rule::Emergency(number.clone()), called: number, passed: Vec::new() })
+    }
 }
 
 /// Who talks in a call that the box places: the agent waits to be told before it greets.
@@ -131,111 +270,12 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
     }
 }
 
-/// The digits of a dialled number: separators dropped, a leading `+` or `00` ignored. `None` when it is no number.
-pub fn number_digits(user: &str) -> Option<String> {
-    let mut digits = String::with_capacity(user.len().min(NUMBER_DIGITS_MAX));
-    for (at, character) in user.chars().enumerate() {
-        match character {
-            '0'..='9' if digits.len() < NUMBER_DIGITS_MAX => digits.push(character),
-            '+' if at == 0 => {}
-            '-' | '.' | '(' | ')' | ' ' | '/' => {}
-            _ => return None,
-        }
-    }
-    let stripped = if user.starts_with('+') { &digits } else { digits.strip_prefix("00").unwrap_or(&digits) };
-    (!stripped.is_empty()).then(|| stripped.to_owned())
-}
-
 fn shown(user: &str) -> String {
     user.chars().filter(|character| character.is_ascii_graphic()).take(SHOWN_USER_BYTES).collect()
 }
-
-/// 17: fifteen digits of E.164 behind an international prefix `00`.
-const NUMBER_DIGITS_MAX: usize = 17;
 
 /// 40: any number and most names; more would only fill a header.
 pub const SHOWN_USER_BYTES: usize = 40;
 
 #[cfg(test)]
-mod tests {
-    use talkstack_control::port::{FirstSpeaker, NumberRoute, ProjectRoute};
-
-    use super::*;
-
-    #[test]
-    fn the_same_number_is_found_however_it_is_dialled() {
-        for user in ["+3612345678", "3612345678", "003612345678", "+36-1-234.56 78", "+36(1)2345678;phone-context=x"] {
-            let route = route(&snapshot(), user, "").expect(user);
-            assert_eq!(route.called, "+3612345678", "{user}");
-            assert_eq!(route.agent_id.as_deref(), Some("own"), "{user}");
-        }
-        for user in ["612345678", "36123456789", "+3612345678x", "0003612345678", ""] {
-            assert!(route(&snapshot(), user, "").is_err(), "{user}");
-        }
-    }
-
-    #[test]
-    fn a_number_without_an_agent_goes_to_the_active_one_and_else_to_the_attendant() {
-        assert_eq!(route(&snapshot(), "3611", "").expect("known").agent_id.as_deref(), Some("active"));
-        let lonely = route(&snapshot(), "3622", "").expect("known");
-        assert_eq!((lonely.agent_id, lonely.plan), (None, Plan::Attendant { name: None }));
-        let own = route(&snapshot(), "3612345678", "").expect("known");
-        assert_eq!(own.plan, Plan::Attendant { name: Some("Jack".into()) });
-        assert_eq!(lonely.project_id.as_deref(), Some("empty"));
-    }
-
-    #[test]
-    fn the_to_user_answers_when_the_request_uri_is_a_trunk_s_own_name() {
-        assert_eq!(route(&snapshot(), "trunk-7", "+3612345678").expect("known").called, "+3612345678");
-        assert_eq!(route(&snapshot(), "echo", "+3612345678").expect("known").plan, Plan::Echo);
-    }
-
-    #[test]
-    fn an_unknown_user_is_named_without_what_could_break_a_header() {
-        let error = route(&snapshot(), "no\r\nbody\"", "x").expect_err("unknown");
-        assert_eq!(error.to_string(), "no number or user nobody\" on this box");
-    }
-
-    #[test]
-    fn an_agent_of_a_media_stream_is_reached_at_its_url() {
-        let Plan::MediaStream(url) = route(&snapshot(), "3633", "").expect("known").plan else { panic!("no stream") };
-        assert_eq!(url.to_string(), "ws://agent:9000/twilio");
-    }
-
-    fn snapshot() -> Snapshot {
-        let agent = |provider| AgentRoute {
-            project_id: "clinic".into(),
-            name: "Jack".into(),
-            system_instruction: String::new(),
-            voice_id: None,
-            provider,
-            first_speaker: FirstSpeaker::Agent,
-            greeting: None,
-        };
-        let number = |project: &str, agent: Option<&str>| NumberRoute {
-            project_id: project.into(),
-            agent_id: agent.map(str::to_owned),
-        };
-        let stream = ProviderRoute::MediaStream { url: "ws://agent:9000/twilio".into() };
-        Snapshot {
-            revision: 1,
-            is_claimed: true,
-            projects: BTreeMap::from([
-                ("clinic".into(), ProjectRoute { active_agent: Some("active".into()) }),
-                ("empty".into(), ProjectRoute { active_agent: None }),
-            ]),
-            agents: BTreeMap::from([
-                ("own".into(), agent(None)),
-                ("active".into(), agent(None)),
-                ("stream".into(), agent(Some(stream))),
-            ]),
-            numbers: BTreeMap::from([
-                ("3612345678".into(), number("clinic", Some("own"))),
-                ("3611".into(), number("clinic", None)),
-                ("3622".into(), number("empty", None)),
-                ("3633".into(), number("clinic", Some("stream"))),
-            ]),
-            ..Snapshot::default()
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 use talkstack_control::gate::{DialPolicy, Gate};
@@ -207,6 +208,8 @@ fn start_sip(
         setup_required: config.setup.required,
         calls_max: config.calls.max.0 as usize,
         advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
+        // It was found when the configuration was read; a machine whose zones are gone since goes by UTC.
+        timezone: TimeZone::get(&config.site.timezone.0).unwrap_or(TimeZone::UTC),
         advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
     };
     let listen = config.sip.listen.0.clone();

@@ -22,6 +22,17 @@ fn a_call_is_placed_rings_is_answered_and_ends_as_the_called_side_wishes() {
 }
 
 #[test]
+fn early_media_that_a_trunk_sends_reliably_is_acknowledged_and_its_session_refreshed() {
+    for transport in ["udp", "tcp"] {
+        let trunk = SippTrunk::start("trunk_prack", transport, &[]);
+        let site = Site::new(&[], trunk.address, transport, json!({}));
+        let ended = site.ended(&site.dial("+15550000001"));
+        assert_eq!(ended["status"], "completed", "{transport}: {ended}");
+        trunk.succeeds();
+    }
+}
+
+#[test]
 fn each_refusal_of_a_trunk_has_its_status() {
     for (scenario, status) in [("trunk_busy", "busy"), ("trunk_reject", "failed"), ("trunk_rings", "no-answer")] {
         let trunk = SippTrunk::start(scenario, "udp", &[]);

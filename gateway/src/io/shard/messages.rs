@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
+use talkstack_media::session::Exchange;
 
+use crate::agent::tone_test::ToneHeard;
+use crate::call::{LegId, LegOrder};
 use crate::io::connect::{AgentTarget, Connected};
 use crate::route::Plan;
 
@@ -60,20 +63,33 @@ pub struct PlacedCall {
 #[derive(Debug)]
 pub enum ToCall {
     /// ACK, with the answer if the offer was late.
-    Acknowledged(Option<Vec<u8>>),
+    Acknowledged(LegId, Option<Vec<u8>>),
     /// re-INVITE.
-    ReOffered(Option<Vec<u8>>),
+    ReOffered(LegId, Option<Vec<u8>>),
     /// The called side rings; perhaps with an answer ahead of the answer.
-    Progressed(Option<Vec<u8>>),
+    Progressed(LegId, Option<Vec<u8>>),
     /// The called side has answered.
     Accepted {
+        /// Which.
+        leg: LegId,
         /// Its answer; `None` when it came with [`ToCall::Progressed`].
         sdp: Option<Vec<u8>>,
         /// Where the signalling comes from.
         signalling: IpAddr,
     },
-    /// The dialog is over.
-    Ended(Outcome),
+    /// The way to the line that [`SipWish::Lead`] asked for is known.
+    Line {
+        /// The host our SDP shows to it.
+        local: IpAddr,
+        /// Where its INVITE goes.
+        signalling: IpAddr,
+        /// Unpredictable, as [`OfferedCall::seed`].
+        seed: u64,
+    },
+    /// The line that was called has refused, or cannot be called.
+    Refused(Outcome),
+    /// The dialog of a leg is over.
+    Ended(LegId, Outcome),
     /// End the call.
     HangUp(Outcome),
     /// The agent's connection is up.
@@ -99,18 +115,24 @@ pub trait Surroundings: Send {
 /// What a call asks of SIP.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SipWish {
+    /// Find the way to another line; [`ToCall::Line`] or [`ToCall::Refused`] answers.
+    Lead(Box<LegOrder>),
     /// INVITE with this offer.
-    Invite(String),
-    /// 180.
-    Ring,
+    Invite(LegId, String),
+    /// 180, or 183 with SDP.
+    Ring(Option<String>),
     /// 200 with SDP.
-    Answer(String),
+    Answer(LegId, String),
     /// 488 to the open re-INVITE.
-    RefuseReOffer,
+    RefuseReOffer(LegId),
+    /// This final response to the caller.
+    Refuse(u16),
     /// OPTIONS within the dialog.
-    Probe,
-    /// A final response or BYE.
-    End(Outcome),
+    Probe(LegId),
+    /// What a test call has heard, and how its packets went.
+    Measured(ToneHeard, Exchange),
+    /// A final response, CANCEL or BYE.
+    End(LegId, Outcome),
     /// The shard has forgotten the call.
     Forgotten,
 }

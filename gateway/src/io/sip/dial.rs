@@ -21,8 +21,10 @@ use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder,
 use tokio::sync::{mpsc, oneshot};
 
 use super::answered::Answered;
+use super::lead::Leading;
 use super::streams::{self, Opened};
 use super::{SipThread, ToSip};
+use crate::call::LegId;
 use crate::dial::{Attempt, AttemptOutput};
 use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
 use crate::route::dial_plan;
@@ -34,7 +36,9 @@ pub(super) struct Dialling {
     pub(super) answered: Answered,
     placing: BTreeMap<CallId, Placing>,
     pub(super) trunks: Trunks,
-    gate: Gate,
+    /// Second legs.
+    pub(super) leading: Leading,
+    pub(super) gate: Gate,
     secret: Secret,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
@@ -75,6 +79,7 @@ impl Dialling {
             answered: Answered::default(),
             placing: BTreeMap::new(),
             trunks: Trunks::default(),
+            leading: Leading::default(),
             gate,
             secret,
             own_inbox,
@@ -258,7 +263,7 @@ impl SipThread {
             Some(AttemptOutput::Invite(target)) => self.send_invite(id, target),
             Some(AttemptOutput::GiveUp(outcome)) => {
                 self.dialling.placing.remove(&id);
-                self.tell(id, ToCall::Ended(outcome));
+                self.tell(id, ToCall::Ended(LegId::First, outcome));
             }
         }
     }
@@ -286,7 +291,7 @@ impl SipThread {
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);
-            self.tell(id, ToCall::Ended(Outcome::new(Blame::Gateway, EndReason::Overloaded)));
+            self.tell(id, ToCall::Ended(LegId::First, Outcome::new(Blame::Gateway, EndReason::Overloaded)));
             return;
         };
         let is_first = !std::mem::replace(&mut placing.is_initiated, true);
@@ -303,7 +308,7 @@ impl SipThread {
         if let Some(placing) = self.dialling.placing.get_mut(&id) {
             placing.attempt.handle_progressed();
         }
-        self.tell(id, ToCall::Progressed(sdp));
+        self.tell(id, ToCall::Progressed(LegId::First, sdp));
     }
 
     /// The far end has answered.
@@ -313,8 +318,8 @@ impl SipThread {
         let target = self.dialling.placing.remove(&id).and_then(|placing| placing.attempt.target());
         let Some(target) = target else { return };
         self.save_dialog(id, dialog);
-        if self.tell(id, ToCall::Accepted { sdp, signalling: target.ip() }) != Some(true) {
-            self.handle_wish(id, SipWish::End(Outcome::new(Blame::Gateway, EndReason::Overloaded)));
+        if self.tell(id, ToCall::Accepted { leg: LegId::First, sdp, signalling: target.ip() }) != Some(true) {
+            self.handle_wish(id, SipWish::End(LegId::First, Outcome::new(Blame::Gateway, EndReason::Overloaded)));
         }
     }
 

@@ -65,8 +65,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What an INVITE says; it alone can require reliable responses (RFC 3262 §4).
     pub(super) fn of(headers: &Headers) -> Self {
-        let mut peer = Peer::default();
+        let mut peer = Peer { requires_reliable: headers.lists("Require", "100rel"), ..Peer::default() };
         peer.learn(headers);
         peer
     }
@@ -77,11 +78,11 @@ impl Peer {
             let methods = headers.elements("Allow").into_iter().take(METHODS_MAX);
             self.methods = methods.filter_map(|method| Method::parse(&method)).collect();
         }
-        if headers.raw("Supported").next().is_some() || headers.raw("Require").next().is_some() {
-            let is_named = |tag: &&&str| headers.lists("Supported", tag) || headers.lists("Require", tag);
-            self.tags = SUPPORTED.iter().filter(is_named).copied().collect();
+        if headers.raw("Supported").next().is_some() {
+            self.tags.clear();
         }
-        self.requires_reliable = headers.lists("Require", "100rel");
+        let is_named = |tag: &&&str| headers.lists("Supported", tag) || headers.lists("Require", tag);
+        self.tags.extend(SUPPORTED.iter().filter(is_named).copied());
     }
 
     pub(super) fn allows(&self, method: &Method) -> bool {
@@ -130,6 +131,6 @@ mod tests {
         assert!(peer.allows(&Method::Update) && !peer.allows(&Method::Refer));
         assert!(peer.supports("timer") && peer.supports("100rel") && !peer.supports("x-other"));
         peer.learn(&Headers::default());
-        assert!(peer.allows(&Method::Update) && peer.supports("timer") && !peer.requires_reliable);
+        assert!(peer.allows(&Method::Update) && peer.supports("timer") && peer.requires_reliable);
     }
 }

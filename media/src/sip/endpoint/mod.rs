@@ -11,6 +11,7 @@
 
 mod event;
 mod extensions;
+mod outside;
 mod requests;
 mod respond;
 mod servers;
@@ -27,6 +28,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::message::{Core, Framing, Headers, Message, Method, Rejected, Response, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
 use super::transaction::{Reliability, Timers};
+use outside::Outside;
 use respond::Reply;
 #[cfg(test)]
 use servers::TRANSACTIONS_BYTES_MAX;
@@ -35,6 +37,7 @@ use session::{Ask, InviteName, Outgoing, Session, Tried};
 
 pub use event::{CommandError, EndCause, Event, Offered, Output, Refusal, RefusalSeen};
 pub use extensions::{Extensions, Reliable};
+pub use outside::{OutsideReply, OutsideRequest, RequestId, ServerRequestId};
 pub use session::{InviteError, InviteOrder, SavedError};
 
 /// What an endpoint is set up with.
@@ -62,7 +65,7 @@ impl Default for EndpointConfig {
 }
 
 /// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// Datagrams.
     Udp,
@@ -174,6 +177,7 @@ pub struct Endpoint {
     by_tags: HashMap<(String, String, String), DialogId>,
     by_invite: HashMap<InviteName, DialogId>,
     outgoing: Outgoing,
+    outside: Outside,
     next_dialog: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
@@ -238,6 +242,7 @@ impl Endpoint {
             by_tags: HashMap::new(),
             by_invite: HashMap::new(),
             outgoing: Outgoing::default(),
+            outside: Outside::default(),
             next_dialog: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -309,7 +314,9 @@ impl Endpoint {
             return self.handle_invite_response(flow, &key, response, now);
         }
         let Some(client) = self.clients.get_mut(&key) else {
-            self.counters.dropped += 1;
+            if !self.handle_outside_response(&key, response, now) {
+                self.counters.dropped += 1;
+            }
             return;
         };
         let is_final = client.machine.handle_response(response.status, now);
@@ -362,6 +369,9 @@ impl Endpoint {
     }
 
     fn handle_client_timeout(&mut self, key: TransactionKey, now: Instant) {
+        if self.handle_outside_timeout(&key, now) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(&key) else { return self.handle_invite_timeout(key, now) };
         let (dialog, purpose) = (client.dialog, client.ask.purpose);
         match client.machine.handle_timeout(now) {

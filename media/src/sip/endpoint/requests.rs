@@ -61,6 +61,7 @@ impl Endpoint {
             Method::Options if in_dialog => {
                 self.handle_in_dialog(flow, &request, capabilities(Reply::new(200)), now);
             }
+            Method::Register => self.handle_register(flow, request, now),
             Method::Options => self.reply(flow, &request, capabilities(Reply::new(200)), now),
             _ => {
                 self.counters.refused += 1;
@@ -165,7 +166,9 @@ impl Endpoint {
             return None;
         }
         let mut unsupported = request.headers.elements("Require");
-        unsupported.retain(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)));
+        let of_register: &[&str] = if request.method == Method::Register { &REGISTER_SUPPORTED } else { &[] };
+        let is_served = |tag: &str| SUPPORTED.iter().chain(of_register).any(|known| known.eq_ignore_ascii_case(tag));
+        unsupported.retain(|tag| !is_served(tag));
         if !unsupported.is_empty() {
             let tags = unsupported.join(", ");
             let rule = format!("it requires extensions that this box lacks: {tags}");
@@ -176,6 +179,11 @@ impl Endpoint {
             // A call may cause another one here: without this a loop through two boxes never ends. Other requests end
             // here, whatever they have left (RFC 4475 §3.3.11).
             return Some(Reply::new(483).because("Max-Forwards is 0"));
+        }
+        let is_joined = is_invite && request.headers.text("Join").is_some();
+        if request.headers.text("Replaces").is_some() && (!is_invite || is_joined) {
+            // RFC 3891 §3.
+            return Some(Reply::new(400).because("Replaces stands in an INVITE only, and not beside Join"));
         }
         let has_description = matches!(request.method, Method::Invite | Method::Update | Method::Prack);
         if has_description && !request.body.is_empty() && !carries_sdp(request) {
@@ -312,6 +320,9 @@ fn sdp_part(body: &[u8], boundary: &str) -> Option<Vec<u8>> {
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
+
+/// What a REGISTER may require beside: RFC 3327, RFC 5626.
+const REGISTER_SUPPORTED: [&str; 2] = ["path", "outbound"];
 
 /// 16 parts: an INVITE with a description, a picture, a location and a signature has four.
 const PARTS_MAX: usize = 16;

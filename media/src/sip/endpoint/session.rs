@@ -37,18 +37,17 @@ use super::{
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{Headers, Method, Reason, Request};
 
-use account::Account;
 use descriptions::Descriptions;
 use refer::Referrals;
 use reliable::ReliableResponses;
 use reoffer::Reoffer;
-use request::{contact, via};
+use request::contact;
 use timing::Timing;
 
-pub(super) use account::Tried;
+pub(super) use account::{Account, Tried};
 pub(super) use outgoing::Outgoing;
 pub use outgoing::{InviteError, InviteOrder};
-pub(super) use request::{Ask, reason_value};
+pub(super) use request::{Ask, reason_value, via};
 pub use saved::SavedError;
 
 /// One dialog and its INVITE usage.
@@ -312,6 +311,7 @@ impl Endpoint {
         for session in self.sessions.values_mut().filter(|session| session.flow.stream == Some(stream)) {
             session.flow.stream = None;
         }
+        self.end_outside_requests(stream);
     }
 
     pub(super) fn forget_session(&mut self, id: DialogId) {

@@ -101,6 +101,11 @@ impl ClientNonInvite {
         }
     }
 
+    /// Tells whether the final response is still to come.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Trying { .. } | State::Proceeding { .. })
+    }
+
     /// Tells whether the transaction is to be forgotten.
     pub fn is_terminated(&self) -> bool {
         self.state == State::Terminated

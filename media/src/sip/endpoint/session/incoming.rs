@@ -144,8 +144,8 @@ impl Endpoint {
             // RFC 3261 §14.2: another INVITE before the last was answered.
             return self.reply(flow, &request, soon.because("the last offer is not answered"), now);
         }
-        let is_asking = session.reoffer.as_ref().is_some_and(|reoffer| reoffer.is_asking());
-        if session.unacknowledged.is_some() || is_asking || far.descriptions.is_ours_open() {
+        let is_inviting = session.reoffer.as_ref().is_some_and(|reoffer| reoffer.is_inviting());
+        if session.unacknowledged.is_some() || is_inviting || far.descriptions.is_ours_open() {
             return self.reply(flow, &request, Reply::new(491).because("an offer of ours is on its way"), now);
         }
         if far.dialog.handle_cseq(request.core.cseq).is_err() {

@@ -73,8 +73,13 @@ impl Reoffer {
     }
 
     /// Tells whether a request of it is out.
-    pub(super) fn is_asking(&self) -> bool {
+    fn is_asking(&self) -> bool {
         !matches!(self.step, Step::Ready | Step::Resting { .. })
+    }
+
+    /// Tells whether a re-INVITE is out.
+    pub(super) fn is_inviting(&self) -> bool {
+        matches!(self.step, Step::Inviting { .. } | Step::Cancelled { .. })
     }
 }
 
@@ -250,8 +255,7 @@ impl Endpoint {
     fn answer_reinvite_challenge(&mut self, flow: &Flow, id: DialogId, response: &Response, now: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
         let (Some(account), Some(reoffer)) = (&mut session.account, &mut session.reoffer) else { return false };
-        let is_inviting = matches!(reoffer.step, Step::Inviting { .. });
-        if !is_inviting || !account.learn(flow, &mut reoffer.tried, response) {
+        if !reoffer.is_inviting() || !account.learn(flow, &mut reoffer.tried, response) {
             return false;
         }
         session.far.descriptions.withdraw();

@@ -96,7 +96,7 @@ pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -
 }
 
 /// Our Via.
-pub(super) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
+pub(in crate::sip::endpoint) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
     let transport = flow.transport.via_name();
     format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
 }

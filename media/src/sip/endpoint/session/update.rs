@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::incoming::is_behind_nat;
 use super::{Far, NO_DIALOG, State};
 use crate::sip::endpoint::requests::sdp_of;
 use crate::sip::endpoint::respond::Reply;
@@ -15,12 +16,12 @@ impl Endpoint {
         let from = request.core.from.tag().unwrap_or_default().to_owned();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (state, is_pending) = (session.state.clone(), session.pending.is_some());
-        let is_asking = session.reoffer.as_ref().is_some_and(|reoffer| reoffer.is_asking());
         if matches!(state, State::Leaving { .. } | State::Gone) {
             return self.reply(flow, request, Reply::new(481).because(NO_DIALOG), now);
         }
         if state != State::Calling {
             session.flow = *flow;
+            session.far.is_behind_nat = is_behind_nat(flow, request) || !session.far.dialog.has_contact();
         }
         session.timing.learn(&request.headers);
         let Some(far) = self.far_mut(id, &from) else { return };
@@ -35,7 +36,7 @@ impl Endpoint {
         if is_owed {
             return self.reply_tagged(flow, request, soon.because("the last offer is not answered"), tag, now);
         }
-        if is_asking || !descriptions.is_agreed() {
+        if !descriptions.is_agreed() {
             let reply = Reply::new(491).because("an offer of ours is on its way");
             return self.reply_tagged(flow, request, reply, tag, now);
         }

@@ -16,6 +16,10 @@ fn a_call_names_the_dialog_that_it_takes_the_place_of() {
     assert_eq!(phone.replace(&format!("{named};early-only"), ""), Err(486), "it was answered");
     assert_eq!(phone.replace(&named, &format!("Replaces: {named}\r\n")), Err(400), "twice");
     assert_eq!(phone.replace("call;to-tag=x", ""), Err(400), "unreadable");
+    assert_eq!(phone.replace(&named, "Join: call;to-tag=x;from-tag=p\r\n"), Err(400), "RFC 3891 §3: both");
+    phone.messages();
+    phone.send_with("INFO", 7, "z9hG4bKinfo", &format!("Replaces: {named}\r\n"), "");
+    assert_eq!(phone.statuses(), [400], "RFC 3891 §3: in an INVITE only");
     phone.endpoint.hang_up(dialog, None, phone.now).expect("up");
     assert_eq!(phone.replace(&named, ""), Err(603), "it is ending");
 }

@@ -79,6 +79,45 @@ fn an_update_that_crosses_another_offer_is_put_off() {
 }
 
 #[test]
+fn a_refresh_of_ours_that_has_no_offer_crosses_nothing() {
+    let mut phone = Phone::new(Transport::Udp);
+    let dialog = phone.call_with("Supported: timer\r\nSession-Expires: 90;refresher=uas\r\nAllow: UPDATE\r\n");
+    phone.endpoint.answer(dialog, b"v=0 ours", phone.now).expect("early");
+    let answer = phone.take();
+    phone.learn_tag(&answer);
+    phone.send("ACK", 1, "z9hG4bKack", "");
+    phone.events();
+    phone.pass(45_000);
+    assert_eq!(kind(&phone.take()), "UPDATE");
+    phone.send("INVITE", 2, "z9hG4bKi2", "v=0 hold");
+    assert_eq!(phone.statuses(), [100]);
+    assert_eq!(phone.events(), [Event::ReOffered { dialog, sdp: Some(b"v=0 hold".to_vec()), branch: 0 }]);
+}
+
+#[test]
+fn the_called_side_tries_again_within_two_seconds_after_glare() {
+    let mut waits = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let mut phone = Phone::new(Transport::Udp);
+        phone.endpoint = Endpoint::new(EndpointConfig::default(), [seed; 32]);
+        let dialog = phone.call_with("");
+        phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
+        let answer = phone.take();
+        phone.learn_tag(&answer);
+        phone.send("ACK", 1, "z9hG4bKack", "");
+        phone.endpoint.reinvite(dialog, b"v=0 ours", phone.now).expect("up");
+        let invite = phone.take();
+        phone.answer_with(&invite, 491, "");
+        assert_eq!(kind(&phone.take()), "ACK");
+        let sent = phone.timetable(2_000);
+        assert_eq!(sent[0].1, "INVITE");
+        waits.insert(sent[0].0);
+    }
+    assert!(waits.iter().all(|ms| *ms <= 2_000 && ms % 10 == 0), "RFC 3261 §14.1: {waits:?}");
+    assert!(waits.len() > 20, "{waits:?}");
+}
+
+#[test]
 fn an_update_nobody_answers_gets_504_and_what_was_agreed_stays() {
     let mut phone = Phone::confirmed();
     phone.send("UPDATE", 2, "z9hG4bKu2", "v=0 a");

@@ -9,9 +9,9 @@ fn a_challenge_is_answered_in_the_same_call_with_another_branch_and_number() {
     {
         let mut trunk = Trunk::called_with_credentials();
         let invite = trunk.take();
-        let challenge = "Digest realm=\"trunk\", nonce=\"n1\", qop=\"auth\", opaque=\"o\", algorithm=MD5";
-        let sha = "Digest realm=\"trunk\", nonce=\"n1\", qop=\"auth\", algorithm=SHA-256";
-        trunk.answer(&invite, status, "x", &format!("{asks}: {sha}\r\n{asks}: {challenge}\r\n"), "");
+        let challenge = "Digest realm=\"trunk\", nonce=\"n1\", qop=\"auth\", opaque=\"o\", algorithm=SHA-256";
+        let md5 = "Digest realm=\"trunk\", nonce=\"n1\", qop=\"auth\", algorithm=MD5";
+        trunk.answer(&invite, status, "x", &format!("{asks}: {md5}\r\n{asks}: {challenge}\r\n"), "");
         let [ack, again] = &trunk.messages()[..] else { panic!("ACK and INVITE") };
         assert_eq!((branch(ack), field(ack, "CSeq")), (branch(&invite), "1 ACK"));
         assert_ne!(branch(again), branch(&invite));
@@ -20,7 +20,7 @@ fn a_challenge_is_answered_in_the_same_call_with_another_branch_and_number() {
             assert_eq!(field(again, name), field(&invite, name), "RFC 3261 §22.2");
         }
         check_answer(challenge, field(again, answers), "INVITE", "sip:+15551234567@trunk.example:5060", 1);
-        assert!(field(again, answers).contains("algorithm=MD5") && field(again, answers).contains("opaque=\"o\""));
+        assert!(field(again, answers).contains("algorithm=SHA-256") && field(again, answers).contains("opaque=\"o\""));
         assert!(again.ends_with("v=0 offer"));
         assert_eq!(trunk.events(), [], "its user is not asked");
         let again = again.clone();
