@@ -60,7 +60,7 @@ pub struct Shard<S> {
 struct Slot {
     call: Call,
     /// The ports of its legs.
-    pairs: [Option<u32>; 2],
+    pairs: [Option<u32>; LEGS],
     agent: Option<AgentSocket>,
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
@@ -213,7 +213,7 @@ impl<S: Surroundings> Shard<S> {
         };
         let recorded = self.begin_tape(&mut call, is_recorded);
         self.pairs.assign(pair, Some((key, LegId::First)));
-        let pairs = [Some(pair), None];
+        let pairs = [Some(pair), None, None];
         self.slots[key as usize] =
             Some(Slot { call, pairs, agent: None, scheduled: None, is_touched: false, recorded });
         self.by_id.insert(id, key);
@@ -232,6 +232,7 @@ impl<S: Surroundings> Shard<S> {
         match message {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
             ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
+            ToCall::Transfer { from, .. } => self.park(key, from),
             _ => {}
         }
         self.turn(key, |call| match message {
@@ -240,7 +241,8 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
             ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
             ToCall::Refused(outcome) => call.handle_refused(outcome, now),
-            ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome),
+            ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
+            ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
@@ -435,6 +437,14 @@ impl<S: Surroundings> Shard<S> {
                     }
                     continue;
                 }
+                CallOutput::Transferred => {
+                    self.let_go(key, LegId::Parked);
+                    SipWish::Transferred
+                }
+                CallOutput::Restore(outcome) => {
+                    self.move_leg(key, LegId::Parked, LegId::Second);
+                    SipWish::Restore(outcome)
+                }
                 CallOutput::Finished => {
                     self.forget(key);
                     SipWish::Forgotten
@@ -506,6 +516,9 @@ impl<S: Surroundings> Shard<S> {
 
 #[cfg(test)]
 mod tests;
+
+/// A call's legs at once: two that talk, and one that waits for what becomes of a transfer.
+const LEGS: usize = 3;
 
 /// 64 KiB: the largest UDP datagram; agents' streams are read in pieces of it.
 const BUFFER_BYTES: usize = 1 << 16;

@@ -19,6 +19,7 @@ mod refusals;
 mod registrar;
 mod registrations;
 mod streams;
+mod transfer;
 mod trunk_test;
 mod watch;
 mod wishes;
@@ -406,8 +407,9 @@ impl SipThread {
                 }
             }
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
-            // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
-            Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
+            Event::Referred { dialog, target, replaces, .. } => {
+                self.handle_referred(dialog, &target, replaces.as_ref());
+            }
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }

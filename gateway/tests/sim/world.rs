@@ -240,7 +240,7 @@ impl World {
             Event::Acknowledged { .. } => {
                 // As if the machine had not seen it.
                 if let Some(call) = &mut self.call {
-                    call.handle_ended(LegId::First, Outcome::new(Blame::Trunk, EndReason::NoAck));
+                    call.handle_ended(LegId::First, Outcome::new(Blame::Trunk, EndReason::NoAck), now);
                 }
             }
             Event::ReOffered { sdp, .. } => {
@@ -258,7 +258,7 @@ impl World {
                     EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(call) = &mut self.call {
-                    call.handle_ended(LegId::First, outcome);
+                    call.handle_ended(LegId::First, outcome, now);
                 }
             }
             // The simulated phone calls; nobody calls it, and it neither transfers nor presses a key.
@@ -285,6 +285,8 @@ impl World {
                 Ok(())
             }
             CallOutput::Lead(_)
+            | CallOutput::Transferred
+            | CallOutput::Restore(_)
             | CallOutput::Refuse(_)
             | CallOutput::Invite(..)
             | CallOutput::Connect(_)

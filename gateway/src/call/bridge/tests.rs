@@ -35,7 +35,7 @@ fn the_caller_hears_it_ring_when_the_far_phone_rings_and_then_its_own_ringing_to
     bench.settle();
     assert_eq!(bench.outputs.last(), Some(&CallOutput::Record(CallEvent::Ringing)));
     assert!(bench.outputs.contains(&CallOutput::Ring(None)));
-    bench.call.handle_progressed(LegId::Second, Some(&sdp(LegId::Second, Codec::Pcmu, "sendrecv")), bench.now);
+    bench.call.handle_progressed(LegId::Second, Some(&sdp(address(LegId::Second), Codec::Pcmu, "sendrecv")), bench.now);
     bench.settle();
     assert!(bench.outputs.iter().any(|output| matches!(output, CallOutput::Ring(Some(_)))), "183 with SDP");
     bench.phones[1].talks = true;
@@ -104,7 +104,7 @@ fn either_one_who_hangs_up_ends_the_call_for_the_other() {
     for leg in [LegId::First, LegId::Second] {
         let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
         let hung_up = Outcome::new(Blame::Caller, EndReason::HungUp);
-        bench.call.handle_ended(leg, hung_up);
+        bench.call.handle_ended(leg, hung_up, bench.now);
         bench.settle();
         let ends: Vec<_> = bench.outputs.iter().filter(|output| matches!(output, CallOutput::End(..))).collect();
         assert_eq!(ends, [&CallOutput::End(leg.other(), hung_up)]);
@@ -121,7 +121,7 @@ fn a_caller_who_gives_up_has_the_far_phone_stop_ringing_wherever_it_is() {
             bench.place();
         }
         let cancelled = Outcome::new(Blame::Caller, EndReason::Cancelled);
-        bench.call.handle_ended(LegId::First, cancelled);
+        bench.call.handle_ended(LegId::First, cancelled, bench.now);
         bench.settle();
         assert!(bench.outputs.contains(&CallOutput::End(LegId::Second, cancelled)));
         assert_eq!((bench.outcome(), bench.orders()), (Some(cancelled), 1));
@@ -181,6 +181,124 @@ fn two_clocks_that_differ_never_pile_up_a_delay() {
     }
 }
 
+#[test]
+fn a_phone_of_which_nothing_is_heard_is_named_while_the_call_is_up() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.phones[1].talks = false;
+    bench.talk(49 * 5);
+    assert_eq!(bench.diagnoses(), Vec::<String>::new(), "not before 5 s");
+    bench.talk(8);
+    assert_eq!(bench.diagnoses(), ["one_way_in"]);
+    bench.talk(50 * 60);
+    assert_eq!(bench.diagnoses(), ["one_way_in"], "and once");
+    assert!(bench.found().contains("nothing arrives from 10.0.0.2:4000"), "{}", bench.found());
+}
+
+#[test]
+fn a_private_address_behind_a_public_one_is_named_as_such() {
+    let mut bench = Bench::new(&[extension("102")], Codec::Pcmu);
+    bench.place();
+    let answer = sdp(address(LegId::Second), Codec::Pcmu, "sendrecv");
+    bench.call.handle_accepted(LegId::Second, Some(&answer), [198, 51, 100, 7].into(), bench.now);
+    bench.phones[0].talks = true;
+    bench.talk(50 * 6);
+    assert_eq!(bench.diagnoses(), ["private_address"]);
+}
+
+#[test]
+fn a_far_end_that_reports_that_nothing_of_ours_arrives_is_named() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    for _ in 0..12 {
+        bench.talk(50);
+        // A receiver report without a block: it hears nobody.
+        let report = [0x80, 201, 0, 1, 2, 2, 2, 2];
+        let source = SocketAddr::new(address(LegId::Second).ip(), 4001);
+        bench.call.handle_rtcp(LegId::Second, source, &report, bench.now);
+    }
+    assert_eq!(bench.diagnoses(), ["one_way_out"]);
+}
+
+#[test]
+fn a_call_that_is_held_or_goes_well_has_no_diagnosis() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.reoffer(LegId::Second, "sendonly");
+    bench.phones[1].talks = false;
+    bench.talk(50 * 20);
+    bench.phones[1].talks = true;
+    bench.reoffer(LegId::Second, "sendrecv");
+    bench.talk(50 * 60);
+    assert_eq!(bench.diagnoses(), Vec::<String>::new());
+}
+
+#[test]
+fn who_is_transferred_hears_it_ring_and_then_the_one_who_comes() {
+    for from in [LegId::First, LegId::Second] {
+        let mut bench = Bench::talking(&[extension("102")], Codec::Pcma, Codec::Pcmu);
+        bench.talk(50);
+        bench.transfer(from, &[extension("103")]);
+        bench.talk(100);
+        let ringing = bench.heard(LegId::First).iter().filter(|sample| sample.unsigned_abs() > 3000).count();
+        assert!((5000..9000).contains(&ringing), "{from:?}: a second of tone, not {ringing} samples");
+        bench.place();
+        bench.accept(Codec::Pcmu);
+        assert!(bench.outputs.contains(&CallOutput::Transferred));
+        bench.phones[1].talks = true;
+        bench.talk(10);
+        bench.phones.iter_mut().for_each(|phone| phone.heard.clear());
+        bench.talk(50);
+        for leg in [LegId::First, LegId::Second] {
+            let loud = bench.heard(leg).iter().filter(|sample| (900..1100).contains(&sample.unsigned_abs())).count();
+            assert!(loud > 7000, "{from:?}: {leg:?} hears {loud} samples of the other");
+        }
+        assert_eq!((bench.journal(), bench.outcome()), (vec!["Ringing", "Answered"], None));
+    }
+}
+
+#[test]
+fn who_asked_for_a_transfer_that_comes_to_nothing_is_back_and_talks_on() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.talk(50);
+    let parked = std::mem::replace(&mut bench.phones[1], Phone::new(([10, 0, 0, 7], 4000).into(), Codec::Pcmu));
+    bench.call.handle_transfer(LegId::Second, &bridge_plan(&[extension("103")], None), bench.now);
+    bench.talk(50);
+    bench.place();
+    let busy = Outcome::new(Blame::Caller, EndReason::Busy);
+    bench.call.handle_refused(busy, bench.now);
+    bench.settle();
+    assert!(bench.outputs.contains(&CallOutput::Restore(busy)));
+    bench.phones[1] = parked;
+    bench.talk(10);
+    bench.phones.iter_mut().for_each(|phone| phone.heard.clear());
+    bench.talk(50);
+    for leg in [LegId::First, LegId::Second] {
+        let loud = bench.heard(leg).iter().filter(|sample| (900..1100).contains(&sample.unsigned_abs())).count();
+        assert!(loud > 7000, "{leg:?} hears {loud} samples of the other");
+    }
+    let hung_up = Outcome::new(Blame::Caller, EndReason::HungUp);
+    bench.call.handle_ended(LegId::Parked, hung_up, bench.now);
+    bench.settle();
+    assert_eq!(bench.outcome(), Some(hung_up), "a BYE that was on its way while the leg was parked is its own");
+}
+
+#[test]
+fn who_hangs_up_behind_their_transfer_does_not_end_it_and_who_waits_ends_all() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    let hung_up = Outcome::new(Blame::Caller, EndReason::HungUp);
+    bench.transfer(LegId::Second, &[extension("103")]);
+    bench.place();
+    bench.call.handle_ended(LegId::Parked, hung_up, bench.now);
+    bench.settle();
+    assert_eq!(bench.outcome(), None);
+    bench.accept(Codec::Pcmu);
+    bench.transfer(LegId::Second, &[extension("104")]);
+    bench.call.handle_ended(LegId::First, hung_up, bench.now);
+    bench.settle();
+    for leg in [LegId::Second, LegId::Parked] {
+        assert!(bench.outputs.contains(&CallOutput::End(leg, hung_up)), "{leg:?}");
+    }
+    assert_eq!(bench.outcome(), Some(hung_up));
+}
+
 fn extension(user: &str) -> BridgeTarget {
     BridgeTarget::Extension { user: user.into(), ring_s: None }
 }
@@ -190,18 +308,22 @@ fn trunk() -> BridgeTarget {
 }
 
 fn plan(targets: &[BridgeTarget], refused_with: Option<u16>) -> Plan {
-    Plan::Bridge(Box::new(BridgePlan {
+    Plan::Bridge(Box::new(bridge_plan(targets, refused_with)))
+}
+
+fn bridge_plan(targets: &[BridgeTarget], refused_with: Option<u16>) -> BridgePlan {
+    BridgePlan {
         targets: targets.to_vec(),
         refused_with,
         caller: "101".into(),
         caller_name: None,
         called: "102".into(),
         is_emergency: false,
-    }))
+    }
 }
 
-fn sdp(leg: LegId, codec: Codec, direction: &str) -> Vec<u8> {
-    let (address, formats) = (address(leg), codec.payload_type());
+fn sdp(address: SocketAddr, codec: Codec, direction: &str) -> Vec<u8> {
+    let formats = codec.payload_type();
     format!(
         "v=0\r\no=- 1 1 IN IP4 {ip}\r\nc=IN IP4 {ip}\r\nm=audio {port} RTP/AVP {formats} 101\r\n\
          a=rtpmap:101 telephone-event/8000\r\na={direction}\r\n",
@@ -217,6 +339,7 @@ fn address(leg: LegId) -> SocketAddr {
 
 /// A phone at the end of a leg.
 struct Phone {
+    address: SocketAddr,
     codec: Codec,
     talks: bool,
     sequence: u16,
@@ -224,6 +347,21 @@ struct Phone {
     heard: Vec<u8>,
     receiver: EventReceiver,
     keys: String,
+}
+
+impl Phone {
+    fn new(address: SocketAddr, codec: Codec) -> Self {
+        Phone {
+            address,
+            codec,
+            talks: false,
+            sequence: 0,
+            timestamp: 0,
+            heard: Vec::new(),
+            receiver: EventReceiver::default(),
+            keys: String::new(),
+        }
+    }
 }
 
 /// Two phones and their call.
@@ -243,7 +381,7 @@ impl Bench {
 
     fn with(plan: Plan, codec: Codec) -> Self {
         let now = Instant::now();
-        let sdp = sdp(LegId::First, codec, "sendrecv");
+        let sdp = sdp(address(LegId::First), codec, "sendrecv");
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_000 };
         let offer = Offer { sdp: Some(&sdp), local, signalling: address(LegId::First).ip() };
         let limits = CallLimits {
@@ -252,15 +390,7 @@ impl Bench {
             speech: SpeechPool::default(),
         };
         let call = Call::new(CallId(1), plan, offer, limits, 7, now);
-        let phones = [0, 1].map(|_| Phone {
-            codec,
-            talks: false,
-            sequence: 0,
-            timestamp: 0,
-            heard: Vec::new(),
-            receiver: EventReceiver::default(),
-            keys: String::new(),
-        });
+        let phones = [LegId::First, LegId::Second].map(|leg| Phone::new(address(leg), codec));
         let mut bench = Bench { call, now, outputs: Vec::new(), phones, pace: Duration::from_millis(20) };
         bench.settle();
         bench
@@ -280,7 +410,7 @@ impl Bench {
     fn place(&mut self) {
         self.settle();
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_010 };
-        let line = Line { local, signalling: address(LegId::Second).ip() };
+        let line = Line { local, signalling: self.phones[1].address.ip() };
         self.call.handle_line(line, 8, self.now);
         self.settle();
         assert!(matches!(self.outputs.last(), Some(CallOutput::Invite(LegId::Second, _))), "{:?}", self.outputs);
@@ -289,14 +419,27 @@ impl Bench {
     /// The far phone answers.
     fn accept(&mut self, codec: Codec) {
         self.phones[1].codec = codec;
-        let answer = sdp(LegId::Second, codec, "sendrecv");
-        self.call.handle_accepted(LegId::Second, Some(&answer), address(LegId::Second).ip(), self.now);
+        let remote = self.phones[1].address;
+        let answer = sdp(remote, codec, "sendrecv");
+        self.call.handle_accepted(LegId::Second, Some(&answer), remote.ip(), self.now);
         self.settle();
         assert!(self.outputs.iter().any(|output| matches!(output, CallOutput::Answer(LegId::First, _))));
     }
 
+    /// The party of the leg asks for another to take its place; the second phone is to be that one.
+    fn transfer(&mut self, from: LegId, targets: &[BridgeTarget]) {
+        self.call.handle_transfer(from, &bridge_plan(targets, None), self.now);
+        if from == LegId::First {
+            self.phones.swap(0, 1);
+        }
+        self.phones[1] = Phone::new(([10, 0, 0, 7], 4000).into(), Codec::Pcmu);
+        self.phones[0].heard.clear();
+        self.settle();
+    }
+
     fn reoffer(&mut self, leg: LegId, direction: &str) {
-        let offer = sdp(leg, self.phones[leg as usize].codec, direction);
+        let phone = &self.phones[leg as usize];
+        let offer = sdp(phone.address, phone.codec, direction);
         self.call.handle_reoffer(leg, Some(&offer), self.now);
         self.settle();
         assert!(matches!(self.outputs.last(), Some(CallOutput::Answer(answered, _)) if *answered == leg));
@@ -340,7 +483,7 @@ impl Bench {
         packet.extend([leg as u8 + 1; 4]);
         packet.extend(payload);
         phone.sequence = phone.sequence.wrapping_add(1);
-        self.call.handle_rtp(leg, address(leg), &packet, self.now);
+        self.call.handle_rtp(leg, phone.address, &packet, self.now);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -364,7 +507,7 @@ impl Bench {
             if transmit.channel != Channel::Rtp {
                 continue;
             }
-            assert_eq!(transmit.to, address(leg));
+            assert_eq!(transmit.to, phone.address);
             let (payload, marker) = (&packet[12..transmit.bytes], packet[1] & 0x80 != 0);
             if packet[1] & 0x7f == 101 {
                 let timestamp = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
@@ -401,6 +544,22 @@ impl Bench {
             _ => None,
         };
         self.outputs.iter().filter_map(name).collect()
+    }
+
+    fn diagnoses(&self) -> Vec<String> {
+        let name = |output: &CallOutput| match output {
+            CallOutput::Record(CallEvent::Diagnosed { fault, .. }) => Some(fault.clone()),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(name).collect()
+    }
+
+    fn found(&self) -> &str {
+        let found = self.outputs.iter().find_map(|output| match output {
+            CallOutput::Record(CallEvent::Diagnosed { found, .. }) => Some(found.as_str()),
+            _ => None,
+        });
+        found.expect("a diagnosis")
     }
 
     fn outcome(&self) -> Option<Outcome> {

@@ -8,7 +8,7 @@ use talkstack_media::session::Exchange;
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{LegId, LegOrder};
 use crate::io::connect::{AgentTarget, Connected};
-use crate::route::Plan;
+use crate::route::{BridgePlan, Plan};
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -90,6 +90,14 @@ pub enum ToCall {
     Refused(Outcome),
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
+    /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
+    /// and that of who stays the first leg's.
+    Transfer {
+        /// Who leaves.
+        from: LegId,
+        /// Who is to come.
+        plan: Box<BridgePlan>,
+    },
     /// End the call.
     HangUp(Outcome),
     /// The agent's connection is up.
@@ -133,6 +141,10 @@ pub enum SipWish {
     Measured(ToneHeard, Exchange),
     /// A final response, CANCEL or BYE.
     End(LegId, Outcome),
+    /// Tell the one who has asked for a transfer that it is done, and end the parked dialog.
+    Transferred,
+    /// Tell them that nobody came; the parked dialog is the second leg's again.
+    Restore(Outcome),
     /// The shard has forgotten the call.
     Forgotten,
 }

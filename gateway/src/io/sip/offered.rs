@@ -24,6 +24,10 @@ impl SipThread {
             Caller::Extension(_) => None,
             _ => self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned),
         };
+        let phone = match &caller {
+            Caller::Extension(user) => Some(user.clone()),
+            Caller::Stranger | Caller::Unproven(_) => None,
+        };
         let routed = self.route_of(&offered, &caller, trunk_id.as_deref());
         let is_emergency = routed.as_ref().map_or_else(|no| *no == NoRoute::NoEmergencyTrunk, Route::is_emergency);
         if let Caller::Unproven(refusal) = caller
@@ -54,6 +58,9 @@ impl SipThread {
                 return self.refuse(dialog, 503, Some(cause), Some(RETRY_AFTER));
             }
         };
+        if let Some(user) = &phone {
+            self.switchboard.set_party(dialog, user);
+        }
         self.record(id, CallEvent::Started(started(&offered, &route, trunk_id)));
         match route.is_emergency() {
             true => tracing::warn!(call = %id, "An emergency call comes in from a phone of this box"),

@@ -268,6 +268,22 @@ const CONTACTS_DEFAULT: usize = 5;
 const WRITE_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
+impl Phones {
+    /// Registers a phone of the user at an address.
+    pub(super) fn bind(&mut self, user: &str, flow: &Flow) {
+        use talkstack_media::sip::message::{Framing, Message, parse};
+        let text = format!(
+            "REGISTER sip:box SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:{user}@box>;tag=7\r\n\
+             To: <sip:{user}@box>\r\nCall-ID: {remote}\r\nCSeq: 1 REGISTER\r\nContact: <sip:{user}@{remote}>\r\n\r\n",
+            remote = flow.remote
+        );
+        let Ok(Message::Request(request)) = parse(text.as_bytes(), Framing::Datagram) else { panic!("a request") };
+        let registering = Registering { user, request: &request, flow, contacts_max: 5 };
+        assert_eq!(self.registrar.handle_register(registering, Instant::now()).status, 200);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talkstack_control::gate::{DialPolicy, Gate};
-use talkstack_control::port::{CallEvent, ExtensionRoute, Snapshot, ToControl};
+use talkstack_control::port::{
+    CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute,
+};
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::sip::Transport;
@@ -92,7 +94,80 @@ fn a_caller_who_cancels_stops_the_phones_and_one_whom_all_refuse_is_refused() {
     assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { outcome }) if outcome.reason == EndReason::Busy));
 }
 
-/// The box's threads, and phones that have registered as 102; the first one is nobody's.
+#[test]
+fn a_phone_transfers_its_caller_to_another_and_is_told_how_it_goes() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, called, third] = &box_.phones[..] else { panic!("three phones") };
+    let medias = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    caller.invite(box_.sip, "104", &medias[0]);
+    let invite = called.take("INVITE ");
+    called.respond(&invite, "200 OK", &sdp(&medias[1]), box_.sip);
+    called.take("ACK ");
+    let answer = caller.take("SIP/2.0 200");
+    caller.acknowledge(&answer, box_.sip);
+    let referred = format!("Refer-To: <sip:105@{}>\r\n", box_.sip);
+    called.in_dialog("REFER", 1, &invite, &referred, box_.sip);
+    called.take("SIP/2.0 202");
+    let coming = third.take("INVITE ");
+    assert!(field(&coming, "From").starts_with("<sip:"), "{coming}");
+    let notify = called.take("NOTIFY ");
+    called.respond(&notify, "200 OK", "", box_.sip);
+    third.respond(&coming, "180 Ringing", "", box_.sip);
+    third.respond(&coming, "200 OK", &sdp(&medias[2]), box_.sip);
+    third.take("ACK ");
+    let mut told = called.take("NOTIFY ");
+    while !told.contains("SIP/2.0 200") {
+        called.respond(&told, "200 OK", "", box_.sip);
+        told = called.take("NOTIFY ");
+    }
+    called.respond(&told, "200 OK", "", box_.sip);
+    let bye = called.take("BYE ");
+    called.respond(&bye, "200 OK", "", box_.sip);
+    let (caller_to, third_to) = (media_of(&answer), media_of(&coming));
+    let mut frames = 0;
+    for sequence in 0..100 {
+        medias[0].send_to(&frame(sequence, 0x11), caller_to).expect("sent");
+        medias[2].send_to(&frame(sequence, 0x22), third_to).expect("sent");
+        frames += frames_of(&medias[0], 0x22, Duration::from_millis(20));
+    }
+    assert!(frames >= 70, "the caller hears {frames} frames of the one who came");
+    let frames = frames_of(&medias[2], 0x11, Duration::from_millis(20));
+    assert!(frames >= 70, "the one who came hears {frames} frames of the caller");
+    third.in_dialog("BYE", 1, &coming, "", box_.sip);
+    let bye = caller.take("BYE ");
+    caller.respond(&bye, "200 OK", "", box_.sip);
+    let ends = box_.ended().iter().filter(|event| matches!(event, CallEvent::Ended { .. })).count();
+    assert_eq!(ends, 1, "one call from the first to the last");
+}
+
+#[test]
+fn a_call_goes_out_through_a_trunk_with_its_early_media() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, trunk] = &box_.phones[..] else { panic!("a phone and a trunk") };
+    let medias = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    caller.invite(box_.sip, "5551234", &medias[0]);
+    let invite = trunk.take("INVITE ");
+    assert!(invite.starts_with(&format!("INVITE sip:+15551234567@{} SIP/2.0", trunk.address)), "{invite}");
+    trunk.respond(&invite, "183 Session Progress", &sdp(&medias[1]), box_.sip);
+    assert!(caller.take("SIP/2.0 183").contains("m=audio"), "early media");
+    trunk.respond(&invite, "200 OK", &sdp(&medias[1]), box_.sip);
+    trunk.take("ACK ");
+    let answer = caller.take("SIP/2.0 200");
+    caller.acknowledge(&answer, box_.sip);
+    let mut frames = 0;
+    for sequence in 0..100 {
+        medias[1].send_to(&frame(sequence, 0x22), media_of(&invite)).expect("sent");
+        frames += frames_of(&medias[0], 0x22, Duration::from_millis(20));
+    }
+    assert!(frames >= 70, "{frames} frames");
+    caller.in_dialog("BYE", 2, &answer, "", box_.sip);
+    let bye = trunk.take("BYE ");
+    trunk.respond(&bye, "200 OK", "", box_.sip);
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { outcome }) if outcome.reason == EndReason::HungUp));
+}
+
+/// The box's threads, and phones that have registered: all but the first as 102, the second as 104, the third as 105.
+/// The second is a trunk as well.
 struct TestBox {
     sip: SocketAddr,
     phones: Vec<Phone>,
@@ -134,9 +209,28 @@ impl TestBox {
                     gate: Gate::new(DialPolicy::default()),
                     secret: Secret::open(&path.join("secret.key")).expect("made"),
                     cut_off: Vec::new(),
+                    bindings: path.join("bindings"),
+                };
+                let trunk = TrunkRoute {
+                    port: Some(contacts[0].port()),
+                    numbers: vec!["15550000000".into()],
+                    ..TrunkRoute::new("t", "127.0.0.1")
+                };
+                let out = RouteTarget::Trunk {
+                    trunk_id: "t".into(),
+                    number: Some("+15551234567".into()),
+                    ring_s: None,
+                };
+                let rule = RouteRule {
+                    id: "r".into(),
+                    called: vec!["5551234".into()],
+                    targets: vec![out],
+                    ..RouteRule::default()
                 };
                 let snapshot = Snapshot {
-                    extensions: [("102".to_owned(), ExtensionRoute::default())].into(),
+                    extensions: ["102", "104", "105"].map(|user| (user.to_owned(), ExtensionRoute::default())).into(),
+                    trunks: [("t".to_owned(), trunk)].into(),
+                    routes: vec![rule],
                     ..Snapshot::default()
                 };
                 let (mut sip, sockets) = SipThread::new(
@@ -147,13 +241,11 @@ impl TestBox {
                     surroundings,
                     Random::new().expect("random numbers"),
                 );
-                let contact = |remote: SocketAddr| Contact {
-                    uri: Uri::parse(&format!("sip:102@{remote}")).expect("a URI"),
-                    flow: Flow { transport: Transport::Udp, local, remote, stream: None },
-                    path: Vec::new(),
-                };
-                let contacts = contacts.into_iter().map(contact).collect();
-                sip.dialling.leading.phones.insert("102".into(), contacts);
+                for (remote, own) in contacts.into_iter().zip(["104", "105"]) {
+                    let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
+                    sip.dialling.accounts.phones.bind("102", &flow);
+                    sip.dialling.accounts.phones.bind(own, &flow);
+                }
                 started.send(local).expect("the test waits");
                 sip.run(sockets, inbox).await;
             });
@@ -265,7 +357,7 @@ impl Phone {
     }
 
     fn acknowledge(&self, answer: &str, target: SocketAddr) {
-        self.request("ACK", 1, &field(answer, "From"), &field(answer, "To"), &field(answer, "Call-ID"), target);
+        self.in_dialog("ACK", 1, answer, "", target);
     }
 
     fn cancel(&self, invite: &str, target: SocketAddr) {
@@ -275,16 +367,22 @@ impl Phone {
 
     /// BYE of the called side.
     fn bye(&self, invite: &str, target: SocketAddr) {
-        let from = format!("{};tag=d{}", field(invite, "To"), self.address.port());
-        self.request("BYE", 1, &from, &field(invite, "From"), &field(invite, "Call-ID"), target);
+        self.in_dialog("BYE", 1, invite, "", target);
     }
 
-    fn request(&self, method: &str, number: u32, from: &str, to: &str, call_id: &str, target: SocketAddr) {
-        let local = self.address;
+    /// A request in the dialog of an INVITE that came, or of an answer to our own.
+    fn in_dialog(&self, method: &str, number: u32, message: &str, fields: &str, target: SocketAddr) {
+        let is_ours = message.starts_with("SIP/2.0");
+        let tagged = format!("{};tag=d{}", field(message, "To"), self.address.port());
+        let (from, to) = match is_ours {
+            true => (field(message, "From"), field(message, "To")),
+            false => (tagged, field(message, "From")),
+        };
+        let (local, call_id) = (self.address, field(message, "Call-ID"));
         let text = format!(
-            "{method} sip:box@{target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method};rport\r\n\
+            "{method} sip:box@{target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{number};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {number} {method}\r\n\
-             Contact: <sip:x@{local}>\r\nContent-Length: 0\r\n\r\n"
+             Contact: <sip:x@{local}>\r\n{fields}Content-Length: 0\r\n\r\n"
         );
         self.socket.send_to(text.as_bytes(), target).expect("sent");
     }
