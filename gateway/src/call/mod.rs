@@ -16,10 +16,10 @@ mod leg;
 mod offer;
 mod outbound;
 mod tape;
-mod transfer;
-mod watch;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod watch;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

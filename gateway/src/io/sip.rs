@@ -13,15 +13,18 @@ mod cut_off;
 mod dial;
 mod health;
 mod lead;
+mod link;
 mod listen;
 mod offered;
 mod refusals;
 mod registrar;
 mod registrations;
 mod streams;
+pub mod tls;
 mod transfer;
 mod trunk_test;
 mod watch;
+mod websocket;
 mod wishes;
 
 use std::collections::HashMap;
@@ -44,10 +47,11 @@ use tokio::sync::{mpsc, oneshot};
 use accounts::Accounts;
 pub use dial::DialProgress;
 use dial::Dialling;
-pub use listen::{BindError, Listeners, SipAddress};
+pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
+pub use tls::TlsFault;
 pub use trunk_test::TestId;
 use watch::ShardWatch;
 
@@ -77,7 +81,7 @@ pub enum ToSip {
     /// A trunk's name has been resolved; no address when it could not be.
     Resolved(PeerName, Vec<SocketAddr>),
     /// An address of a trunk that is being tested was tried.
-    Reached(TestId, Reached),
+    Reached(TestId, Reached, Option<Opened>),
     /// End all calls and stop.
     Stop,
 }
@@ -110,6 +114,8 @@ pub struct SipSurroundings {
     pub secret: Secret,
     /// Dialogs that the last run left open; each gets its BYE.
     pub cut_off: Vec<String>,
+    /// Our certificate, and whom we believe.
+    pub tls: Option<tls::Tls>,
     /// The file of what phones have registered.
     pub bindings: PathBuf,
 }
@@ -196,7 +202,7 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, bindings } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
         let accounts = Accounts::open(bindings, random.seed(), Instant::now());
         let mut dialling = Dialling::new(gate, secret, own_inbox, accounts);
@@ -212,7 +218,7 @@ impl SipThread {
             journal,
             dialling,
             random,
-            streams: Streams::new(sender),
+            streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
@@ -262,7 +268,7 @@ impl SipThread {
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
-            ToSip::Reached(id, reached) => self.handle_test_reached(id, reached),
+            ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Stop => return false,
         }
         true

@@ -18,6 +18,7 @@ mod peers;
 mod phones;
 mod realtime;
 mod rtp_phone;
+mod secure;
 mod signal;
 mod sipp;
 mod sound;

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use talkstack_control::gate::is_emergency;
 use talkstack_control::model::E164;
 use talkstack_control::port::{
@@ -16,15 +13,15 @@ use talkstack_control::port::{
 use talkstack_media::sdp::SessionDescription;
 use talkstack_media::sip::message::{Host, Method, Params, SipUri, Uri};
 use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, OutsideRequest, RequestId, Transport};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::dial::credentials;
+use super::streams::{self, ConnectFault, Connector, Opened};
+use super::tls::PeerIdentity;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
-use crate::io::connect::client_config;
 use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
 use crate::route::{Plan, dialled, international};
 use crate::switchboard::Channels;
@@ -133,7 +130,11 @@ impl SipThread {
     }
 
     /// An address was tried.
-    pub(super) fn handle_test_reached(&mut self, id: TestId, reached: Reached) {
+    pub(super) fn handle_test_reached(&mut self, id: TestId, reached: Reached, opened: Option<Opened>) {
+        if let Some(Err(error)) = opened.map(|opened| self.streams.adopt(opened)) {
+            // The next request has one made for it.
+            tracing::debug!("Closed the connection to a trunk that is tested: {error}");
+        }
         self.with_test(id, |running, now| running.test.handle_reached(reached, now));
     }
 
@@ -250,12 +251,16 @@ impl SipThread {
             match running.test.poll_output() {
                 None => return,
                 Some(TestOutput::Reach(address)) => {
-                    let (inbox, host) = (self.dialling.own_inbox.clone(), running.trunk.host.clone());
-                    let transport = running.trunk.transport;
+                    let peer = PeerIdentity::of_trunk(&running.trunk);
+                    let transport = fixed(running.trunk.transport);
+                    let port = self.listeners.port_towards(address, transport);
+                    let streams = &mut self.streams;
+                    let connector = transport.is_reliable().then(|| streams.connector(address, transport, port, peer));
+                    let inbox = self.dialling.own_inbox.clone();
                     tokio::spawn(async move {
-                        let reached = reach(address, transport, &host).await;
+                        let (reached, opened) = reach(address, connector).await;
                         // The thread that asked is the one that is told; it may have stopped.
-                        let _ = inbox.send(ToSip::Reached(id, reached)).await;
+                        let _ = inbox.send(ToSip::Reached(id, reached, opened)).await;
                     });
                 }
                 Some(TestOutput::Options(address)) => self.send_test_request(id, Method::Options, address, now),
@@ -302,16 +307,11 @@ impl SipThread {
 
     /// The way to an address: a connection that stands, or datagrams.
     fn test_flow(&mut self, transport: TrunkTransport, address: SocketAddr, now: Instant) -> Flow {
-        let local = SocketAddr::new(self.local_address(address, now), self.listeners.port_towards(address));
-        let transport = match transport {
-            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
-            TrunkTransport::Tcp => Transport::Tcp,
-            TrunkTransport::Tls => Transport::Tls,
-        };
-        let open = match transport {
-            Transport::Udp => None,
-            _ => self.streams.towards(address).and_then(|stream| self.streams.flow(stream)),
-        };
+        let transport = fixed(transport);
+        let port = self.listeners.port_towards(address, transport);
+        let local = SocketAddr::new(self.local_address(address, now), port);
+        let stream = transport.is_reliable().then(|| self.streams.towards(address, transport)).flatten();
+        let open = stream.and_then(|stream| self.streams.flow(stream));
         open.unwrap_or(Flow { transport, local, remote: address, stream: None })
     }
 
@@ -387,6 +387,15 @@ impl SipThread {
     }
 }
 
+/// How a trunk's requests go where nothing else was found out.
+fn fixed(transport: TrunkTransport) -> Transport {
+    match transport {
+        TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
+        TrunkTransport::Tcp => Transport::Tcp,
+        TrunkTransport::Tls => Transport::Tls,
+    }
+}
+
 /// The number as the trunk is asked for it; `None` when the box calls no such number.
 fn callable(trunk: &TrunkRoute, called: &str, gate: &talkstack_control::gate::Gate) -> Option<String> {
     // A user that is no number, such as an echo test's name, costs nothing.
@@ -426,16 +435,18 @@ fn media_address(sdp: &[u8]) -> Option<IpAddr> {
     audio.connection.or(description.connection)
 }
 
-/// Sees whether anything listens at an address.
-async fn reach(address: SocketAddr, transport: TrunkTransport, host: &str) -> Reached {
-    match transport {
-        TrunkTransport::Udp | TrunkTransport::Auto => reach_by_datagram(address).await,
-        TrunkTransport::Tcp => connect(address).await.map_or_else(|reached| reached, |_| Reached::Up),
-        TrunkTransport::Tls => match (connect(address).await, client_config()) {
-            (Err(reached), _) => reached,
-            (Ok(stream), Ok(config)) => shake_hands(stream, host, config).await,
-            (Ok(_), Err(_)) => Reached::NoTls,
-        },
+/// Sees whether anything listens at an address, and keeps the connection that shows it.
+async fn reach(address: SocketAddr, connector: Option<Result<Connector, ConnectFault>>) -> (Reached, Option<Opened>) {
+    let opened = match connector {
+        None => return (reach_by_datagram(address).await, None),
+        Some(Ok(connector)) => streams::connect(address, connector).await,
+        Some(Err(fault)) => Err(fault),
+    };
+    match opened {
+        Ok(opened) => (Reached::Up, Some(opened)),
+        Err(ConnectFault::Tcp(error)) if error.kind() == ErrorKind::ConnectionRefused => (Reached::Refused, None),
+        Err(ConnectFault::Tcp(_) | ConnectFault::NotOurs) => (Reached::Silent, None),
+        Err(ConnectFault::Tls(fault)) => (Reached::NoTls(fault), None),
     }
 }
 
@@ -456,22 +467,6 @@ async fn reach_by_datagram(address: SocketAddr) -> Reached {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Reached> {
-    match timeout(CONNECT_MAX, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(Reached::Refused),
-        Ok(Err(_)) | Err(_) => Err(Reached::Silent),
-    }
-}
-
-async fn shake_hands(stream: TcpStream, host: &str, config: Arc<ClientConfig>) -> Reached {
-    let Ok(name) = ServerName::try_from(host.to_owned()) else { return Reached::NoTls };
-    match timeout(CONNECT_MAX, TlsConnector::from(config).connect(name, stream)).await {
-        Ok(Ok(_)) => Reached::Up,
-        Ok(Err(_)) | Err(_) => Reached::NoTls,
-    }
-}
-
 const OVERLOADED: Outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
 
 /// 4 tests at once: nobody looks at more.
@@ -485,9 +480,6 @@ const KEEP_ALIVE: &[u8] = b"\r\n\r\n";
 
 /// 500 ms: a host that refuses says so within a round trip.
 const ICMP_MAX: Duration = Duration::from_millis(500);
-
-/// 2 s, twice: a connection and its TLS, within the time of the step.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// 64 bytes: any name of a service.
 const NAME_BYTES_MAX: usize = 64;

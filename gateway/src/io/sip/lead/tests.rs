@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talkstack_control::gate::{DialPolicy, Gate};
-use talkstack_control::port::{
-    CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute,
-};
+use talkstack_control::port::{CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute};
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::sip::Transport;
@@ -83,7 +81,9 @@ fn a_caller_who_cancels_stops_the_phones_and_one_whom_all_refuse_is_refused() {
         phone.respond(invite, "487 Request Terminated", "", box_.sip);
         phone.take("ACK ");
     }
-    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { outcome }) if outcome.reason == EndReason::Cancelled));
+    assert!(
+        matches!(box_.ended().last(), Some(CallEvent::Ended { outcome }) if outcome.reason == EndReason::Cancelled)
+    );
     let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
     let [caller, called, other] = &box_.phones[..] else { panic!("three phones") };
     caller.invite(box_.sip, "102", &media);
@@ -210,17 +210,15 @@ impl TestBox {
                     secret: Secret::open(&path.join("secret.key")).expect("made"),
                     cut_off: Vec::new(),
                     bindings: path.join("bindings"),
+                    tls: None,
                 };
                 let trunk = TrunkRoute {
                     port: Some(contacts[0].port()),
                     numbers: vec!["15550000000".into()],
                     ..TrunkRoute::new("t", "127.0.0.1")
                 };
-                let out = RouteTarget::Trunk {
-                    trunk_id: "t".into(),
-                    number: Some("+15551234567".into()),
-                    ring_s: None,
-                };
+                let out =
+                    RouteTarget::Trunk { trunk_id: "t".into(), number: Some("+15551234567".into()), ring_s: None };
                 let rule = RouteRule {
                     id: "r".into(),
                     called: vec!["5551234".into()],
@@ -281,7 +279,10 @@ fn sip_config() -> SipConfig {
     }
 }
 
-fn start_shard(sip: mpsc::Sender<ToSip>, journal: JournalHandle) -> crate::io::inbox::Address<crate::io::shard::ToShard> {
+fn start_shard(
+    sip: mpsc::Sender<ToSip>,
+    journal: JournalHandle,
+) -> crate::io::inbox::Address<crate::io::shard::ToShard> {
     let (inbox, address) = inbox().expect("a descriptor");
     let config = ShardConfig {
         recorder: None,
