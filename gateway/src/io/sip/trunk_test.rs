@@ -191,7 +191,7 @@ impl SipThread {
                 self.save_dialog(call, dialog);
                 let shown = sdp.as_deref().and_then(media_address);
                 let placed = self.dialling.tests.running.get(&id).and_then(|running| running.call.as_ref());
-                let Some((early, signalling)) = placed.map(|call| (call.shown, call.target.ip())) else { return None };
+                let (early, signalling) = placed.map(|call| (call.shown, call.target.ip()))?;
                 self.tell(call, ToCall::Accepted { leg: LegId::First, sdp, signalling });
                 self.with_test(id, |running, now| running.test.handle_answered(shown.or(early), signalling, now));
             }
