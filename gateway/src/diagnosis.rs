@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::io::sip::TlsFault;
+
 /// Tells whether an address in somebody's SDP cannot be reached from where their signalling is seen: it is private, and
 /// the signalling comes from another kind of network.
 pub fn is_out_of_reach(shown: IpAddr, signalling: IpAddr) -> bool {
@@ -51,7 +53,10 @@ pub enum Fault {
     /// Nothing came back at all.
     NoAnswer,
     /// The connection was made, and TLS could not be.
-    Tls,
+    Tls {
+        /// Why.
+        cause: TlsFault,
+    },
     /// It asks for a password again and again, 401 or 407.
     ChallengeLoop {
         /// 401 or 407.
@@ -108,7 +113,7 @@ impl Fault {
             Fault::Dns => "dns",
             Fault::Refused => "refused",
             Fault::NoAnswer => "no_answer",
-            Fault::Tls => "tls",
+            Fault::Tls { .. } => "tls",
             Fault::ChallengeLoop { status: 407 } => "loop_407",
             Fault::ChallengeLoop { .. } => "loop_401",
             Fault::NoCredentials { .. } => "no_credentials",
@@ -140,9 +145,7 @@ impl fmt::Display for Fault {
             Fault::NoAnswer => {
                 "Nothing came back: correct the host or the port, or let SIP from this box through the firewall in between"
             }
-            Fault::Tls => {
-                "TLS failed: its certificate is not one this box trusts, so set the trunk's fingerprint, or the port speaks no TLS"
-            }
+            Fault::Tls { cause } => return write!(f, "TLS failed: {cause}"),
             Fault::ChallengeLoop { status } => {
                 return write!(f, "PBX answered {status} to the right question again: the secret or the user is wrong");
             }

@@ -17,6 +17,7 @@ use talkstack_media::session::{Exchange, Heed};
 
 use crate::agent::tone_test::{LISTEN_MAX, ToneHeard};
 use crate::diagnosis::{Fault, is_out_of_reach};
+use crate::io::sip::TlsFault;
 
 /// What is tested.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub enum Reached {
     /// Nothing came back, or no network leads there.
     Silent,
     /// TLS failed upon a connection that was made.
-    NoTls,
+    NoTls(TlsFault),
 }
 
 impl TrunkTest {
@@ -142,7 +143,7 @@ impl TrunkTest {
             }
             Reached::Refused => self.reach_another(Fault::Refused, now),
             Reached::Silent => self.reach_another(Fault::NoAnswer, now),
-            Reached::NoTls => self.reach_another(Fault::Tls, now),
+            Reached::NoTls(cause) => self.reach_another(Fault::Tls { cause }, now),
         }
     }
 

@@ -52,6 +52,7 @@ pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress
 use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
+pub use tls::TlsFault;
 pub use trunk_test::TestId;
 use watch::ShardWatch;
 
@@ -81,7 +82,7 @@ pub enum ToSip {
     /// A trunk's name has been resolved; no address when it could not be.
     Resolved(PeerName, Vec<SocketAddr>),
     /// An address of a trunk that is being tested was tried.
-    Reached(TestId, Reached),
+    Reached(TestId, Reached, Option<Opened>),
     /// End all calls and stop.
     Stop,
 }
@@ -268,7 +269,7 @@ impl SipThread {
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
-            ToSip::Reached(id, reached) => self.handle_test_reached(id, reached),
+            ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Stop => return false,
         }
         true

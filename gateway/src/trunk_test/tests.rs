@@ -58,7 +58,9 @@ fn a_host_that_cannot_be_reached_is_named_by_its_last_address() {
     let mut bench = Bench::new(CALLS);
     bench.pass(DNS_MAX);
     bench.check_fault("dns", "dns", "The name has no address");
-    for (reached, fault) in [(Reached::Refused, "refused"), (Reached::Silent, "no_answer"), (Reached::NoTls, "tls")] {
+    for (reached, fault) in
+        [(Reached::Refused, "refused"), (Reached::Silent, "no_answer"), (Reached::NoTls(TlsFault::NotTls), "tls")]
+    {
         let mut bench = Bench::new(CALLS);
         bench.test.handle_addresses(&[address(1), address(2)], bench.now);
         assert_eq!(bench.test.poll_output(), Some(TestOutput::Reach(address(1))));

@@ -17,6 +17,7 @@ mod outbound;
 mod peers;
 mod phones;
 mod realtime;
+mod routes;
 mod rtp_phone;
 mod secure;
 mod signal;

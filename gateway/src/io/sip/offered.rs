@@ -12,7 +12,7 @@ use talkstack_media::sip::{DialogId, Offered};
 use super::SipThread;
 use super::registrar::Caller;
 use crate::io::shard::{OfferedCall, ToShard};
-use crate::route::{Line, NoRoute, Question, Route, Router, number_digits, simulate};
+use crate::route::{Line, NoRoute, Question, Route, Router, Rule, number_digits, simulate};
 use crate::switchboard::Channels;
 
 impl SipThread {
@@ -93,8 +93,11 @@ impl SipThread {
         };
         let phone = match caller {
             Caller::Extension(user) => self.snapshot.extensions.get_key_value(user),
-            Caller::Stranger | Caller::Unproven(_) => None,
+            // Known by where it registered from, a phone calls for help without being asked who it is.
+            Caller::Unproven(_) => self.bound_caller(offered),
+            Caller::Stranger => None,
         };
+        let is_proven = matches!(caller, Caller::Extension(_));
         let line = match (phone, trunk_id) {
             (Some((user, extension)), _) => Line::Extension(user, extension),
             (None, Some(trunk_id)) => Line::Trunk(trunk_id),
@@ -107,7 +110,12 @@ impl SipThread {
             line,
         };
         let at = self.config.timezone.to_datetime(Timestamp::now());
-        Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at }.route(&question).verdict
+        let router = Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at };
+        let answer = router.route(&question);
+        if phone.is_some() && !is_proven && !matches!(answer.rule, Rule::Emergency(_)) {
+            return router.route(&Question { line: Line::Other, ..question }).verdict;
+        }
+        answer.verdict
     }
 
     /// The shard that takes the call, or why none does. Who calls for help is taken in past every limit.

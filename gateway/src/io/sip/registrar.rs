@@ -163,6 +163,14 @@ impl SipThread {
         self.dialling.accounts.phones.handle_timeout(now);
     }
 
+    /// The phone that a caller says to be, if that one has registered from where the call comes from.
+    pub(super) fn bound_caller(&self, offered: &Offered) -> Option<(&String, &ExtensionRoute)> {
+        let user = offered.from.uri.sip().and_then(|uri| uri.plain_user())?;
+        let phones = &self.dialling.accounts.phones;
+        let is_bound = phones.is_bound_at(&user, &offered.flow, Instant::now());
+        self.snapshot.extensions.get_key_value(&*user).filter(|_| is_bound)
+    }
+
     /// Tells who calls. Who says to be a user of ours, or answers a challenge of ours, must prove it. From a trunk's
     /// address that is asked of nobody but the phones that have registered from there: the numbers that a trunk
     /// presents may look like ours.

@@ -13,12 +13,12 @@ use talkstack_control::port::{
 use talkstack_media::sdp::SessionDescription;
 use talkstack_media::sip::message::{Host, Method, Params, SipUri, Uri};
 use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, OutsideRequest, RequestId, Transport};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::dial::credentials;
-use super::streams;
+use super::streams::{self, ConnectFault, Connector, Opened};
 use super::tls::PeerIdentity;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
@@ -130,7 +130,11 @@ impl SipThread {
     }
 
     /// An address was tried.
-    pub(super) fn handle_test_reached(&mut self, id: TestId, reached: Reached) {
+    pub(super) fn handle_test_reached(&mut self, id: TestId, reached: Reached, opened: Option<Opened>) {
+        if let Some(Err(error)) = opened.map(|opened| self.streams.adopt(opened)) {
+            // The next request has one made for it.
+            tracing::debug!("Closed the connection to a trunk that is tested: {error}");
+        }
         self.with_test(id, |running, now| running.test.handle_reached(reached, now));
     }
 
@@ -187,7 +191,7 @@ impl SipThread {
                 self.save_dialog(call, dialog);
                 let shown = sdp.as_deref().and_then(media_address);
                 let placed = self.dialling.tests.running.get(&id).and_then(|running| running.call.as_ref());
-                let Some((early, signalling)) = placed.map(|call| (call.shown, call.target.ip())) else { return None };
+                let (early, signalling) = placed.map(|call| (call.shown, call.target.ip()))?;
                 self.tell(call, ToCall::Accepted { leg: LegId::First, sdp, signalling });
                 self.with_test(id, |running, now| running.test.handle_answered(shown.or(early), signalling, now));
             }
@@ -247,15 +251,16 @@ impl SipThread {
             match running.test.poll_output() {
                 None => return,
                 Some(TestOutput::Reach(address)) => {
-                    let inbox = self.dialling.own_inbox.clone();
-                    let transport = running.trunk.transport;
                     let peer = PeerIdentity::of_trunk(&running.trunk);
-                    let port = self.listeners.port_towards(address, Transport::Tls);
-                    let tls = self.streams.connector(address, Transport::Tls, port, peer);
+                    let transport = fixed(running.trunk.transport);
+                    let port = self.listeners.port_towards(address, transport);
+                    let streams = &mut self.streams;
+                    let connector = transport.is_reliable().then(|| streams.connector(address, transport, port, peer));
+                    let inbox = self.dialling.own_inbox.clone();
                     tokio::spawn(async move {
-                        let reached = reach(address, transport, tls).await;
+                        let (reached, opened) = reach(address, connector).await;
                         // The thread that asked is the one that is told; it may have stopped.
-                        let _ = inbox.send(ToSip::Reached(id, reached)).await;
+                        let _ = inbox.send(ToSip::Reached(id, reached, opened)).await;
                     });
                 }
                 Some(TestOutput::Options(address)) => self.send_test_request(id, Method::Options, address, now),
@@ -302,16 +307,11 @@ impl SipThread {
 
     /// The way to an address: a connection that stands, or datagrams.
     fn test_flow(&mut self, transport: TrunkTransport, address: SocketAddr, now: Instant) -> Flow {
-        let transport = match transport {
-            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
-            TrunkTransport::Tcp => Transport::Tcp,
-            TrunkTransport::Tls => Transport::Tls,
-        };
-        let local = SocketAddr::new(self.local_address(address, now), self.listeners.port_towards(address, transport));
-        let open = match transport {
-            Transport::Udp => None,
-            _ => self.streams.towards(address, transport).and_then(|stream| self.streams.flow(stream)),
-        };
+        let transport = fixed(transport);
+        let port = self.listeners.port_towards(address, transport);
+        let local = SocketAddr::new(self.local_address(address, now), port);
+        let stream = transport.is_reliable().then(|| self.streams.towards(address, transport)).flatten();
+        let open = stream.and_then(|stream| self.streams.flow(stream));
         open.unwrap_or(Flow { transport, local, remote: address, stream: None })
     }
 
@@ -387,6 +387,15 @@ impl SipThread {
     }
 }
 
+/// How a trunk's requests go where nothing else was found out.
+fn fixed(transport: TrunkTransport) -> Transport {
+    match transport {
+        TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
+        TrunkTransport::Tcp => Transport::Tcp,
+        TrunkTransport::Tls => Transport::Tls,
+    }
+}
+
 /// The number as the trunk is asked for it; `None` when the box calls no such number.
 fn callable(trunk: &TrunkRoute, called: &str, gate: &talkstack_control::gate::Gate) -> Option<String> {
     // A user that is no number, such as an echo test's name, costs nothing.
@@ -426,19 +435,18 @@ fn media_address(sdp: &[u8]) -> Option<IpAddr> {
     audio.connection.or(description.connection)
 }
 
-/// Sees whether anything listens at an address.
-async fn reach(
-    address: SocketAddr,
-    transport: TrunkTransport,
-    tls: Result<streams::Connector, streams::ConnectFault>,
-) -> Reached {
-    match transport {
-        TrunkTransport::Udp | TrunkTransport::Auto => reach_by_datagram(address).await,
-        TrunkTransport::Tcp => connect(address).await.map_or_else(|reached| reached, |_| Reached::Up),
-        TrunkTransport::Tls => match tls {
-            Ok(connector) => streams::connect(address, connector).await.map_or_else(Reached::from, |_| Reached::Up),
-            Err(fault) => fault.into(),
-        },
+/// Sees whether anything listens at an address, and keeps the connection that shows it.
+async fn reach(address: SocketAddr, connector: Option<Result<Connector, ConnectFault>>) -> (Reached, Option<Opened>) {
+    let opened = match connector {
+        None => return (reach_by_datagram(address).await, None),
+        Some(Ok(connector)) => streams::connect(address, connector).await,
+        Some(Err(fault)) => Err(fault),
+    };
+    match opened {
+        Ok(opened) => (Reached::Up, Some(opened)),
+        Err(ConnectFault::Tcp(error)) if error.kind() == ErrorKind::ConnectionRefused => (Reached::Refused, None),
+        Err(ConnectFault::Tcp(_) | ConnectFault::NotOurs) => (Reached::Silent, None),
+        Err(ConnectFault::Tls(fault)) => (Reached::NoTls(fault), None),
     }
 }
 
@@ -459,24 +467,6 @@ async fn reach_by_datagram(address: SocketAddr) -> Reached {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Reached> {
-    match timeout(CONNECT_MAX, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(Reached::Refused),
-        Ok(Err(_)) | Err(_) => Err(Reached::Silent),
-    }
-}
-
-impl From<streams::ConnectFault> for Reached {
-    fn from(fault: streams::ConnectFault) -> Self {
-        match fault {
-            streams::ConnectFault::Tcp(error) if error.kind() == ErrorKind::ConnectionRefused => Reached::Refused,
-            streams::ConnectFault::Tcp(_) => Reached::Silent,
-            streams::ConnectFault::Tls(_) | streams::ConnectFault::NotOurs => Reached::NoTls,
-        }
-    }
-}
-
 const OVERLOADED: Outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
 
 /// 4 tests at once: nobody looks at more.
@@ -490,9 +480,6 @@ const KEEP_ALIVE: &[u8] = b"\r\n\r\n";
 
 /// 500 ms: a host that refuses says so within a round trip.
 const ICMP_MAX: Duration = Duration::from_millis(500);
-
-/// 2 s, twice: a connection and its TLS, within the time of the step.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// 64 bytes: any name of a service.
 const NAME_BYTES_MAX: usize = 64;
