@@ -134,8 +134,7 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("t.db")).expect("opens");
         let event = CallEvent::Diagnosed { fault: "one_way_in".into(), found: "Nothing arrives".into() };
-        let record =
-            JournalRecord { position: Position { boot: 1, seq: 1 }, at_ms: 1000, call_id: CallId(1), event };
+        let record = JournalRecord { position: Position { boot: 1, seq: 1 }, at_ms: 1000, call_id: CallId(1), event };
         for _ in 0..2 {
             let record = record.clone();
             let stored = store.write(move |connection| Ok(super::store(connection, &record)?)).await;

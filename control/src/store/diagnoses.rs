@@ -24,7 +24,8 @@ pub fn insert(
     call_id: &str,
     diagnosis: &Diagnosis<'_>,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO call_diagnoses (position, call_id, at_ms, fault, found) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql =
+        "INSERT OR IGNORE INTO call_diagnoses (position, call_id, at_ms, fault, found) VALUES (?1, ?2, ?3, ?4, ?5)";
     let place = super::utterances::place(position);
     connection.prepare_cached(sql)?.execute(params![place, call_id, at_ms, diagnosis.fault, diagnosis.found])?;
     // One in 64 sweeps: the table holds at most so many more.

@@ -16,10 +16,10 @@ mod leg;
 mod offer;
 mod outbound;
 mod tape;
-mod transfer;
-mod watch;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod watch;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -31,8 +31,7 @@ use talkstack_media::session::{Exchange, Heard, Transmit};
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
-use leg::Leg;
-pub use leg::LegId;
+pub use leg::{Leg, LegId};
 pub use offer::{LegAddress, Line, Offer};
 use outbound::Outbound;
 use tape::Tape;

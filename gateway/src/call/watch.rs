@@ -31,7 +31,13 @@ impl Watch {
     }
 
     /// Looks, if a look is due; a fault is found once.
-    fn look(&mut self, session: &RtpSession, negotiated: &Negotiated, signalling: IpAddr, now: Instant) -> Option<Fault> {
+    fn look(
+        &mut self,
+        session: &RtpSession,
+        negotiated: &Negotiated,
+        signalling: IpAddr,
+        now: Instant,
+    ) -> Option<Fault> {
         if self.due.is_none_or(|due| due > now) {
             return None;
         }
@@ -91,7 +97,9 @@ fn describe(fault: Fault, negotiated: &Negotiated, exchange: Exchange) -> String
             format!("One-way audio: {remote} is heard, and reports that none of {sent} packets sent to it arrives")
         }
         Fault::NoRtp => {
-            format!("No audio: nothing arrives from {remote}, and it reports that none of {sent} packets sent to it does")
+            format!(
+                "No audio: nothing arrives from {remote}, and it reports that none of {sent} packets sent to it does"
+            )
         }
         _ => format!("One-way audio: nothing arrives from {remote}, to which {sent} packets were sent"),
     }

@@ -34,7 +34,7 @@ mod sockets;
 mod tapes;
 
 use agent_socket::AgentSocket;
-pub use messages::{OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
+pub use messages::{GivenLeg, OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 
 /// A shard's state; [`Shard::run`] is its thread.
@@ -156,6 +156,7 @@ impl<S: Surroundings> Shard<S> {
             ToShard::Offered(offered) => self.offer(*offered, now),
             ToShard::Placed(placed) => self.place(*placed, now),
             ToShard::Call(id, message) => self.tell(id, message, now),
+            ToShard::Take(id, given) => self.take_leg(id, *given),
             ToShard::Drop(id) => {
                 if let Some(&key) = self.by_id.get(&id) {
                     self.forget(key);
@@ -231,6 +232,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
             ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
             ToCall::Transfer { from, .. } => self.park(key, from),
+            ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
             _ => {}
         }
         self.turn(key, |call| match message {
@@ -244,7 +246,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) | ToCall::Line { .. } => {}
+            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Give { .. } => {}
         });
     }
 

@@ -50,7 +50,7 @@ use streams::Streams;
 use watch::ShardWatch;
 
 use super::inbox::Address;
-use super::shard::{SipWish, ToCall, ToShard};
+use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::call::LegId;
 use crate::journal::JournalHandle;
@@ -73,6 +73,8 @@ pub enum ToSip {
     Answer(CallId, String),
     /// A trunk's name has been resolved; no address when it could not be.
     Resolved(PeerName, Vec<SocketAddr>),
+    /// A leg of another call for this one; its shard is to have it.
+    Given(CallId, Box<GivenLeg>),
     /// End all calls and stop.
     Stop,
 }
@@ -257,6 +259,7 @@ impl SipThread {
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
+            ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
         }
         true
