@@ -137,7 +137,8 @@ pub(crate) mod tests {
         let record = JournalRecord { position: Position { boot: 1, seq: 1 }, at_ms: 1000, call_id: CallId(1), event };
         for _ in 0..2 {
             let record = record.clone();
-            let stored = store.write(move |connection| Ok(super::store(connection, &record)?)).await;
+            let stored: Result<(), StoreError> =
+                store.write(move |connection| Ok(super::store(connection, &record)?)).await;
             stored.expect("stored");
         }
         let found: Result<_, StoreError> =

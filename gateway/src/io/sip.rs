@@ -13,14 +13,17 @@ mod cut_off;
 mod dial;
 mod health;
 mod lead;
+mod link;
 mod listen;
 mod offered;
 mod refusals;
 mod registrar;
 mod registrations;
 mod streams;
+pub mod tls;
 mod transfer;
 mod watch;
+mod websocket;
 mod wishes;
 
 use std::collections::HashMap;
@@ -43,7 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 use accounts::Accounts;
 pub use dial::DialProgress;
 use dial::Dialling;
-pub use listen::{BindError, Listeners, SipAddress};
+pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
@@ -107,6 +110,8 @@ pub struct SipSurroundings {
     pub secret: Secret,
     /// Dialogs that the last run left open; each gets its BYE.
     pub cut_off: Vec<String>,
+    /// Our certificate, and whom we believe.
+    pub tls: Option<tls::Tls>,
     /// The file of what phones have registered.
     pub bindings: PathBuf,
 }
@@ -193,7 +198,7 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, bindings } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
         let accounts = Accounts::open(bindings, random.seed(), Instant::now());
         let mut dialling = Dialling::new(gate, secret, own_inbox, accounts);
@@ -209,7 +214,7 @@ impl SipThread {
             journal,
             dialling,
             random,
-            streams: Streams::new(sender),
+            streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),

@@ -19,6 +19,7 @@ mod peers;
 mod phones;
 mod realtime;
 mod rtp_phone;
+mod secure;
 mod signal;
 mod sipp;
 mod sound;

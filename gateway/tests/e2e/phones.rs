@@ -68,8 +68,13 @@ impl Baresip {
 
     /// Calls `user`, says `words`, and stays on the line.
     pub(crate) fn calling(target: SocketAddr, user: &str, words: &[i16]) -> Self {
+        Baresip::dialling(&format!("sip:{user}@{target}"), words)
+    }
+
+    /// Calls a URI, says `words`, and stays on the line.
+    pub(crate) fn dialling(uri: &str, words: &[i16]) -> Self {
         let account = "<sip:phone@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1\n";
-        Baresip::start(account, words, &["-e", &format!("/dial sip:{user}@{target}")])
+        Baresip::start(account, words, &["-e", &format!("/dial {uri}")])
     }
 
     /// A phone of the box's that registers, says `words` in each call, and answers by itself.

@@ -24,6 +24,7 @@ use super::accounts::Accounts;
 use super::answered::Answered;
 use super::lead::Leading;
 use super::streams::{self, Opened};
+use super::tls::PeerIdentity;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
 use crate::dial::{Attempt, AttemptOutput};
@@ -249,20 +250,13 @@ impl SipThread {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         match placing.attempt.poll_output() {
             None => {}
-            Some(AttemptOutput::Connect(target)) => match self.streams.towards(target) {
+            Some(AttemptOutput::Connect(target)) => match self.streams.towards(target, placing.attempt.transport()) {
                 Some(stream) => {
                     placing.stream = Some(stream);
                     placing.attempt.handle_connected(true);
                     self.carry_out_attempt(id);
                 }
-                None => {
-                    let (inbox, port) = (self.dialling.own_inbox.clone(), self.listeners.port_towards(target));
-                    tokio::spawn(async move {
-                        let opened = streams::connect(target, port).await;
-                        // The thread that asked is the one that is told; it may have stopped.
-                        let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened))).await;
-                    });
-                }
+                None => self.connect(id, target),
             },
             Some(AttemptOutput::Invite(target)) => self.send_invite(id, target),
             Some(AttemptOutput::GiveUp(outcome)) => {
@@ -272,8 +266,32 @@ impl SipThread {
         }
     }
 
+    /// Has a connection made for the next INVITE.
+    fn connect(&mut self, id: CallId, target: SocketAddr) {
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        let (transport, trunk) = (placing.attempt.transport(), placing.attempt.trunk());
+        let peer = PeerIdentity::of_trunk(trunk);
+        let port = self.listeners.port_towards(target, transport);
+        let connector = self.streams.connector(target, transport, port, peer);
+        let inbox = self.dialling.own_inbox.clone();
+        tokio::spawn(async move {
+            let opened = match connector {
+                Ok(connector) => streams::connect(target, connector).await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = &opened {
+                tracing::warn!(call = %id, "Cannot reach the trunk: {fault}");
+            }
+            // The thread that asked is the one that is told; it may have stopped.
+            let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened.ok()))).await;
+        });
+    }
+
     fn send_invite(&mut self, id: CallId, target: SocketAddr) {
-        let local = SocketAddr::new(self.local_address(target, Instant::now()), self.listeners.port_towards(target));
+        let local = SocketAddr::new(
+            self.local_address(target, Instant::now()),
+            self.listeners.port_towards(target, Transport::Udp),
+        );
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let Some(sdp) = placing.sdp.clone() else { return };
         let over_udp = Flow { transport: Transport::Udp, local, remote: target, stream: None };

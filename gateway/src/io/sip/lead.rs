@@ -17,6 +17,7 @@ use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, Trans
 
 use super::SipThread;
 use super::dial::credentials;
+use super::tls::PeerIdentity;
 use crate::call::{LegId, LegOrder};
 use crate::io::shard::ToCall;
 use crate::route::BridgeTarget;
@@ -100,11 +101,19 @@ impl SipThread {
             return Err(Outcome::new(Blame::Operator, EndReason::Overloaded));
         }
         let Targets::Known(addresses) = self.dialling.trunks.targets(trunk_id) else { return Err(UNREACHABLE) };
-        let transport = if trunk.transport == TrunkTransport::Tcp { Transport::Tcp } else { Transport::Udp };
+        let transport = match trunk.transport {
+            TrunkTransport::Tcp => Transport::Tcp,
+            TrunkTransport::Tls => Transport::Tls,
+            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
+        };
         let reached = addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect::<Vec<_>>();
         let ways = reached.into_iter().map(|remote| {
-            let local = SocketAddr::new(self.local_address(remote, now), self.listeners.port_towards(remote));
-            let stream = (transport == Transport::Tcp).then(|| self.streams.towards(remote)).flatten();
+            let port = self.listeners.port_towards(remote, transport);
+            let local = SocketAddr::new(self.local_address(remote, now), port);
+            if transport == Transport::Tls {
+                self.streams.expect(remote, PeerIdentity::of_trunk(&trunk));
+            }
+            let stream = transport.is_reliable().then(|| self.streams.towards(remote, transport)).flatten();
             let uri = Uri::Sip(SipUri {
                 secure: false,
                 user: Some(number.to_owned()),

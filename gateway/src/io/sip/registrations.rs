@@ -17,6 +17,7 @@ use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId, Transport};
 use super::SipThread;
 use super::dial::credentials;
 use super::health::Health;
+use super::tls::PeerIdentity;
 use crate::trunks::Targets;
 
 /// The lines to all trunks.
@@ -335,6 +336,7 @@ impl SipThread {
     fn line_flow(&mut self, id: &str, now: Instant) -> Result<Flow, bool> {
         let Some(line) = self.dialling.accounts.lines.lines.get(id) else { return Err(false) };
         let (unanswered, wanted) = (line.unanswered, line.trunk.transport);
+        let peer = (wanted == TrunkTransport::Tls).then(|| PeerIdentity::of_trunk(&line.trunk));
         let addresses: Vec<SocketAddr> = match self.dialling.trunks.targets(id) {
             Targets::Known(addresses) => addresses,
             Targets::Pending => return Err(true),
@@ -343,13 +345,16 @@ impl SipThread {
         let reached: Vec<SocketAddr> =
             addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect();
         let remote = *reached.get(unanswered % reached.len().max(1)).ok_or(false)?;
-        let local = SocketAddr::new(self.local_address(remote, now), self.listeners.port_towards(remote));
         let transport = match wanted {
             TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
             TrunkTransport::Tcp => Transport::Tcp,
             TrunkTransport::Tls => Transport::Tls,
         };
-        let open = if transport.is_reliable() { self.streams.towards(remote) } else { None };
+        let local = SocketAddr::new(self.local_address(remote, now), self.listeners.port_towards(remote, transport));
+        if let (Transport::Tls, Some(peer)) = (transport, peer) {
+            self.streams.expect(remote, peer);
+        }
+        let open = if transport.is_reliable() { self.streams.towards(remote, transport) } else { None };
         let flow = Flow { transport, local, remote, stream: None };
         Ok(open.and_then(|stream| self.streams.flow(stream)).unwrap_or(flow))
     }

@@ -258,6 +258,7 @@ impl TestBox {
                     secret: Secret::open(&path.join("secret.key")).expect("made"),
                     cut_off: Vec::new(),
                     bindings: path.join("bindings"),
+                    tls: None,
                 };
                 let trunk = TrunkRoute {
                     port: Some(contacts[0].port()),
