@@ -140,7 +140,7 @@ impl Call {
         let Some(bridge) = &mut self.bridge else { return };
         bridge.leg = None;
         let (target, ring_s) = match bridge.targets.pop_front() {
-            None => return self.give_up_leading(),
+            None => return self.give_up_leading(now),
             Some(BridgeTarget::Agent { plan, .. }) => {
                 self.complete_transfer();
                 self.bridge = None;
@@ -174,10 +174,10 @@ impl Call {
         self.outputs.push_back(CallOutput::Lead(order));
     }
 
-    fn give_up_leading(&mut self) {
+    fn give_up_leading(&mut self, now: Instant) {
         let Some(bridge) = &self.bridge else { return };
         let outcome = bridge.failure;
-        if self.undo_transfer(outcome) {
+        if self.undo_transfer(outcome, now) {
             return;
         }
         let Some(bridge) = &self.bridge else { return };
@@ -275,6 +275,10 @@ impl Call {
 
     /// Has each leg hear what the other says.
     pub(super) fn relay(&mut self, now: Instant) {
+        if let Some(parked) = self.parked_mut().and_then(|leg| leg.session.as_mut()) {
+            // Nobody hears who waits for what becomes of a transfer.
+            while parked.poll_heard(now).is_some() {}
+        }
         let second = self.bridge.as_mut().and_then(|bridge| bridge.leg.as_mut());
         let mut second = second.and_then(|leg| leg.session.as_mut());
         if let Some(first) = &mut self.leg.session {

@@ -32,9 +32,9 @@ impl LegId {
     }
 }
 
-/// One leg: its description and, once there is one, its sound.
+/// One leg: its description and, once there is one, its sound. It may move from one call to another.
 #[derive(Debug)]
-pub(super) struct Leg {
+pub struct Leg {
     pub(super) negotiation: Negotiation,
     pub(super) session: Option<RtpSession>,
     pub(super) watch: Watch,

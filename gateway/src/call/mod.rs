@@ -31,8 +31,7 @@ use talkstack_media::session::{Exchange, Heard, Transmit};
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
-use leg::Leg;
-pub use leg::LegId;
+pub use leg::{Leg, LegId};
 pub use offer::{LegAddress, Line, Offer};
 use outbound::Outbound;
 use tape::Tape;

@@ -10,7 +10,7 @@ use std::f32::consts::TAU;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::Outcome;
+use talkstack_control::port::{Blame, EndReason, Outcome};
 use talkstack_media::audio::frame::Speech;
 
 use super::bridge::Bridge;
@@ -47,6 +47,28 @@ impl Call {
         self.lead(bridge, now);
     }
 
+    /// Who was called for advice has a call of their own: this one ends, and their leg goes to the call that it is for.
+    /// SIP has let go of the dialogs.
+    pub fn give_leg(&mut self, leg: LegId) -> Option<Leg> {
+        let stays = self.bridge.take()?.leg?;
+        let given = match leg {
+            LegId::First => std::mem::replace(&mut self.leg, stays),
+            LegId::Second | LegId::Parked => stays,
+        };
+        self.finish(Outcome::new(Blame::Caller, EndReason::HungUp));
+        Some(given)
+    }
+
+    /// Another call's leg takes the place of this one.
+    pub fn take_leg(&mut self, at: LegId, mut leg: Leg) {
+        if let Some(session) = &mut leg.session {
+            session.clear();
+        }
+        if let Some(place) = self.leg_mut(at) {
+            *place = leg;
+        }
+    }
+
     /// The line that takes the place of the one who asked has answered.
     pub(super) fn complete_transfer(&mut self) {
         let Some(bridge) = &mut self.bridge else { return };
@@ -60,10 +82,12 @@ impl Call {
     }
 
     /// Nobody has answered: who asked is back, if they are still there.
-    pub(super) fn undo_transfer(&mut self, failure: Outcome) -> bool {
+    pub(super) fn undo_transfer(&mut self, failure: Outcome, now: Instant) -> bool {
         let Some(bridge) = &mut self.bridge else { return false };
         match std::mem::replace(&mut bridge.parked, Parked::Back) {
-            Parked::Waiting(leg) => {
+            Parked::Waiting(mut leg) => {
+                // What was missed meanwhile is not waited for.
+                leg.start(&self.speech, now);
                 bridge.restore(leg);
                 if let Some(session) = &mut self.leg.session {
                     session.clear();

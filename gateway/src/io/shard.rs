@@ -35,7 +35,7 @@ mod sockets;
 mod tapes;
 
 use agent_socket::AgentSocket;
-pub use messages::{OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
+pub use messages::{GivenLeg, OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 
 /// A shard's state; [`Shard::run`] is its thread.
@@ -157,6 +157,7 @@ impl<S: Surroundings> Shard<S> {
             ToShard::Offered(offered) => self.offer(*offered, now),
             ToShard::Placed(placed) => self.place(*placed, now),
             ToShard::Call(id, message) => self.tell(id, message, now),
+            ToShard::Take(id, given) => self.take_leg(id, *given),
             ToShard::Drop(id) => {
                 if let Some(&key) = self.by_id.get(&id) {
                     self.forget(key);
@@ -233,6 +234,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
             ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
             ToCall::Transfer { from, .. } => self.park(key, from),
+            ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
             _ => {}
         }
         self.turn(key, |call| match message {
@@ -246,7 +248,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) | ToCall::Line { .. } => {}
+            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Give { .. } => {}
         });
     }
 

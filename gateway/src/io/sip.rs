@@ -57,7 +57,7 @@ pub use trunk_test::TestId;
 use watch::ShardWatch;
 
 use super::inbox::Address;
-use super::shard::{SipWish, ToCall, ToShard};
+use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::call::LegId;
 use crate::journal::JournalHandle;
@@ -83,6 +83,8 @@ pub enum ToSip {
     Resolved(PeerName, Vec<SocketAddr>),
     /// An address of a trunk that is being tested was tried.
     Reached(TestId, Reached, Option<Opened>),
+    /// A leg of another call for this one; its shard is to have it.
+    Given(CallId, Box<GivenLeg>),
     /// End all calls and stop.
     Stop,
 }
@@ -270,6 +272,7 @@ impl SipThread {
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
             ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
+            ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
         }
         true

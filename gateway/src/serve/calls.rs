@@ -21,7 +21,7 @@ use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
 use crate::io::recorder::Recorder;
-use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
+use crate::io::shard::{GivenLeg, Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
 use crate::io::sip::tls::{Tls, TlsFileError, TlsFiles};
 use crate::io::sip::{
     BindError, INBOX_MAX, Listeners, MoreListeners, SecuredAddress, SipConfig, SipSurroundings, SipThread, ToSip,
@@ -308,6 +308,10 @@ struct Agents {
 impl Surroundings for Around {
     fn sip(&self, id: CallId, wish: SipWish) -> bool {
         self.sip.try_send(ToSip::Wish(id, wish)).is_ok()
+    }
+
+    fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool {
+        self.sip.try_send(ToSip::Given(to, given)).is_ok()
     }
 
     fn record(&self, id: CallId, event: CallEvent) -> bool {

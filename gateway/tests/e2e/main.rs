@@ -8,6 +8,7 @@ mod calls;
 mod cli;
 mod daemon;
 mod durable;
+mod extensions;
 mod flows;
 mod hooks;
 mod http;

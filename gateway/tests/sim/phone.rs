@@ -255,7 +255,7 @@ fn answer(request: &str) -> String {
 }
 
 /// A frame that says its number, in bytes that µ-law brings back as they are.
-fn frame(number: u32) -> Vec<u8> {
+pub(crate) fn frame(number: u32) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend((number as u16).to_be_bytes());
     packet.extend((number * 160).to_be_bytes());
@@ -266,7 +266,7 @@ fn frame(number: u32) -> Vec<u8> {
     packet
 }
 
-fn frame_number(payload: &[u8]) -> Option<u32> {
+pub(crate) fn frame_number(payload: &[u8]) -> Option<u32> {
     let digits = payload.strip_prefix(&[0x21, 0x3c, 0x21, 0x4d])?.get(..8)?;
     let is_whole = payload[12..].iter().all(|byte| *byte == 0xb5);
     is_whole.then(|| digits.iter().enumerate().map(|(at, byte)| u32::from(byte & 15) << (4 * at)).sum())

@@ -238,7 +238,8 @@ fn who_is_transferred_hears_it_ring_and_then_the_one_who_comes() {
         bench.transfer(from, &[extension("103")]);
         bench.talk(100);
         let ringing = bench.heard(LegId::First).iter().filter(|sample| sample.unsigned_abs() > 3000).count();
-        assert!((5000..9000).contains(&ringing), "{from:?}: a second of tone, not {ringing} samples");
+        // Six in ten samples of a sine are above six tenths of its peak.
+        assert!((4500..5000).contains(&ringing), "{from:?}: a second of tone, not {ringing} samples");
         bench.place();
         bench.accept(Codec::Pcmu);
         assert!(bench.outputs.contains(&CallOutput::Transferred));
@@ -264,9 +265,9 @@ fn who_asked_for_a_transfer_that_comes_to_nothing_is_back_and_talks_on() {
     bench.place();
     let busy = Outcome::new(Blame::Caller, EndReason::Busy);
     bench.call.handle_refused(busy, bench.now);
+    bench.phones[1] = parked;
     bench.settle();
     assert!(bench.outputs.contains(&CallOutput::Restore(busy)));
-    bench.phones[1] = parked;
     bench.talk(10);
     bench.phones.iter_mut().for_each(|phone| phone.heard.clear());
     bench.talk(50);

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use talkstack_control::port::{Blame, EndReason, Outcome};
+use talkstack_control::port::{Blame, CallId, EndReason, Outcome};
 
-use super::{Shard, Surroundings};
+use super::{GivenLeg, Shard, Surroundings};
 use crate::call::{LegAddress, LegId, Line};
 
 impl<S: Surroundings> Shard<S> {
@@ -50,6 +50,36 @@ impl<S: Surroundings> Shard<S> {
         if let Some(pair) = pair {
             self.pairs.assign(pair, Some((key, to)));
         }
+    }
+
+    /// A leg leaves for another call, with its sockets.
+    pub(super) fn give_leg(&mut self, key: u32, leg: LegId, to: CallId, at: LegId) {
+        let mut given = None;
+        self.turn(key, |call| given = call.give_leg(leg));
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
+        let pair = slot.pairs[leg as usize].take().and_then(|pair| self.pairs.give(&self.epoll, pair));
+        if let (Some(leg), Some(pair)) = (given, pair)
+            && self.surroundings.give(to, Box::new(GivenLeg { leg, pair, at }))
+        {
+            return;
+        }
+        tracing::error!("A leg was lost on its way to another call");
+    }
+
+    /// A leg of another call's comes.
+    pub(super) fn take_leg(&mut self, id: CallId, given: GivenLeg) {
+        let Some(&key) = self.by_id.get(&id) else { return self.ports.close(given.pair) };
+        let GivenLeg { leg, pair, at } = given;
+        let Ok(pair) = self.pairs.open(&self.epoll, pair) else {
+            tracing::error!("The sockets of a leg that came from another call cannot be watched");
+            return;
+        };
+        self.let_go(key, at);
+        self.pairs.assign(pair, Some((key, at)));
+        if let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) {
+            slot.pairs[at as usize] = Some(pair);
+        }
+        self.turn(key, |call| call.take_leg(at, leg));
     }
 
     /// A leg's ports go to rest.

@@ -6,8 +6,9 @@ use talkstack_control::port::{CallEvent, CallId, Outcome};
 use talkstack_media::session::Exchange;
 
 use crate::agent::tone_test::ToneHeard;
-use crate::call::{LegId, LegOrder};
+use crate::call::{Leg, LegId, LegOrder};
 use crate::io::connect::{AgentTarget, Connected};
+use crate::io::ports::PortPair;
 use crate::route::{BridgePlan, Plan};
 
 /// What a shard is told.
@@ -19,6 +20,8 @@ pub enum ToShard {
     Placed(Box<PlacedCall>),
     /// Something happened to a call.
     Call(CallId, ToCall),
+    /// A leg of another call takes the place of one of this call's.
+    Take(CallId, Box<GivenLeg>),
     /// Drop a call that SIP has given up, without a word.
     Drop(CallId),
     /// Finish: the thread ends when it has read this.
@@ -98,6 +101,15 @@ pub enum ToCall {
         /// Who is to come.
         plan: Box<BridgePlan>,
     },
+    /// A leg goes over to another call, and this call ends; [`Surroundings::give`] brings it there.
+    Give {
+        /// Which of its legs.
+        leg: LegId,
+        /// To which call.
+        to: CallId,
+        /// In the place of which of its legs.
+        at: LegId,
+    },
     /// End the call.
     HangUp(Outcome),
     /// The agent's connection is up.
@@ -108,12 +120,22 @@ pub enum ToCall {
     Spoken(Option<Vec<i16>>),
 }
 
+/// A leg on its way from one call to another, with its sockets: what comes meanwhile waits in the kernel's buffers.
+#[derive(Debug)]
+pub struct GivenLeg {
+    pub(super) leg: Leg,
+    pub(super) pair: PortPair,
+    pub(super) at: LegId,
+}
+
 /// What a shard asks of the threads around it. Implementations must not block.
 pub trait Surroundings: Send {
     /// Hands a call's wish to the SIP thread; `false` when its queue is full.
     fn sip(&self, id: CallId, wish: SipWish) -> bool;
     /// Writes to the journal; `false` when it is full.
     fn record(&self, id: CallId, event: CallEvent) -> bool;
+    /// Brings a leg to the shard of the call that it is for; `false` when it is lost on the way.
+    fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool;
     /// Has a text spoken; [`ToCall::Spoken`] answers.
     fn speak(&self, id: CallId, text: String);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.

@@ -17,7 +17,7 @@ use crate::call::CallLimits;
 use crate::io::connect::AgentTarget;
 use crate::io::inbox::inbox;
 use crate::io::ports::Ports;
-use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings};
+use crate::io::shard::{GivenLeg, Shard, ShardConfig, SipWish, Surroundings};
 use crate::io::sip::{Listeners, SipConfig, SipSurroundings, ToSip};
 use crate::journal::{Journal, JournalHandle};
 use crate::random::Random;
@@ -138,6 +138,54 @@ fn a_phone_transfers_its_caller_to_another_and_is_told_how_it_goes() {
     caller.respond(&bye, "200 OK", "", box_.sip);
     let ends = box_.ended().iter().filter(|event| matches!(event, CallEvent::Ended { .. })).count();
     assert_eq!(ends, 1, "one call from the first to the last");
+}
+
+#[test]
+fn who_talks_in_two_calls_joins_the_two_they_talk_to() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, called, third] = &box_.phones[..] else { panic!("three phones") };
+    let medias = [(); 4].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    caller.invite(box_.sip, "104", &medias[0]);
+    let invite = called.take("INVITE ");
+    called.respond(&invite, "200 OK", &sdp(&medias[1]), box_.sip);
+    called.take("ACK ");
+    let answer = caller.take("SIP/2.0 200");
+    caller.acknowledge(&answer, box_.sip);
+    called.invite(box_.sip, "105", &medias[3]);
+    let asked = third.take("INVITE ");
+    third.respond(&asked, "200 OK", &sdp(&medias[2]), box_.sip);
+    third.take("ACK ");
+    let advised = called.take("SIP/2.0 200");
+    called.acknowledge(&advised, box_.sip);
+    let to_tag = field(&advised, "To").split("tag=").nth(1).expect("a tag").to_owned();
+    let call_id = field(&advised, "Call-ID").replace(':', "%3A");
+    let referred =
+        format!("Refer-To: <sip:105@{}?Replaces={call_id}%3Bto-tag%3D{to_tag}%3Bfrom-tag%3Dc>\r\n", box_.sip);
+    called.in_dialog("REFER", 1, &invite, &referred, box_.sip);
+    called.take("SIP/2.0 202");
+    let mut byes = 0;
+    while byes < 2 {
+        let request = called.take("");
+        byes += usize::from(request.starts_with("BYE "));
+        if !request.starts_with("SIP/2.0") {
+            called.respond(&request, "200 OK", "", box_.sip);
+        }
+    }
+    let (caller_to, third_to) = (media_of(&answer), media_of(&asked));
+    let mut frames = 0;
+    for sequence in 0..100 {
+        medias[0].send_to(&frame(sequence, 0x11), caller_to).expect("sent");
+        medias[2].send_to(&frame(sequence, 0x22), third_to).expect("sent");
+        frames += frames_of(&medias[0], 0x22, Duration::from_millis(20));
+    }
+    assert!(frames >= 70, "the caller hears {frames} frames of the one who was asked");
+    let frames = frames_of(&medias[2], 0x11, Duration::from_millis(20));
+    assert!(frames >= 70, "the one who was asked hears {frames} frames of the caller");
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "the call for advice");
+    third.in_dialog("BYE", 1, &asked, "", box_.sip);
+    let bye = caller.take("BYE ");
+    caller.respond(&bye, "200 OK", "", box_.sip);
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "and the other");
 }
 
 #[test]
@@ -306,6 +354,10 @@ struct Around {
 impl Surroundings for Around {
     fn sip(&self, id: CallId, wish: SipWish) -> bool {
         self.sip.try_send(ToSip::Wish(id, wish)).is_ok()
+    }
+
+    fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool {
+        self.sip.try_send(ToSip::Given(to, given)).is_ok()
     }
 
     fn record(&self, id: CallId, event: CallEvent) -> bool {
