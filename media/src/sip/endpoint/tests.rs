@@ -2,6 +2,7 @@
 
 mod calls;
 mod outside;
+mod pair;
 mod races;
 mod refusals;
 mod reliable;
