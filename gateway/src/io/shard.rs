@@ -26,6 +26,7 @@ use super::ports::{NoPort, Ports, Taken};
 use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
+use crate::route::Plan;
 
 mod agent_socket;
 mod legs;
@@ -177,8 +178,9 @@ impl<S: Surroundings> Shard<S> {
 
     fn place(&mut self, placed: PlacedCall, now: Instant) {
         let PlacedCall { id, plan, local, signalling, seed } = placed;
-        // A placed call belongs to a project.
-        self.adopt_call(id, local, true, now, |local, limits| {
+        // A placed call belongs to a project; a test is nobody's.
+        let is_recorded = plan != Plan::ToneTest;
+        self.adopt_call(id, local, is_recorded, now, |local, limits| {
             Call::dial(id, plan, Line { local, signalling }, limits, seed, now)
         });
     }

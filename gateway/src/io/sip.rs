@@ -11,6 +11,7 @@ mod accounts;
 mod answered;
 mod cut_off;
 mod dial;
+mod extensions;
 mod health;
 mod lead;
 mod link;
@@ -22,6 +23,7 @@ mod registrations;
 mod streams;
 pub mod tls;
 mod transfer;
+mod trunk_test;
 mod watch;
 mod websocket;
 mod wishes;
@@ -50,6 +52,7 @@ pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress
 use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
+pub use trunk_test::TestId;
 use watch::ShardWatch;
 
 use super::inbox::Address;
@@ -59,6 +62,7 @@ use crate::call::LegId;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
+use crate::trunk_test::Reached;
 use crate::trunks::PeerName;
 
 /// What the SIP thread is told by the threads around it.
@@ -78,6 +82,8 @@ pub enum ToSip {
     Resolved(PeerName, Vec<SocketAddr>),
     /// A leg of another call for this one; its shard is to have it.
     Given(CallId, Box<GivenLeg>),
+    /// An address of a trunk that is being tested was tried.
+    Reached(TestId, Reached),
     /// End all calls and stop.
     Stop,
 }
@@ -265,6 +271,7 @@ impl SipThread {
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
             ToSip::Given(id, given) => self.hand_over(id, given),
+            ToSip::Reached(id, reached) => self.handle_test_reached(id, reached),
             ToSip::Stop => return false,
         }
         true
@@ -291,7 +298,7 @@ impl SipThread {
                 let _ = reply.send(self.simulate(&question));
                 return;
             }
-            (None, Command::TestTrunk { .. }) => CommandReply::NoSuchCall,
+            (None, Command::TestTrunk { trunk_id, number }) => return self.test_trunk(trunk_id, number, reply),
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
@@ -372,9 +379,8 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
-        let Some(event) = self.handle_led_event(event).and_then(|event| self.handle_account_event(event)) else {
-            return;
-        };
+        let event = self.handle_led_event(event).and_then(|event| self.handle_test_event(event));
+        let Some(event) = event.and_then(|event| self.handle_account_event(event)) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),

@@ -25,5 +25,6 @@ mod sipp;
 mod sound;
 mod survival;
 mod synced;
+mod trunk_test;
 mod uas;
 mod wire;

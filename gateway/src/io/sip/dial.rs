@@ -16,15 +16,17 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::Accounts;
 use super::answered::Answered;
+use super::extensions::extensions;
 use super::lead::Leading;
 use super::streams::{self, Opened};
 use super::tls::PeerIdentity;
+use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
 use crate::dial::{Attempt, AttemptOutput};
@@ -44,6 +46,7 @@ pub(super) struct Dialling {
     pub(super) accounts: Accounts,
     pub(super) gate: Gate,
     pub(super) secret: Secret,
+    pub(super) tests: TrunkTests,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
@@ -87,6 +90,7 @@ impl Dialling {
             accounts,
             gate,
             secret,
+            tests: TrunkTests::default(),
             own_inbox,
         }
     }
@@ -94,7 +98,8 @@ impl Dialling {
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.placing.values().filter_map(|placing| placing.addresses_until);
-        waiting.chain(self.trunks.poll_timeout()).chain(self.accounts.poll_timeout()).min()
+        let machines = [self.trunks.poll_timeout(), self.accounts.poll_timeout(), self.tests.poll_timeout()];
+        waiting.chain(machines.into_iter().flatten()).min()
     }
 
     /// The call is to end while it is being placed; what comes of it is of no interest any more.
@@ -203,6 +208,7 @@ impl SipThread {
 
     /// Goes on with every call whose addresses are known by now, or whose patience is over.
     pub(super) fn handle_dial_timeout(&mut self, now: Instant) {
+        self.handle_test_timeout(now);
         let is_waiting = |placing: &Placing| placing.addresses_until.is_some();
         let placing = self.dialling.placing.iter();
         let waiting: Vec<CallId> = placing.filter(|(_, placing)| is_waiting(placing)).map(|(id, _)| *id).collect();
@@ -310,7 +316,7 @@ impl SipThread {
             fields: routes.map(|route| ("Route", route.clone())).collect(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
-            extensions: Extensions::default(),
+            extensions: extensions(&attempt.trunk().signalling),
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);

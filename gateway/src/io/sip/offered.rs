@@ -19,6 +19,7 @@ impl SipThread {
     /// A call comes in: found, admitted, journalled and handed to a shard, or refused with the cause.
     pub(super) fn handle_offered(&mut self, offered: Offered) {
         let dialog = offered.dialog;
+        self.apply_extensions(&offered);
         let caller = self.authenticate_offered(&offered, Instant::now());
         let trunk_id = match &caller {
             Caller::Extension(_) => None,

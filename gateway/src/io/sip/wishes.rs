@@ -13,6 +13,7 @@ use crate::io::shard::SipWish;
 impl SipThread {
     pub(super) fn handle_wish(&mut self, id: CallId, wish: SipWish) {
         let now = Instant::now();
+        let Some(wish) = self.handle_test_wish(id, wish) else { return };
         match wish {
             SipWish::Forgotten => {
                 self.abandon_led(id);
