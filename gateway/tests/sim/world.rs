@@ -274,6 +274,8 @@ impl World {
             CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
+            // A phone that vanishes is heard by nobody, and its line has the fault it has.
+            CallOutput::Record(CallEvent::Diagnosed { .. }) => Ok(()),
             CallOutput::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) {
                     self.ended_at = Some(now);

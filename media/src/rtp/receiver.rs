@@ -55,6 +55,8 @@ struct Stream {
     covered_until: Instant,
     /// Silence handed out that the timestamps have not caught up with, in samples.
     surplus: u32,
+    /// The peers have agreed anew since the last audio.
+    is_resumed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +166,7 @@ impl Receiver {
         }
         if let Some(stream) = &mut self.stream {
             // Who was silent on hold has missed nothing.
-            stream.surplus = 0;
+            stream.is_resumed = true;
         }
         self.payload_types = payload_types;
     }
@@ -265,6 +267,7 @@ impl Receiver {
             has_hole: false,
             covered_until: former.map_or(now, |stream| stream.covered_until.max(now)),
             surplus: 0,
+            is_resumed: false,
         });
     }
 
@@ -299,7 +302,7 @@ impl Receiver {
                 return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Pause(samples) });
             }
         }
-        if gap > GAP_MAX || slot.marker {
+        if std::mem::take(&mut stream.is_resumed) || gap > GAP_MAX || slot.marker {
             // What begins here is not what was missing while silence was handed out.
             stream.surplus = 0;
         }
