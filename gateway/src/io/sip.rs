@@ -20,6 +20,7 @@ mod offered;
 mod refusals;
 mod registrar;
 mod registrations;
+mod stop;
 mod streams;
 pub mod tls;
 mod transfer;
@@ -59,7 +60,6 @@ use watch::ShardWatch;
 use super::inbox::Address;
 use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
-use crate::call::LegId;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
@@ -468,28 +468,6 @@ impl SipThread {
         self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
         local
     }
-
-    /// The box stops: every call gets its BYE and its record, within [`STOP_MAX`].
-    async fn end_all_calls(&mut self, sockets: &mut Sockets) {
-        self.is_stopping = true;
-        let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
-        let calls: Vec<CallId> = self.switchboard.calls().collect();
-        for id in calls {
-            self.end_legs(id, outcome);
-            self.tell(id, ToCall::Ended(LegId::First, outcome));
-        }
-        self.close_accounts();
-        let until = Instant::now() + STOP_MAX;
-        while (self.endpoint.dialogs() > 0 || self.dialling.accounts.lines.are_asked()) && Instant::now() < until {
-            self.carry_out();
-            let wake = self.endpoint.poll_timeout().map_or(until, |(at, _)| at.min(until));
-            tokio::select! {
-                Some(received) = sockets.0.recv() => self.handle_received(received),
-                () = tokio::time::sleep_until(wake.into()) => self.endpoint.handle_timeout(Instant::now()),
-            }
-        }
-        self.carry_out();
-    }
 }
 
 /// 1,024 messages between the sockets and the endpoint: a second at 1,000 a second. Full: the kernel's buffers wait.
@@ -509,6 +487,3 @@ const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
 
 /// 4,096 peers; a box has tens.
 const LOCAL_ADDRESSES_MAX: usize = 4096;
-
-/// 3 s: BYE and two retransmissions over UDP.
-const STOP_MAX: Duration = Duration::from_secs(3);

@@ -386,14 +386,14 @@ impl World {
         let kept = (100 - self.weather.loss_percent) * (100 - self.weather.loss_percent);
         // A phone that has lost the box's BYE talks on to nobody.
         let is_in_time = |number: &u32, at: &Instant| {
-            self.ended_at.is_none_or(|ended| *at < ended) && !phone.sent_on_hold.contains(number)
+            self.ended_at.is_none_or(|ended| *at < ended) && !phone.hold.sent.contains(number)
         };
         let in_time = phone.sent_at.iter().filter(|(number, at)| is_in_time(number, at)).count() as u64;
         let least = in_time * kept * 85 / 100 / 10_000;
         if (numbers.len() as u64) < least.saturating_sub(15) {
             return Err(format!("only {} of {in_time} frames came back, not {least}", numbers.len()));
         }
-        if self.script.hold && !phone.saw_hold_mirrored && !phone.hold_refused {
+        if self.script.hold && !phone.hold.was_mirrored && !phone.hold.was_refused {
             return Err("hold was not mirrored".into());
         }
         Ok(())
