@@ -1,28 +1,21 @@
 //! The command line.
 
 mod admin;
-mod call;
 mod extension;
 mod provider;
 mod resource;
 mod route;
-mod route_text;
 mod trunk;
-mod trunk_fields;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use admin::{AdminError, run as run_admin};
-pub use call::{CallCommand, RefusalFilter};
-pub use extension::{ChangedExtension, ExtensionCommand, ExtensionFields, NewExtension};
+pub use extension::{ExtensionCommand, ExtensionFields};
 pub use provider::{NewProvider, ProviderCommand};
-pub use resource::{NumberingFields, Output};
-pub use route::{ChangedRoute, NewRoute, Question, RouteCommand, RouteFields};
-pub use route_text::RouteTextError;
-pub use trunk::{ChangedTrunk, NewTrunk, TrunkCommand};
-pub use trunk_fields::TrunkFields;
+pub use route::{RouteCommand, RouteFields};
+pub use trunk::{NewTrunk, TrunkCommand, TrunkFields};
 
 use crate::config::{Config, ConfigError, Flag};
 
@@ -96,18 +89,13 @@ pub enum CliCommand {
     /// Calls the box has carried.
     #[command(subcommand)]
     Call(CallCommand),
-    /// What was refused on the wire, by us or by them, and by which rule; the newest first.
-    #[command(
-        after_help = "Examples:\n  talkstack refusals\n  talkstack refusals --trunk carrier --limit 100 --json\n\nExit codes: 0 done, 3 no such trunk, 6 the daemon does not run"
-    )]
-    Refusals(RefusalFilter),
     /// SIP peers that calls are placed through and come from.
     #[command(subcommand)]
     Trunk(TrunkCommand),
-    /// Phones of our own, which register at the box.
+    /// Phones of our own.
     #[command(subcommand)]
     Extension(ExtensionCommand),
-    /// Where calls go: the first route that matches decides.
+    /// Where calls go.
     #[command(subcommand)]
     Route(RouteCommand),
     /// Services that run agents.
@@ -143,6 +131,23 @@ pub enum MailCommand {
     },
 }
 
+/// `talkstack call …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum CallCommand {
+    /// The latest calls, the newest first.
+    #[command(
+        after_help = "Examples:\n  talkstack call list\n  talkstack call list --limit 5 --json\n\nExit codes: 0 done, 6 the daemon does not run"
+    )]
+    List {
+        /// How many, 1 to 1000.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 impl Sources {
     /// Reads all layers of the configuration.
     ///
@@ -172,7 +177,7 @@ impl Sources {
 const EXAMPLES: &str = "Examples:\n  talkstack                                  run the box on embedded defaults\n  \
     talkstack --config talkstack.toml\n  talkstack call list\n\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 not allowed, 6 the daemon does not run,\n\
-    7 a check found a fault, 75 an address or directory cannot be used, 78 bad configuration";
+    7 a test found a fault, 75 an address or directory cannot be used, 78 bad configuration";
 
 #[cfg(test)]
 mod tests {
@@ -187,10 +192,10 @@ mod tests {
             if leaves.is_empty() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
-                let printing = ["list", "show", "add", "set", "move", "remove", "test", "simulate", "refusals"];
-                let prints = printing.contains(&command.get_name());
+                let prints = ["list", "show", "add", "set", "remove", "refusals", "test", "simulate"];
+                let lists = prints.contains(&command.get_name());
                 let json = command.get_arguments().any(|argument| argument.get_id() == "json");
-                assert_eq!(prints, json, "{path}");
+                assert_eq!(lists, json, "{path}");
             }
             for leaf in leaves {
                 walk(leaf, &format!("{path} {}", leaf.get_name()));

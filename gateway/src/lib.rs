@@ -124,4 +124,5 @@ pub mod serve;
 pub mod snapshot_file;
 pub mod speech;
 pub mod switchboard;
+pub mod trunk_test;
 pub mod trunks;

@@ -12,6 +12,8 @@ use crate::call::LegId;
 pub struct Switchboard {
     calls: BTreeMap<CallId, Entry>,
     by_dialog: HashMap<DialogId, (CallId, LegId)>,
+    /// The extensions at the far ends of dialogs.
+    parties: HashMap<DialogId, String>,
     shard_loads: Vec<usize>,
     /// Shards that take no more calls.
     closed: BTreeSet<usize>,
@@ -26,10 +28,14 @@ pub struct Entry {
     pub dialog: Option<DialogId>,
     /// The second leg's dialog, once it has answered.
     pub second: Option<DialogId>,
+    /// The dialog of one who has asked for a transfer.
+    pub parked: Option<DialogId>,
     /// The index of its shard.
     pub shard: usize,
     /// The trunk it occupies a channel of.
     pub trunk: Option<String>,
+    /// The trunk that the second leg occupies a channel of.
+    pub second_trunk: Option<String>,
 }
 
 /// A trunk and the calls it carries at once.
@@ -61,12 +67,28 @@ pub enum NotAdmitted {
     NoShard,
 }
 
+impl Entry {
+    /// The dialogs of all legs.
+    pub fn dialogs(&self) -> impl Iterator<Item = DialogId> + use<> {
+        [self.dialog, self.second, self.parked].into_iter().flatten()
+    }
+
+    fn slot(&mut self, leg: LegId) -> &mut Option<DialogId> {
+        match leg {
+            LegId::First => &mut self.dialog,
+            LegId::Second => &mut self.second,
+            LegId::Parked => &mut self.parked,
+        }
+    }
+}
+
 impl Switchboard {
     /// Starts empty, with `calls.max` and the number of shards.
     pub fn new(calls_max: usize, shards: usize) -> Self {
         Switchboard {
             calls: BTreeMap::new(),
             by_dialog: HashMap::new(),
+            parties: HashMap::new(),
             shard_loads: vec![0; shards.max(1)],
             closed: BTreeSet::new(),
             trunk_loads: BTreeMap::new(),
@@ -113,11 +135,16 @@ impl Switchboard {
         if let Some(trunk) = &trunk {
             *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
         }
-        self.calls.insert(id, Entry { dialog: None, second: None, shard, trunk });
+        self.calls.insert(id, Entry { dialog: None, second: None, parked: None, shard, trunk, second_trunk: None });
         if let Some(dialog) = dialog {
             self.bind(id, dialog);
         }
         Ok(shard)
+    }
+
+    /// Calls that are up on a trunk.
+    pub fn channels(&self, trunk: &str) -> u32 {
+        self.trunk_loads.get(trunk).map_or(0, |load| u32::try_from(*load).unwrap_or(u32::MAX))
     }
 
     /// Gives a call its first leg's dialog, in place of the one it had.
@@ -128,14 +155,50 @@ impl Switchboard {
     /// Gives a leg its dialog, in place of the one it had.
     pub fn bind_leg(&mut self, id: CallId, leg: LegId, dialog: DialogId) {
         let Some(entry) = self.calls.get_mut(&id) else { return };
-        let former = match leg {
-            LegId::First => entry.dialog.replace(dialog),
-            LegId::Second => entry.second.replace(dialog),
-        };
-        if let Some(former) = former {
+        for slot in [LegId::First, LegId::Second, LegId::Parked] {
+            entry.slot(slot).take_if(|bound| *bound == dialog);
+        }
+        if let Some(former) = entry.slot(leg).replace(dialog) {
             self.by_dialog.remove(&former);
+            self.parties.remove(&former);
         }
         self.by_dialog.insert(dialog, (id, leg));
+    }
+
+    /// The party of a leg has asked for a transfer: its dialog is parked, and who stays is the first leg.
+    pub fn park(&mut self, id: CallId, from: LegId) {
+        let dialogs = (self.dialog(id, from), self.dialog(id, from.other()));
+        let (Some(leaves), Some(stays)) = dialogs else { return };
+        self.bind_leg(id, LegId::Parked, leaves);
+        self.bind_leg(id, LegId::First, stays);
+    }
+
+    /// Has a call's second leg occupy a channel, in place of the one it had.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::TrunkFull`]; it has none then.
+    pub fn occupy(&mut self, id: CallId, channels: Channels<'_>) -> Result<(), NotAdmitted> {
+        let Some(entry) = self.calls.get_mut(&id) else { return Ok(()) };
+        if let Some(load) = entry.second_trunk.take().and_then(|former| self.trunk_loads.get_mut(&former)) {
+            *load -= 1;
+        }
+        let load = self.trunk_loads.entry(channels.trunk.to_owned()).or_default();
+        if *load >= channels.max as usize {
+            return Err(NotAdmitted::TrunkFull { channels_max: channels.max });
+        }
+        *load += 1;
+        entry.second_trunk = Some(channels.trunk.to_owned());
+        Ok(())
+    }
+
+    /// Says which extension is at the far end of a dialog.
+    pub fn set_party(&mut self, dialog: DialogId, user: &str) {
+        self.parties.insert(dialog, user.to_owned());
+    }
+
+    /// The extension at the far end of a leg.
+    pub fn party(&self, id: CallId, leg: LegId) -> Option<&String> {
+        self.parties.get(&self.dialog(id, leg)?)
     }
 
     /// Enters a dialog that may become the second leg's: one of several phones that ring at once.
@@ -145,10 +208,11 @@ impl Switchboard {
 
     /// A dialog is none of a call's any more.
     pub fn leave(&mut self, dialog: DialogId) {
-        if let Some((id, LegId::Second)) = self.by_dialog.remove(&dialog)
+        self.parties.remove(&dialog);
+        if let Some((id, leg)) = self.by_dialog.remove(&dialog)
             && let Some(entry) = self.calls.get_mut(&id)
         {
-            entry.second.take_if(|second| *second == dialog);
+            entry.slot(leg).take_if(|bound| *bound == dialog);
         }
     }
 
@@ -158,6 +222,7 @@ impl Switchboard {
         match leg {
             LegId::First => entry.dialog,
             LegId::Second => entry.second,
+            LegId::Parked => entry.parked,
         }
     }
 
@@ -179,12 +244,15 @@ impl Switchboard {
     /// A call is over on its shard.
     pub fn remove(&mut self, id: CallId) -> Option<Entry> {
         let entry = self.calls.remove(&id)?;
-        for dialog in [entry.dialog, entry.second].into_iter().flatten() {
+        for dialog in entry.dialogs() {
             self.by_dialog.remove(&dialog);
+            self.parties.remove(&dialog);
         }
         self.shard_loads[entry.shard] -= 1;
-        if let Some(load) = entry.trunk.as_ref().and_then(|trunk| self.trunk_loads.get_mut(trunk)) {
-            *load -= 1;
+        for trunk in [&entry.trunk, &entry.second_trunk].into_iter().flatten() {
+            if let Some(load) = self.trunk_loads.get_mut(trunk) {
+                *load -= 1;
+            }
         }
         Some(entry)
     }

@@ -284,6 +284,14 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX sip_refusals_call ON sip_refusals(call_id) WHERE call_id IS NOT NULL;
     CREATE INDEX sip_refusals_trunk ON sip_refusals(trunk_id, position) WHERE trunk_id IS NOT NULL;",
+    "CREATE TABLE call_diagnoses (
+        position INTEGER PRIMARY KEY,            -- of its journal record: boot * 2^40 + seq
+        call_id TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        fault TEXT NOT NULL,
+        found TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX call_diagnoses_call ON call_diagnoses(call_id);",
 ];
 
 #[cfg(test)]

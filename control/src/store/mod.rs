@@ -7,6 +7,7 @@ pub mod agents;
 pub mod calls;
 pub mod codes;
 pub mod deliveries;
+pub mod diagnoses;
 pub mod dials;
 pub mod extensions;
 pub mod idempotency;

@@ -15,6 +15,7 @@ use talkstack_media::audio::frame::Speech;
 use talkstack_media::session::{Heard, RtpSession};
 
 use super::leg::Leg;
+use super::transfer::Parked;
 use super::{Call, CallOutput, LegId, Line, Phase, agent_of};
 use crate::route::{BridgePlan, BridgeTarget};
 
@@ -38,13 +39,16 @@ pub struct LegOrder {
 pub(super) struct Bridge {
     plan: BridgePlan,
     targets: VecDeque<BridgeTarget>,
-    leg: Option<Leg>,
+    pub(super) leg: Option<Leg>,
     stage: Stage,
     /// How long the target that is being called may ring.
     ring: Duration,
     /// What the last target said.
     failure: Outcome,
     has_rung: bool,
+    pub(super) parked: Parked,
+    /// When who waits on an answered leg hears it ring next.
+    pub(super) rings_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,8 @@ impl Bridge {
             ring: Duration::ZERO,
             failure: Outcome::new(Blame::Operator, EndReason::NotFound),
             has_rung: false,
+            parked: Parked::None,
+            rings_at: None,
         })
     }
 
@@ -76,7 +82,17 @@ impl Bridge {
             Stage::Talking => None,
         };
         let leg = self.leg.as_ref().and_then(Leg::poll_timeout);
-        [stage, leg].into_iter().flatten().min()
+        [stage, leg, self.rings_at].into_iter().flatten().min()
+    }
+
+    /// Something is heard of the line that is being called.
+    pub(super) fn has_sound(&self) -> bool {
+        self.leg.as_ref().is_some_and(|leg| leg.session.is_some())
+    }
+
+    /// Has the leg on the bridge that was on it before.
+    pub(super) fn restore(&mut self, leg: Leg) {
+        (self.leg, self.stage, self.rings_at) = (Some(leg), Stage::Talking, None);
     }
 
     fn order(&self, target: BridgeTarget) -> Box<LegOrder> {
@@ -124,15 +140,26 @@ impl Call {
         let Some(bridge) = &mut self.bridge else { return };
         bridge.leg = None;
         let (target, ring_s) = match bridge.targets.pop_front() {
-            None => return self.give_up_leading(),
+            None => return self.give_up_leading(now),
             Some(BridgeTarget::Agent { plan, .. }) => {
+                self.complete_transfer();
                 self.bridge = None;
                 self.agent = agent_of(&plan, now);
                 self.plan = *plan;
-                if self.phase == Phase::Leading {
-                    self.phase = Phase::Ringing { until: now + super::RING_MAX };
+                match self.phase {
+                    Phase::Answered { .. } => {
+                        self.phase = Phase::Answered { agent_due: Some(now + super::AGENT_WAIT) };
+                        self.summon_agent();
+                        if self.agent.is_ready() {
+                            self.begin_talk(now);
+                        }
+                    }
+                    _ => {
+                        self.phase = Phase::Ringing { until: now + super::RING_MAX };
+                        self.ring(now);
+                    }
                 }
-                return self.ring(now);
+                return;
             }
             Some(target) => {
                 let (BridgeTarget::Extension { ring_s, .. } | BridgeTarget::Trunk { ring_s, .. }) = target else {
@@ -147,9 +174,13 @@ impl Call {
         self.outputs.push_back(CallOutput::Lead(order));
     }
 
-    fn give_up_leading(&mut self) {
+    fn give_up_leading(&mut self, now: Instant) {
         let Some(bridge) = &self.bridge else { return };
         let outcome = bridge.failure;
+        if self.undo_transfer(outcome, now) {
+            return;
+        }
+        let Some(bridge) = &self.bridge else { return };
         if let Some(status) = bridge.plan.refused_with.filter(|_| self.phase == Phase::Leading) {
             self.outputs.push_back(CallOutput::Refuse(status));
         }
@@ -200,6 +231,8 @@ impl Call {
             return self.lead_on(now);
         }
         bridge.stage = Stage::Talking;
+        leg.watch.start(now);
+        self.complete_transfer();
         self.start_session(LegId::Second, now);
         if self.phase == Phase::Leading {
             self.phase = Phase::Answered { agent_due: None };
@@ -219,8 +252,33 @@ impl Call {
         self.bridge.as_mut()?.leg.as_mut()
     }
 
+    pub(super) fn parked_mut(&mut self) -> Option<&mut Leg> {
+        match &mut self.bridge.as_mut()?.parked {
+            Parked::Waiting(leg) => Some(leg),
+            Parked::None | Parked::Back => None,
+        }
+    }
+
+    /// The second leg's dialog is over, or that of a leg which waits beside it.
+    pub(super) fn handle_far_ended(&mut self, leg: LegId, outcome: Outcome, now: Instant) {
+        let Some(bridge) = &mut self.bridge else { return };
+        match (leg, &bridge.parked) {
+            (LegId::Parked, Parked::Waiting(_)) => bridge.parked = Parked::None,
+            (LegId::Parked, Parked::None) => {}
+            _ if bridge.stage == Stage::Talking => {
+                self.outputs.push_back(CallOutput::End(LegId::First, outcome));
+                self.finish(outcome);
+            }
+            _ => self.handle_refused(outcome, now),
+        }
+    }
+
     /// Has each leg hear what the other says.
     pub(super) fn relay(&mut self, now: Instant) {
+        if let Some(parked) = self.parked_mut().and_then(|leg| leg.session.as_mut()) {
+            // Nobody hears who waits for what becomes of a transfer.
+            while parked.poll_heard(now).is_some() {}
+        }
         let second = self.bridge.as_mut().and_then(|bridge| bridge.leg.as_mut());
         let mut second = second.and_then(|leg| leg.session.as_mut());
         if let Some(first) = &mut self.leg.session {
@@ -279,3 +337,6 @@ const DELAY_MAX: Duration = Duration::from_millis(200);
 
 /// -46 dBFS: below any speech, above the noise of a room on a good phone.
 const QUIET: u16 = 160;
+
+#[cfg(test)]
+mod tests;

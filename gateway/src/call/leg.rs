@@ -9,6 +9,7 @@ use talkstack_media::session::RtpSession;
 
 use super::Line;
 use super::offer::Negotiation;
+use super::watch::Watch;
 
 /// Which of a call's legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,8 @@ pub enum LegId {
     First,
     /// The one it was led on to.
     Second,
+    /// That of one who has asked for a transfer and waits for what becomes of it.
+    Parked,
 }
 
 impl LegId {
@@ -24,22 +27,23 @@ impl LegId {
     pub fn other(self) -> Self {
         match self {
             LegId::First => LegId::Second,
-            LegId::Second => LegId::First,
+            LegId::Second | LegId::Parked => LegId::First,
         }
     }
 }
 
-/// One leg: its description and, once there is one, its sound.
+/// One leg: its description and, once there is one, its sound. It may move from one call to another.
 #[derive(Debug)]
-pub(super) struct Leg {
+pub struct Leg {
     pub(super) negotiation: Negotiation,
     pub(super) session: Option<RtpSession>,
+    pub(super) watch: Watch,
     seed: u64,
 }
 
 impl Leg {
     pub(super) fn new(line: Line, seed: u64) -> Self {
-        Leg { negotiation: Negotiation::new(line, seed), session: None, seed }
+        Leg { negotiation: Negotiation::new(line, seed), session: None, watch: Watch::default(), seed }
     }
 
     /// Begins to send and to hear, or goes on as was agreed on anew: hold, resume, another address or codec.
@@ -67,6 +71,6 @@ impl Leg {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.session.as_ref().map(RtpSession::poll_timeout)
+        self.session.as_ref().map(|session| self.watch.due().into_iter().fold(session.poll_timeout(), Instant::min))
     }
 }

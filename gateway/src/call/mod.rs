@@ -18,6 +18,8 @@ mod outbound;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod watch;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -29,8 +31,7 @@ use talkstack_media::session::{Exchange, Heard, Transmit};
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
-use leg::Leg;
-pub use leg::LegId;
+pub use leg::{Leg, LegId};
 pub use offer::{LegAddress, Line, Offer};
 use outbound::Outbound;
 use tape::Tape;
@@ -106,6 +107,10 @@ pub enum CallOutput {
     Disconnect(Vec<u8>),
     /// A test call has heard this, and its packets have gone so.
     Measured(ToneHeard, Exchange),
+    /// The one who has asked for a transfer has been replaced: tell them, and let them go.
+    Transferred,
+    /// Nobody came in the place of the one who has asked for a transfer: tell them why; they are the second leg again.
+    Restore(Outcome),
     /// The call is over; drop it.
     Finished,
 }
@@ -186,15 +191,14 @@ impl Call {
     }
 
     /// The dialog of a leg is over: BYE, CANCEL or a failure. The other leg ends with it.
-    pub fn handle_ended(&mut self, leg: LegId, outcome: Outcome) {
+    pub fn handle_ended(&mut self, leg: LegId, outcome: Outcome, now: Instant) {
         if self.phase == Phase::Over {
             return;
         }
-        if leg == LegId::Second {
-            self.outputs.push_back(CallOutput::End(LegId::First, outcome));
-        } else if self.bridge.is_some() {
-            self.outputs.push_back(CallOutput::End(LegId::Second, outcome));
+        if leg != LegId::First {
+            return self.handle_far_ended(leg, outcome, now);
         }
+        self.end_far(outcome);
         self.finish(outcome);
     }
 
@@ -260,6 +264,8 @@ impl Call {
             }
         }
         self.lead_on_if_due(now);
+        self.ring_back_if_due(now);
+        self.watch(now);
         self.listen(now);
         self.greet_if_due(now);
         if self.agent_timeout().is_some_and(|at| at <= now) {
@@ -342,6 +348,7 @@ impl Call {
 
     fn record_answer(&mut self, now: Instant) {
         self.tape.start(now);
+        self.leg.watch.start(now);
         let codec = self.leg.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
         self.outputs.push_back(CallOutput::Record(CallEvent::Answered { codec }));
@@ -360,6 +367,7 @@ impl Call {
         match leg {
             LegId::First => Some(&mut self.leg),
             LegId::Second => self.second_mut(),
+            LegId::Parked => self.parked_mut(),
         }
     }
 
@@ -400,10 +408,17 @@ impl Call {
             return;
         }
         self.outputs.push_back(CallOutput::End(LegId::First, outcome));
+        self.end_far(outcome);
+        self.finish(outcome);
+    }
+
+    fn end_far(&mut self, outcome: Outcome) {
         if self.bridge.is_some() {
             self.outputs.push_back(CallOutput::End(LegId::Second, outcome));
         }
-        self.finish(outcome);
+        if self.parked_mut().is_some() {
+            self.outputs.push_back(CallOutput::End(LegId::Parked, outcome));
+        }
     }
 
     fn finish(&mut self, outcome: Outcome) {

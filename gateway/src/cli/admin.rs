@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use talkstack_control::server::ADMIN_SOCKET;
 
-use super::{CliCommand, MailCommand, call, extension, provider, route, trunk};
+use super::{CallCommand, CliCommand, MailCommand, extension, provider, route, trunk};
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +28,12 @@ pub enum AdminError {
     /// The file of a password or key cannot be read. Exit code 1.
     #[error("cannot read the secret from {0} ({1})")]
     Secret(String, #[source] std::io::Error),
-    /// Nothing was given. Exit code 1.
-    #[error("nothing to change; name what is to be set, as --help shows it")]
-    NothingToChange,
-    /// A step of a trunk's test went wrong, and what was printed says why. Exit code 7.
-    #[error("the trunk {0} has a fault; what is printed above says which, and what to do")]
-    TrunkFault(String),
+    /// A word of the command line means nothing. Exit code 2.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// What was tested has a fault; it has been printed. Exit code 7.
+    #[error("a fault was found")]
+    Fault,
     /// Stdout is closed. Exit code 1.
     #[error("cannot print ({0})")]
     Print(#[source] std::io::Error),
@@ -47,23 +47,10 @@ impl AdminError {
             AdminError::Forbidden(_) => 5,
             AdminError::Refused(404, _) => 3,
             AdminError::Refused(409, _) => 4,
-            AdminError::TrunkFault(_) => 7,
+            AdminError::Usage(_) => 2,
+            AdminError::Fault => 7,
             _ => 1,
         }
-    }
-}
-
-/// What a command has found.
-pub(super) struct Printed {
-    /// For stdout.
-    pub(super) text: String,
-    /// What it is to exit with all the same.
-    pub(super) problem: Option<AdminError>,
-}
-
-impl From<String> for Printed {
-    fn from(text: String) -> Self {
-        Printed { text, problem: None }
     }
 }
 
@@ -73,45 +60,23 @@ impl From<String> for Printed {
 /// [`AdminError`].
 pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
     let socket = store_dir.join(ADMIN_SOCKET);
-    let Printed { text, problem } = carry_out(command, &socket)?;
-    std::io::stdout().write_all(text.as_bytes()).map_err(AdminError::Print)?;
-    problem.map_or(Ok(()), Err)
-}
-
-fn carry_out(command: &CliCommand, socket: &Path) -> Result<Printed, AdminError> {
     let text = match command {
         CliCommand::Setup { admin_email, password_file } => {
             let password = read_secret(password_file)?;
             let body = json!({ "email": admin_email, "password": password });
-            let answer = ask(socket, "POST", "/admin/setup", Some(&body))?;
+            let answer = ask(&socket, "POST", "/admin/setup", Some(&body))?;
             format!("{} is the owner of the box.\n", answer["email"].as_str().unwrap_or_default())
         }
-        CliCommand::Mail(command) => mail(command, socket)?,
-        CliCommand::Call(command) => call::run(command, socket)?,
-        CliCommand::Refusals(filter) => call::refusals(filter, socket)?,
-        CliCommand::Trunk(command) => return trunk::run(command, socket),
-        CliCommand::Extension(command) => extension::run(command, socket)?,
-        CliCommand::Route(command) => route::run(command, socket)?,
-        CliCommand::Provider(command) => provider::run(command, socket)?,
-        CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
-            String::new()
-        }
-    };
-    Ok(text.into())
-}
-
-fn mail(command: &MailCommand, socket: &Path) -> Result<String, AdminError> {
-    Ok(match command {
-        MailCommand::List { json } => {
-            let answer = ask(socket, "GET", "/admin/mails", None)?;
+        CliCommand::Mail(MailCommand::List { json }) => {
+            let answer = ask(&socket, "GET", "/admin/mails", None)?;
             if *json {
                 document(&answer["data"])
             } else {
                 table(&answer["data"], &["id", "created_at", "to", "subject"])
             }
         }
-        MailCommand::Show { id, json } => {
-            let answer = ask(socket, "GET", &format!("/admin/mails/{id}"), None)?;
+        CliCommand::Mail(MailCommand::Show { id, json }) => {
+            let answer = ask(&socket, "GET", &format!("/admin/mails/{id}"), None)?;
             let field = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
             if *json {
                 document(&answer)
@@ -119,7 +84,28 @@ fn mail(command: &MailCommand, socket: &Path) -> Result<String, AdminError> {
                 format!("To: {}\nSubject: {}\n\n{}", field("to"), field("subject"), field("body"))
             }
         }
-    })
+        CliCommand::Call(CallCommand::List { limit, json }) => {
+            let answer = ask(&socket, "GET", &format!("/admin/calls?limit={limit}"), None)?;
+            let columns = ["startTime", "sid", "from", "to", "status", "seconds"];
+            if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) }
+        }
+        CliCommand::Trunk(command) => {
+            let (text, is_ok) = trunk::trunk(command, &socket)?;
+            print(&text)?;
+            return if is_ok { Ok(()) } else { Err(AdminError::Fault) };
+        }
+        CliCommand::Extension(command) => extension::extension(command, &socket)?,
+        CliCommand::Route(command) => route::route(command, &socket)?,
+        CliCommand::Provider(command) => provider::provider(command, &socket)?,
+        CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
+            return Ok(());
+        }
+    };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), AdminError> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(AdminError::Print)
 }
 
 /// One request over the socket; a connection each.
@@ -127,20 +113,20 @@ pub(super) fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>)
     ask_within(socket, method, path, body, ANSWER_MAX)
 }
 
-/// One request whose answer may take as long.
+/// The same for an answer that takes its time.
 pub(super) fn ask_within(
     socket: &Path,
     method: &str,
     path: &str,
     body: Option<&Value>,
-    answer_max: Duration,
+    within: Duration,
 ) -> Result<Value, AdminError> {
     let unreachable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => AdminError::Forbidden(socket.display().to_string()),
         _ => AdminError::Unreachable(socket.display().to_string(), error),
     };
     let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
-    stream.set_read_timeout(Some(answer_max)).map_err(unreachable)?;
+    stream.set_read_timeout(Some(within)).map_err(unreachable)?;
     let body = body.map(ToString::to_string).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\

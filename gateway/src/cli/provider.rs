@@ -1,12 +1,12 @@
-//! `talkstack provider`: what runs agents.
+//! `talkstack provider`: services that run agents.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::Map;
+use serde_json::json;
 
-use super::admin::{AdminError, read_secret};
-use super::resource::{Kind, Output, set};
+use super::admin::{AdminError, ask, document, read_secret, table};
+use super::resource::{Resource, add, remove};
 
 /// `talkstack provider …`
 #[derive(Debug, Clone, Subcommand)]
@@ -21,9 +21,9 @@ pub enum ProviderCommand {
         after_help = "Examples:\n  talkstack provider list\n  talkstack provider list --json\n\nExit codes: 0 done, 6 the daemon does not run"
     )]
     List {
-        /// How.
-        #[command(flatten)]
-        output: Output,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
     },
     /// Remove a provider; its agents fall back to the default.
     #[command(
@@ -32,9 +32,9 @@ pub enum ProviderCommand {
     Remove {
         /// Its name or id.
         provider: String,
-        /// How.
-        #[command(flatten)]
-        output: Output,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -62,33 +62,35 @@ pub struct NewProvider {
     /// It runs the agents that name none.
     #[arg(long)]
     default: bool,
-    /// How.
-    #[command(flatten)]
-    output: Output,
+    /// One JSON document.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Carries out `talkstack provider …`; what is to be printed.
-pub(super) fn run(command: &ProviderCommand, socket: &Path) -> Result<String, AdminError> {
+pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<String, AdminError> {
     match command {
         ProviderCommand::Add(new) => {
-            let mut body = Map::new();
-            set(&mut body, "name", Some(&new.name));
-            set(&mut body, "kind", Some(&new.kind));
-            set(&mut body, "base_url", Some(&new.base_url));
-            set(&mut body, "model", Some(&new.model));
-            set(&mut body, "voices", Some(&new.voices));
-            set(&mut body, "default", Some(new.default));
-            set(&mut body, "api_key", new.api_key_file.as_deref().map(read_secret).transpose()?);
-            PROVIDERS.add(socket, body, new.output)
+            let mut body = json!({
+                "name": new.name,
+                "kind": new.kind,
+                "base_url": new.base_url,
+                "model": new.model,
+                "voices": new.voices,
+                "default": new.default,
+            });
+            if let Some(path) = &new.api_key_file {
+                body["api_key"] = json!(read_secret(path)?);
+            }
+            add(socket, &PROVIDERS, &body, new.json)
         }
-        ProviderCommand::List { output } => PROVIDERS.list(socket, *output, |_| {}),
-        ProviderCommand::Remove { provider, output } => PROVIDERS.remove(socket, provider, *output),
+        ProviderCommand::List { json } => {
+            let answer = ask(socket, "GET", PROVIDERS.path, None)?;
+            let columns = ["id", "name", "kind", "base_url", "model", "voices", "apiKeySet", "default"];
+            Ok(if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) })
+        }
+        ProviderCommand::Remove { provider, json } => remove(socket, &PROVIDERS, provider, *json),
     }
 }
 
-const PROVIDERS: Kind = Kind {
-    noun: "provider",
-    path: "/api/v1/providers",
-    key: "id",
-    columns: &["id", "name", "kind", "base_url", "model", "voices", "apiKeySet", "default"],
-};
+const PROVIDERS: Resource = Resource { path: "/api/v1/providers", what: "provider" };

@@ -26,6 +26,7 @@ use super::ports::{NoPort, Ports, Taken};
 use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
+use crate::route::Plan;
 
 mod agent_socket;
 mod legs;
@@ -34,7 +35,7 @@ mod sockets;
 mod tapes;
 
 use agent_socket::AgentSocket;
-pub use messages::{OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
+pub use messages::{GivenLeg, OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 
 /// A shard's state; [`Shard::run`] is its thread.
@@ -59,7 +60,7 @@ pub struct Shard<S> {
 struct Slot {
     call: Call,
     /// The ports of its legs.
-    pairs: [Option<u32>; 2],
+    pairs: [Option<u32>; LEGS],
     agent: Option<AgentSocket>,
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
@@ -156,6 +157,7 @@ impl<S: Surroundings> Shard<S> {
             ToShard::Offered(offered) => self.offer(*offered, now),
             ToShard::Placed(placed) => self.place(*placed, now),
             ToShard::Call(id, message) => self.tell(id, message, now),
+            ToShard::Take(id, given) => self.take_leg(id, *given),
             ToShard::Drop(id) => {
                 if let Some(&key) = self.by_id.get(&id) {
                     self.forget(key);
@@ -176,8 +178,9 @@ impl<S: Surroundings> Shard<S> {
 
     fn place(&mut self, placed: PlacedCall, now: Instant) {
         let PlacedCall { id, plan, local, signalling, seed } = placed;
-        // A placed call belongs to a project.
-        self.adopt_call(id, local, true, now, |local, limits| {
+        // A placed call belongs to a project; a test is nobody's.
+        let is_recorded = plan != Plan::ToneTest;
+        self.adopt_call(id, local, is_recorded, now, |local, limits| {
             Call::dial(id, plan, Line { local, signalling }, limits, seed, now)
         });
     }
@@ -211,7 +214,7 @@ impl<S: Surroundings> Shard<S> {
         };
         let recorded = self.begin_tape(&mut call, is_recorded);
         self.pairs.assign(pair, Some((key, LegId::First)));
-        let pairs = [Some(pair), None];
+        let pairs = [Some(pair), None, None];
         self.slots[key as usize] =
             Some(Slot { call, pairs, agent: None, scheduled: None, is_touched: false, recorded });
         self.by_id.insert(id, key);
@@ -230,6 +233,8 @@ impl<S: Surroundings> Shard<S> {
         match message {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
             ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
+            ToCall::Transfer { from, .. } => self.park(key, from),
+            ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
             _ => {}
         }
         self.turn(key, |call| match message {
@@ -238,11 +243,12 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
             ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
             ToCall::Refused(outcome) => call.handle_refused(outcome, now),
-            ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome),
+            ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
+            ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) | ToCall::Line { .. } => {}
+            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Give { .. } => {}
         });
     }
 
@@ -433,6 +439,14 @@ impl<S: Surroundings> Shard<S> {
                     }
                     continue;
                 }
+                CallOutput::Transferred => {
+                    self.let_go(key, LegId::Parked);
+                    SipWish::Transferred
+                }
+                CallOutput::Restore(outcome) => {
+                    self.move_leg(key, LegId::Parked, LegId::Second);
+                    SipWish::Restore(outcome)
+                }
                 CallOutput::Finished => {
                     self.forget(key);
                     SipWish::Forgotten
@@ -504,6 +518,9 @@ impl<S: Surroundings> Shard<S> {
 
 #[cfg(test)]
 mod tests;
+
+/// A call's legs at once: two that talk, and one that waits for what becomes of a transfer.
+const LEGS: usize = 3;
 
 /// 64 KiB: the largest UDP datagram; agents' streams are read in pieces of it.
 const BUFFER_BYTES: usize = 1 << 16;

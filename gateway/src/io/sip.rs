@@ -7,49 +7,64 @@
 //!   shards' wishes ───────────────┘
 //! ```
 
+mod accounts;
 mod answered;
 mod cut_off;
 mod dial;
+mod extensions;
+mod health;
 mod lead;
+mod link;
 mod listen;
 mod offered;
 mod refusals;
+mod registrar;
+mod registrations;
+mod stop;
 mod streams;
+pub mod tls;
+mod transfer;
+mod trunk_test;
 mod watch;
+mod websocket;
 mod wishes;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
+    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, Outcome, Snapshot,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, OutsideReply, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
+use accounts::Accounts;
 pub use dial::DialProgress;
 use dial::Dialling;
-pub use listen::{BindError, Listeners, SipAddress};
+pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
+pub use tls::TlsFault;
+pub use trunk_test::TestId;
 use watch::ShardWatch;
 
 use super::inbox::Address;
-use super::shard::{SipWish, ToCall, ToShard};
+use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
-use crate::call::LegId;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
-use crate::trunks::{PeerName, Targets};
+use crate::trunk_test::Reached;
+use crate::trunks::PeerName;
 
 /// What the SIP thread is told by the threads around it.
 #[derive(Debug)]
@@ -66,6 +81,10 @@ pub enum ToSip {
     Answer(CallId, String),
     /// A trunk's name has been resolved; no address when it could not be.
     Resolved(PeerName, Vec<SocketAddr>),
+    /// An address of a trunk that is being tested was tried.
+    Reached(TestId, Reached, Option<Opened>),
+    /// A leg of another call for this one; its shard is to have it.
+    Given(CallId, Box<GivenLeg>),
     /// End all calls and stop.
     Stop,
 }
@@ -98,6 +117,10 @@ pub struct SipSurroundings {
     pub secret: Secret,
     /// Dialogs that the last run left open; each gets its BYE.
     pub cut_off: Vec<String>,
+    /// Our certificate, and whom we believe.
+    pub tls: Option<tls::Tls>,
+    /// The file of what phones have registered.
+    pub bindings: PathBuf,
 }
 
 /// What the sockets' tasks have read.
@@ -182,9 +205,10 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret, cut_off } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
-        let mut dialling = Dialling::new(gate, secret, own_inbox);
+        let accounts = Accounts::open(bindings, random.seed(), Instant::now());
+        let mut dialling = Dialling::new(gate, secret, own_inbox, accounts);
         dialling.trunks.apply(&snapshot, Instant::now());
         let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
@@ -197,7 +221,7 @@ impl SipThread {
             journal,
             dialling,
             random,
-            streams: Streams::new(sender),
+            streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
             counters: SipCounters::default(),
@@ -210,6 +234,7 @@ impl SipThread {
     /// Runs until told to stop.
     pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
         listen::spawn_readers(&self.listeners, self.streams.sender());
+        self.apply_accounts();
         loop {
             self.resolve_due(Instant::now());
             self.carry_out();
@@ -229,6 +254,7 @@ impl SipThread {
                     let now = Instant::now();
                     self.endpoint.handle_timeout(now);
                     self.handle_dial_timeout(now);
+                    self.handle_accounts_timeout(now);
                     self.end_cut_off(now);
                 }
             }
@@ -240,18 +266,13 @@ impl SipThread {
     fn handle_inbox(&mut self, message: ToSip) -> bool {
         match message {
             ToSip::Wish(id, wish) => self.handle_wish(id, wish),
-            ToSip::Snapshot(snapshot, applied) => {
-                self.dialling.trunks.apply(&snapshot, Instant::now());
-                self.snapshot = snapshot;
-                if let Some(applied) = applied {
-                    // Whoever waited may be gone.
-                    let _ = applied.send(());
-                }
-            }
+            ToSip::Snapshot(snapshot, applied) => self.handle_snapshot(snapshot, applied),
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
+            ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
+            ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
         }
         true
@@ -278,26 +299,11 @@ impl SipThread {
                 let _ = reply.send(self.simulate(&question));
                 return;
             }
-            (None, Command::TestTrunk { .. }) => CommandReply::NoSuchCall,
+            (None, Command::TestTrunk { trunk_id, number }) => return self.test_trunk(trunk_id, number, reply),
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
         let _ = reply.send(answer);
-    }
-
-    /// How trunks are, as far as it is known here.
-    fn tell_lines(&self, reply: oneshot::Sender<CommandReply>) {
-        let trunks = self.snapshot.trunks.keys().map(|id| (id.clone(), self.trunk_state(id))).collect();
-        // Whoever asked may be gone.
-        let _ = reply.send(CommandReply::Lines(Box::new(LineStates { trunks, ..LineStates::default() })));
-    }
-
-    fn trunk_state(&self, id: &str) -> TrunkState {
-        let addresses = match self.dialling.trunks.targets(id) {
-            Targets::Known(addresses) => addresses.iter().map(SocketAddr::to_string).collect(),
-            Targets::Pending | Targets::None => Vec::new(),
-        };
-        TrunkState { addresses, ..TrunkState::default() }
     }
 
     fn handle_received(&mut self, received: Received) {
@@ -331,6 +337,7 @@ impl SipThread {
             Received::Closed { stream } => {
                 self.streams.forget(stream);
                 self.endpoint.handle_stream_closed(stream);
+                self.handle_account_stream_closed(stream);
             }
         }
     }
@@ -373,7 +380,8 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
-        let Some(event) = self.handle_led_event(event) else { return };
+        let event = self.handle_led_event(event).and_then(|event| self.handle_test_event(event));
+        let Some(event) = event.and_then(|event| self.handle_account_event(event)) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
@@ -409,15 +417,15 @@ impl SipThread {
                 }
             }
             Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
-            // Nothing in the box follows a transfer; a refusal of what has gone meanwhile is none.
-            Event::Referred { dialog, .. } => drop(self.endpoint.refuse_refer(dialog, 603, Instant::now())),
-            // Nobody registers here.
-            Event::Registering { id, .. } => self.endpoint.respond_outside(id, OutsideReply::new(405), Instant::now()),
+            Event::Referred { dialog, target, replaces, .. } => {
+                self.handle_referred(dialog, &target, replaces.as_ref());
+            }
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
+            | Event::Registering { .. }
             | Event::Responded { .. }
             | Event::RequestTimedOut { .. }
             | Event::Info { .. } => {}
@@ -460,27 +468,6 @@ impl SipThread {
         self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
         local
     }
-
-    /// The box stops: every call gets its BYE and its record, within [`STOP_MAX`].
-    async fn end_all_calls(&mut self, sockets: &mut Sockets) {
-        self.is_stopping = true;
-        let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
-        let calls: Vec<CallId> = self.switchboard.calls().collect();
-        for id in calls {
-            self.end_legs(id, outcome);
-            self.tell(id, ToCall::Ended(LegId::First, outcome));
-        }
-        let until = Instant::now() + STOP_MAX;
-        while self.endpoint.dialogs() > 0 && Instant::now() < until {
-            self.carry_out();
-            let wake = self.endpoint.poll_timeout().map_or(until, |(at, _)| at.min(until));
-            tokio::select! {
-                Some(received) = sockets.0.recv() => self.handle_received(received),
-                () = tokio::time::sleep_until(wake.into()) => self.endpoint.handle_timeout(Instant::now()),
-            }
-        }
-        self.carry_out();
-    }
 }
 
 /// 1,024 messages between the sockets and the endpoint: a second at 1,000 a second. Full: the kernel's buffers wait.
@@ -500,6 +487,3 @@ const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
 
 /// 4,096 peers; a box has tens.
 const LOCAL_ADDRESSES_MAX: usize = 4096;
-
-/// 3 s: BYE and two retransmissions over UDP.
-const STOP_MAX: Duration = Duration::from_secs(3);

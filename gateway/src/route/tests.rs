@@ -340,7 +340,7 @@ fn office_box() -> Snapshot {
                 ..rule("night", &["+3612345678"], from_pstn(), RouteTarget::Attendant)
             },
             rule("out", &["9|."], RouteSource::Extensions, out("pstn")),
-            rule("local", &["+361+|NXXXXXX"], RouteSource::Extensions, out("pstn")),
+            rule("local", &["00361+|NXXXXXX"], RouteSource::Extensions, out("pstn")),
             rule("pbx", &["7|2XX"], RouteSource::Extensions, out("pbx")),
             rule("hotline", &["5000"], RouteSource::Any, agent("active")),
             rule("unwanted", &["666"], RouteSource::Any, RouteTarget::Refuse { status: 603 }),

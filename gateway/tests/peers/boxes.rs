@@ -34,7 +34,7 @@ fn two_boxes_call_each_other_and_each_hears_what_the_other_says() {
 }
 
 /// Left and right of the only recording, as far as it is written.
-fn recording(dir: &Path) -> Option<(Vec<i16>, Vec<i16>)> {
+pub(crate) fn recording(dir: &Path) -> Option<(Vec<i16>, Vec<i16>)> {
     let path = files(&dir.join("recordings")).pop()?;
     let bytes = std::fs::read(path).ok()?;
     let samples = bytes.get(44..)?.chunks_exact(4);

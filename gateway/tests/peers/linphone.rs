@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde_json::json;
+
+use super::boxes::recording;
 use super::kamailio::{Proxy, Rtpengine};
 use super::process::{Peer, free_port, is_installed};
+use super::site::Site;
 use super::table::{Cell, row};
 use crate::daemon::{Daemon, wait_until};
 use crate::phones::prompt;
@@ -16,7 +20,8 @@ fn linphone_calls_holds_resumes_and_hangs_up() {
         return;
     }
     let daemon = Daemon::serve(&[]);
-    let mut phone = Linphone::start("");
+    let timer = "session_expires_enabled=1\nsession_expires_value=120\nsession_expires_min_value=90\n";
+    let mut phone = Linphone::start(timer);
     phone.calls("echo", daemon.sip());
     phone.hears_itself();
     phone.does("pause", "is now paused");
@@ -24,6 +29,7 @@ fn linphone_calls_holds_resumes_and_hangs_up() {
     phone.hears_itself();
     phone.does("terminate", "ended (No error)");
     assert_eq!(daemon.ended_calls(1)[0]["status"], "completed");
+    assert!(phone.log().contains("\nSession-Expires: 120;refresher=uac"), "no session timer was agreed on");
     let mut strict = Linphone::start(SRTP_ONLY);
     strict.peer.types(&format!("call sip:echo@{}", daemon.sip()));
     let is_encrypted = wait_until("the call is up or refused", || {
@@ -40,6 +46,7 @@ fn linphone_calls_holds_resumes_and_hangs_up() {
         &[
             ("call to the box, two-way sound", Cell::Works),
             ("hold and resume", Cell::Works),
+            ("session timer of 120 s", Cell::Works),
             ("SRTP (SDES) only", srtp),
         ],
     );
@@ -63,15 +70,45 @@ fn linphone_s_srtp_is_plain_to_the_box_behind_a_session_border_controller() {
     row("linphone via rtpengine", &[("SRTP (SDES) to RTP, two-way sound", Cell::Works)]);
 }
 
+#[test]
+fn linphone_is_called_rings_reliably_and_hangs_up() {
+    if !is_installed("linphonec") {
+        return;
+    }
+    let mut phone = Linphone::start("100rel_support_level=2\n");
+    let site = Site::new(&[], phone.address, json!({}));
+    let call = site.dial("+15550000001");
+    phone.peer.says("Receiving new incoming call");
+    phone.does("answer 1", "connected");
+    let words = prompt("en/goodbye");
+    wait_until("each hears the other", || {
+        let (caller, said) = recording(&site.daemon.dir)?;
+        let (_, there) = best_match(&caller, &words[4000..5600]);
+        let (_, here) = best_match(&phone.heard(), said.get(8000..9600)?);
+        (there > 0.9 && here > 0.9).then_some(())
+    });
+    phone.does("terminate", "ended (No error)");
+    assert_eq!(site.ended(&call)["status"], "completed");
+    let log = phone.log();
+    assert!(log.contains("\nPRACK sip:") && log.contains("\nRSeq:"), "no reliable ringing");
+    row(
+        "linphone, called",
+        &[("call of the box, two-way sound", Cell::Works), ("100rel: the box sends PRACK", Cell::Works)],
+    );
+}
+
 /// A linphone at its prompt.
 pub(crate) struct Linphone {
     peer: Peer,
+    /// Where it takes calls.
+    pub(crate) address: SocketAddr,
 }
 
 impl Linphone {
     /// Starts it; `sip` are further lines of that section of its configuration, which may begin others.
     pub(crate) fn start(sip: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        let address = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let config = format!(
             "[sip]\nguess_hostname=0\nbind_address=127.0.0.1\ncontact=\"phone\" <sip:phone@127.0.0.1>\n\
              {sip}[rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n",
@@ -93,12 +130,12 @@ impl Linphone {
             "soundcard use files".to_owned(),
             format!("play {}", microphone.display()),
             format!("record {}", ear.display()),
-            format!("ports sip {}", free_port()),
+            format!("ports sip {}", address.port()),
         ] {
             peer.types(&command);
             peer.says("linphonec>");
         }
-        Linphone { peer }
+        Linphone { peer, address }
     }
 
     /// Calls a user at an address and waits for the answer.

@@ -12,6 +12,7 @@ mod namespace;
 mod nat;
 mod phone;
 mod process;
+mod refused;
 mod rsipstack;
 mod scenario;
 mod site;

@@ -6,8 +6,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::namespace::{Nat, Networks, Place};
 use super::phone::{Phone, field, media};
+use super::site::Site;
 use super::table::{Cell, row};
 use crate::daemon::Daemon;
 
@@ -59,6 +62,27 @@ fn a_box_behind_a_nat_says_the_address_that_it_is_to_advertise() {
     assert!(outside.talks_and_hears(WORD, WORD) >= 20);
     outside.hangs_up();
     row("box behind NAT, sip.advertise", &[("call from outside, two-way sound", Cell::Works)]);
+}
+
+#[test]
+fn a_box_behind_a_nat_calls_out_under_the_address_that_it_is_to_advertise() {
+    let Some(networks) = Networks::lay(Nat::FullCone) else { return };
+    let mut outside = phone(&networks, Place::Outside, "203.0.113.2");
+    let settings = [("TALKSTACK__SIP__LISTEN", "192.168.77.2:0"), ("TALKSTACK__SIP__ADVERTISE", "203.0.113.1")];
+    let site = networks.within(Place::Inside, || Site::new(&settings, outside.address(), json!({})));
+    let call = networks.within(Place::Inside, || site.dial("+15550000001"));
+    let invite = outside.answers();
+    for name in ["Via", "Contact"] {
+        let value = field(&invite, name);
+        assert!(value.contains("203.0.113.1") && !value.contains("192.168."), "{name}: {value}");
+    }
+    assert_eq!(media(&invite).map(|media| media.ip().to_string()).as_deref(), Some("203.0.113.1"), "{invite}");
+    // The menu's first key: the box repeats what it hears.
+    outside.presses(1);
+    assert!(outside.talks_and_hears(WORD, WORD) >= 20, "no two-way sound");
+    outside.hangs_up();
+    assert_eq!(networks.within(Place::Inside, || site.ended(&call))["status"], "completed");
+    row("box behind NAT, calling", &[("sip.advertise in Via, Contact, SDP; two-way sound", Cell::Works)]);
 }
 
 /// A phone behind a NAT that knows nothing of it: its private addresses stand in Via, Contact and SDP.

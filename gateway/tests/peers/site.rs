@@ -30,7 +30,7 @@ impl Site {
         let client = Client::owner(&daemon);
         let mut fields = json!({
             "name": "line", "host": trunk.ip().to_string(), "port": trunk.port(), "transport": "udp",
-            "numbers": [number], "max_channels": 10, "default": true,
+            "numbers": [number], "max_channels": 10, "default": true, "options_interval_s": 0,
         });
         for (name, value) in extra.as_object().into_iter().flatten() {
             fields[name] = value.clone();

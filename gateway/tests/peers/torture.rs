@@ -157,7 +157,7 @@ impl Strange {
     }
 
     /// Statuses of the answers to a message, to its final one; nothing when it was passed over in silence.
-    fn tells(&self, bytes: &[u8]) -> Vec<u16> {
+    pub(crate) fn tells(&self, bytes: &[u8]) -> Vec<u16> {
         self.send(bytes);
         let mut heard = Vec::new();
         // What is not acknowledged comes again, in the middle of a later message's answers.

@@ -240,7 +240,7 @@ impl World {
             Event::Acknowledged { .. } => {
                 // As if the machine had not seen it.
                 if let Some(call) = &mut self.call {
-                    call.handle_ended(LegId::First, Outcome::new(Blame::Trunk, EndReason::NoAck));
+                    call.handle_ended(LegId::First, Outcome::new(Blame::Trunk, EndReason::NoAck), now);
                 }
             }
             Event::ReOffered { sdp, .. } => {
@@ -258,7 +258,7 @@ impl World {
                     EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(call) = &mut self.call {
-                    call.handle_ended(LegId::First, outcome);
+                    call.handle_ended(LegId::First, outcome, now);
                 }
             }
             // The simulated phone calls; nobody calls it, and it neither transfers nor presses a key.
@@ -274,6 +274,8 @@ impl World {
             CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
+            // A phone that vanishes is heard by nobody, and its line has the fault it has.
+            CallOutput::Record(CallEvent::Diagnosed { .. }) => Ok(()),
             CallOutput::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) {
                     self.ended_at = Some(now);
@@ -285,6 +287,8 @@ impl World {
                 Ok(())
             }
             CallOutput::Lead(_)
+            | CallOutput::Transferred
+            | CallOutput::Restore(_)
             | CallOutput::Refuse(_)
             | CallOutput::Invite(..)
             | CallOutput::Connect(_)
@@ -382,14 +386,14 @@ impl World {
         let kept = (100 - self.weather.loss_percent) * (100 - self.weather.loss_percent);
         // A phone that has lost the box's BYE talks on to nobody.
         let is_in_time = |number: &u32, at: &Instant| {
-            self.ended_at.is_none_or(|ended| *at < ended) && !phone.sent_on_hold.contains(number)
+            self.ended_at.is_none_or(|ended| *at < ended) && !phone.hold.sent.contains(number)
         };
         let in_time = phone.sent_at.iter().filter(|(number, at)| is_in_time(number, at)).count() as u64;
         let least = in_time * kept * 85 / 100 / 10_000;
         if (numbers.len() as u64) < least.saturating_sub(15) {
             return Err(format!("only {} of {in_time} frames came back, not {least}", numbers.len()));
         }
-        if self.script.hold && !phone.saw_hold_mirrored && !phone.hold_refused {
+        if self.script.hold && !phone.hold.was_mirrored && !phone.hold.was_refused {
             return Err("hold was not mirrored".into());
         }
         Ok(())

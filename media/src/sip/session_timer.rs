@@ -160,8 +160,10 @@ impl SessionExpires {
             None if !self.is_supported => return Ok(None),
             None => wanted.max(self.min),
         };
-        // RFC 4028 table 2: without support in the caller, the called side refreshes.
-        let is_client_refresher = self.is_supported && self.is_client_refresher.unwrap_or(true);
+        // RFC 4028 table 2: without support in the caller, the called side refreshes. It does as well where the caller
+        // could and did not ask: one that does not keep to it would be hung up on.
+        let is_asked = self.interval.is_some();
+        let is_client_refresher = self.is_supported && self.is_client_refresher.unwrap_or(is_asked);
         Ok(Some(Agreed { interval, is_client_refresher, is_required: self.is_supported }))
     }
 
@@ -242,8 +244,8 @@ mod tests {
             (&[("Supported", "timer"), ("Session-Expires", "600;refresher=uas")], Some("600;refresher=uas")),
             (&[("Supported", "timer"), ("x", "3600 ; refresher=UAC")], Some("1800;refresher=uac")),
             (&[("Supported", "timer"), ("Session-Expires", "3600"), ("Min-SE", "2400")], Some("2400;refresher=uac")),
-            (&[("Supported", "timer")], Some("1800;refresher=uac")),
-            (&[("Supported", "timer"), ("Min-SE", "3000")], Some("3000;refresher=uac")),
+            (&[("Supported", "timer")], Some("1800;refresher=uas")),
+            (&[("Supported", "timer"), ("Min-SE", "3000")], Some("3000;refresher=uas")),
             (&[("Session-Expires", "300")], Some("300;refresher=uas")),
             (&[("Session-Expires", "60")], None),
             (&[], None),

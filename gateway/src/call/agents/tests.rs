@@ -104,7 +104,7 @@ fn what_was_said_is_recorded_before_the_end() {
         json!({ "type": "conversation.item.input_audio_transcription.completed", "item_id": "u", "transcript": "Yes" });
     bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
     bench.call.handle_agent_bytes(&frame(&words), bench.now);
-    bench.call.handle_ended(LegId::First, Outcome::new(Blame::Caller, EndReason::HungUp));
+    bench.call.handle_ended(LegId::First, Outcome::new(Blame::Caller, EndReason::HungUp), bench.now);
     assert_eq!(bench.outputs(), ["Said", "Disconnect", "Ended", "Finished"]);
     assert_eq!((bench.said[0].speaker, bench.said[0].at_ms), (Speaker::Caller, 2000));
 }
@@ -295,6 +295,8 @@ impl Bench {
                     self.said.push(utterance);
                     "Said"
                 }
+                // These callers say nothing.
+                CallOutput::Record(CallEvent::Diagnosed { .. }) => continue,
                 other => panic!("{other:?}"),
             });
         }

@@ -6,9 +6,10 @@ use talkstack_control::port::{CallEvent, CallId, Outcome};
 use talkstack_media::session::Exchange;
 
 use crate::agent::tone_test::ToneHeard;
-use crate::call::{LegId, LegOrder};
+use crate::call::{Leg, LegId, LegOrder};
 use crate::io::connect::{AgentTarget, Connected};
-use crate::route::Plan;
+use crate::io::ports::PortPair;
+use crate::route::{BridgePlan, Plan};
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum ToShard {
     Placed(Box<PlacedCall>),
     /// Something happened to a call.
     Call(CallId, ToCall),
+    /// A leg of another call takes the place of one of this call's.
+    Take(CallId, Box<GivenLeg>),
     /// Drop a call that SIP has given up, without a word.
     Drop(CallId),
     /// Finish: the thread ends when it has read this.
@@ -90,6 +93,23 @@ pub enum ToCall {
     Refused(Outcome),
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
+    /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
+    /// and that of who stays the first leg's.
+    Transfer {
+        /// Who leaves.
+        from: LegId,
+        /// Who is to come.
+        plan: Box<BridgePlan>,
+    },
+    /// A leg goes over to another call, and this call ends; [`Surroundings::give`] brings it there.
+    Give {
+        /// Which of its legs.
+        leg: LegId,
+        /// To which call.
+        to: CallId,
+        /// In the place of which of its legs.
+        at: LegId,
+    },
     /// End the call.
     HangUp(Outcome),
     /// The agent's connection is up.
@@ -100,12 +120,22 @@ pub enum ToCall {
     Spoken(Option<Vec<i16>>),
 }
 
+/// A leg on its way from one call to another, with its sockets: what comes meanwhile waits in the kernel's buffers.
+#[derive(Debug)]
+pub struct GivenLeg {
+    pub(super) leg: Leg,
+    pub(super) pair: PortPair,
+    pub(super) at: LegId,
+}
+
 /// What a shard asks of the threads around it. Implementations must not block.
 pub trait Surroundings: Send {
     /// Hands a call's wish to the SIP thread; `false` when its queue is full.
     fn sip(&self, id: CallId, wish: SipWish) -> bool;
     /// Writes to the journal; `false` when it is full.
     fn record(&self, id: CallId, event: CallEvent) -> bool;
+    /// Brings a leg to the shard of the call that it is for; `false` when it is lost on the way.
+    fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool;
     /// Has a text spoken; [`ToCall::Spoken`] answers.
     fn speak(&self, id: CallId, text: String);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
@@ -133,6 +163,10 @@ pub enum SipWish {
     Measured(ToneHeard, Exchange),
     /// A final response, CANCEL or BYE.
     End(LegId, Outcome),
+    /// Tell the one who has asked for a transfer that it is done, and end the parked dialog.
+    Transferred,
+    /// Tell them that nobody came; the parked dialog is the second leg's again.
+    Restore(Outcome),
     /// The shard has forgotten the call.
     Forgotten,
 }

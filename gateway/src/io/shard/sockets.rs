@@ -111,6 +111,16 @@ impl Pairs {
         Some(open.pair)
     }
 
+    /// Gives a pair away: its sockets stay open, and are watched here no more.
+    pub(super) fn give(&mut self, epoll: &OwnedFd, key: u32) -> Option<PortPair> {
+        let pair = self.close(key)?;
+        for socket in [&pair.rtp, &pair.rtcp] {
+            // One that is not watched need not be forgotten.
+            let _ = epoll::delete(epoll, socket);
+        }
+        Some(pair)
+    }
+
     pub(super) fn assign(&mut self, key: u32, owner: Option<(u32, LegId)>) {
         if let Some(Some(open)) = self.open.get_mut(key as usize) {
             open.owner = owner;

@@ -96,6 +96,10 @@ impl Surroundings for Around {
         self.0.send(Told::Sip(id, wish)).is_ok()
     }
 
+    fn give(&self, _: CallId, _: Box<GivenLeg>) -> bool {
+        false
+    }
+
     fn record(&self, id: CallId, event: CallEvent) -> bool {
         self.0.send(Told::Record(id, event)).is_ok()
     }

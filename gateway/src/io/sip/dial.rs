@@ -16,13 +16,17 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts::Accounts;
 use super::answered::Answered;
+use super::extensions::extensions;
 use super::lead::Leading;
 use super::streams::{self, Opened};
+use super::tls::PeerIdentity;
+use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
 use crate::dial::{Attempt, AttemptOutput};
@@ -38,8 +42,11 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     /// Second legs.
     pub(super) leading: Leading,
+    /// Accounts on both sides.
+    pub(super) accounts: Accounts,
     pub(super) gate: Gate,
-    secret: Secret,
+    pub(super) secret: Secret,
+    pub(super) tests: TrunkTests,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
@@ -74,14 +81,16 @@ pub enum DialProgress {
 }
 
 impl Dialling {
-    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>) -> Self {
+    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>, accounts: Accounts) -> Self {
         Dialling {
             answered: Answered::default(),
             placing: BTreeMap::new(),
             trunks: Trunks::default(),
             leading: Leading::default(),
+            accounts,
             gate,
             secret,
+            tests: TrunkTests::default(),
             own_inbox,
         }
     }
@@ -89,7 +98,8 @@ impl Dialling {
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.placing.values().filter_map(|placing| placing.addresses_until);
-        waiting.chain(self.trunks.poll_timeout()).min()
+        let machines = [self.trunks.poll_timeout(), self.accounts.poll_timeout(), self.tests.poll_timeout()];
+        waiting.chain(machines.into_iter().flatten()).min()
     }
 
     /// The call is to end while it is being placed; what comes of it is of no interest any more.
@@ -198,6 +208,7 @@ impl SipThread {
 
     /// Goes on with every call whose addresses are known by now, or whose patience is over.
     pub(super) fn handle_dial_timeout(&mut self, now: Instant) {
+        self.handle_test_timeout(now);
         let is_waiting = |placing: &Placing| placing.addresses_until.is_some();
         let placing = self.dialling.placing.iter();
         let waiting: Vec<CallId> = placing.filter(|(_, placing)| is_waiting(placing)).map(|(id, _)| *id).collect();
@@ -245,20 +256,13 @@ impl SipThread {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         match placing.attempt.poll_output() {
             None => {}
-            Some(AttemptOutput::Connect(target)) => match self.streams.towards(target) {
+            Some(AttemptOutput::Connect(target)) => match self.streams.towards(target, placing.attempt.transport()) {
                 Some(stream) => {
                     placing.stream = Some(stream);
                     placing.attempt.handle_connected(true);
                     self.carry_out_attempt(id);
                 }
-                None => {
-                    let (inbox, port) = (self.dialling.own_inbox.clone(), self.listeners.port_towards(target));
-                    tokio::spawn(async move {
-                        let opened = streams::connect(target, port).await;
-                        // The thread that asked is the one that is told; it may have stopped.
-                        let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened))).await;
-                    });
-                }
+                None => self.connect(id, target),
             },
             Some(AttemptOutput::Invite(target)) => self.send_invite(id, target),
             Some(AttemptOutput::GiveUp(outcome)) => {
@@ -268,8 +272,32 @@ impl SipThread {
         }
     }
 
+    /// Has a connection made for the next INVITE.
+    fn connect(&mut self, id: CallId, target: SocketAddr) {
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        let (transport, trunk) = (placing.attempt.transport(), placing.attempt.trunk());
+        let peer = PeerIdentity::of_trunk(trunk);
+        let port = self.listeners.port_towards(target, transport);
+        let connector = self.streams.connector(target, transport, port, peer);
+        let inbox = self.dialling.own_inbox.clone();
+        tokio::spawn(async move {
+            let opened = match connector {
+                Ok(connector) => streams::connect(target, connector).await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = &opened {
+                tracing::warn!(call = %id, "Cannot reach the trunk: {fault}");
+            }
+            // The thread that asked is the one that is told; it may have stopped.
+            let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened.ok()))).await;
+        });
+    }
+
     fn send_invite(&mut self, id: CallId, target: SocketAddr) {
-        let local = SocketAddr::new(self.local_address(target, Instant::now()), self.listeners.port_towards(target));
+        let local = SocketAddr::new(
+            self.local_address(target, Instant::now()),
+            self.listeners.port_towards(target, Transport::Udp),
+        );
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let Some(sdp) = placing.sdp.clone() else { return };
         let over_udp = Flow { transport: Transport::Udp, local, remote: target, stream: None };
@@ -278,16 +306,17 @@ impl SipThread {
             Some((host, _)) => host.clone(),
             None => Host::Ip(local.ip()).to_string(),
         };
-        let Placing { attempt, .. } = placing;
+        let Placing { attempt, trunk_id, .. } = placing;
+        let routes = self.dialling.accounts.lines.service_route(trunk_id).iter().filter(|_| attempt.is_at_trunk());
         let order = InviteOrder {
             flow,
             request_uri: Uri::Sip(attempt.uri().clone()),
             from: format!("<sip:{}@{host}>", attempt.order().from),
             to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk_host()),
-            fields: Vec::new(),
+            fields: routes.map(|route| ("Route", route.clone())).collect(),
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
-            extensions: Extensions::default(),
+            extensions: extensions(&attempt.trunk().signalling),
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);
@@ -351,8 +380,9 @@ impl SipThread {
     }
 }
 
-fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
-    let (username, sealed) = (trunk.username.clone()?, trunk.password.as_ref()?);
+pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
+    let name = trunk.access.auth_username.as_ref().or(trunk.username.as_ref());
+    let (username, sealed) = (name?.clone(), trunk.password.as_ref()?);
     match secret.unseal(TRUNK_PASSWORD_PURPOSE, sealed) {
         Ok(password) => Some(Credentials { username, password }),
         Err(error) => {

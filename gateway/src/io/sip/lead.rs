@@ -6,41 +6,37 @@
 //!                                                          └ none is left ─▶ shard: Refused
 //! ```
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use talkstack_control::port::{Blame, CallId, EndReason, Outcome};
-use talkstack_media::sip::message::{Host, Uri};
-use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder};
+use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkTransport};
+use talkstack_media::sip::message::{Host, Params, SipUri, Uri};
+use talkstack_media::sip::registrar::Way;
+use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, Transport};
 
 use super::SipThread;
+use super::dial::credentials;
+use super::tls::PeerIdentity;
 use crate::call::{LegId, LegOrder};
 use crate::io::shard::ToCall;
 use crate::route::BridgeTarget;
+use crate::switchboard::Channels;
+use crate::trunks::Targets;
 
 /// Lines that callers are being led on to, until each has answered or refused.
 #[derive(Debug, Default)]
 pub(super) struct Leading {
     calls: BTreeMap<CallId, Led>,
-    /// Where the phones of an extension are.
-    pub(super) phones: BTreeMap<String, Vec<Contact>>,
-}
-
-/// Where a phone of ours has registered from.
-#[derive(Debug, Clone)]
-pub(super) struct Contact {
-    pub(super) uri: Uri,
-    pub(super) flow: Flow,
-    /// The value of Route, where it registered through a proxy (RFC 3327).
-    pub(super) path: Vec<String>,
 }
 
 /// A line that is being called.
 #[derive(Debug)]
 struct Led {
     order: LegOrder,
-    contacts: Vec<Contact>,
+    /// Where it has not been called yet.
+    ways: VecDeque<Way>,
+    sdp: Option<String>,
     branches: Vec<Branch>,
     /// What the phones that have refused make of it.
     failure: Outcome,
@@ -53,37 +49,112 @@ struct Branch {
     signalling: IpAddr,
 }
 
+impl Led {
+    fn new(order: LegOrder, ways: Vec<Way>) -> Self {
+        Led { order, ways: ways.into(), sdp: None, branches: Vec::new(), failure: UNREACHABLE }
+    }
+
+    /// A trunk's addresses are tried one after the other; the phones of an extension ring at once.
+    fn is_serial(&self) -> bool {
+        matches!(self.order.target, BridgeTarget::Trunk { .. })
+    }
+}
+
 impl SipThread {
     /// Finds the way to another line.
     pub(super) fn handle_lead(&mut self, id: CallId, order: LegOrder) {
-        let contacts = match &order.target {
-            BridgeTarget::Extension { user, .. } => self.dialling.leading.phones.get(user).cloned().unwrap_or_default(),
-            BridgeTarget::Trunk { .. } | BridgeTarget::Agent { .. } => Vec::new(),
+        let now = Instant::now();
+        let ways = match &order.target {
+            BridgeTarget::Extension { user, .. } => Ok(self.dialling.accounts.phones.ways(user, now)),
+            BridgeTarget::Trunk { trunk_id, number, .. } => {
+                self.ways_out(id, trunk_id, number, order.is_emergency, now)
+            }
+            BridgeTarget::Agent { .. } => Ok(Vec::new()),
         };
-        let Some(first) = contacts.first().map(|contact| contact.flow) else {
-            self.tell(id, ToCall::Refused(UNREACHABLE));
-            return;
+        let found = ways.and_then(|ways| Ok((ways.first().ok_or(UNREACHABLE)?.flow, ways)));
+        let (first, ways) = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                self.tell(id, ToCall::Refused(failure));
+                return;
+            }
         };
-        self.dialling.leading.calls.insert(id, Led { order, contacts, branches: Vec::new(), failure: UNREACHABLE });
+        self.dialling.leading.calls.insert(id, Led::new(order, ways));
         let local = self.config.advertised_ip.unwrap_or(first.local.ip());
         let seed = self.random.u64();
         self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed });
     }
 
-    /// The second leg's offer is there: every phone gets it.
+    /// The addresses of a trunk that has a channel left. Who calls for help needs none.
+    fn ways_out(
+        &mut self,
+        id: CallId,
+        trunk_id: &str,
+        number: &str,
+        is_emergency: bool,
+        now: Instant,
+    ) -> Result<Vec<Way>, Outcome> {
+        let trunk = self.snapshot.trunks.get(trunk_id).cloned().ok_or(NO_TRUNK)?;
+        let max = if is_emergency { u32::MAX } else { trunk.max_channels };
+        if self.switchboard.occupy(id, Channels { trunk: trunk_id, max }).is_err() {
+            tracing::info!(call = %id, "The trunk {} has no channel left", trunk.name);
+            return Err(Outcome::new(Blame::Operator, EndReason::Overloaded));
+        }
+        let Targets::Known(addresses) = self.dialling.trunks.targets(trunk_id) else { return Err(UNREACHABLE) };
+        let transport = match trunk.transport {
+            TrunkTransport::Tcp => Transport::Tcp,
+            TrunkTransport::Tls => Transport::Tls,
+            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
+        };
+        let reached = addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect::<Vec<_>>();
+        let ways = reached.into_iter().map(|remote| {
+            let port = self.listeners.port_towards(remote, transport);
+            let local = SocketAddr::new(self.local_address(remote, now), port);
+            if transport == Transport::Tls {
+                self.streams.expect(remote, PeerIdentity::of_trunk(&trunk));
+            }
+            let stream = transport.is_reliable().then(|| self.streams.towards(remote, transport)).flatten();
+            let uri = Uri::Sip(SipUri {
+                secure: false,
+                user: Some(number.to_owned()),
+                host: trunk.host.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip),
+                port: trunk.port.filter(|port| *port != 5060),
+                params: Params::default(),
+                headers: None,
+            });
+            Way { uri, routes: Vec::new(), flow: Flow { transport, local, remote, stream } }
+        });
+        Ok(ways.collect())
+    }
+
+    /// The second leg's offer is there: every phone gets it, or the first address of a trunk.
     pub(super) fn handle_led_offer(&mut self, id: CallId, sdp: &str) {
         let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
-        for contact in std::mem::take(&mut led.contacts).into_iter().take(BRANCHES_MAX) {
-            let order = invite_order(&led.order, contact, self.config.advertised.as_ref(), sdp);
-            let signalling = order.flow.remote.ip();
-            if let Ok(dialog) = self.endpoint.invite(order, Instant::now()) {
-                self.switchboard.enter_branch(id, dialog);
-                led.branches.push(Branch { dialog, signalling });
-            } else {
-                led.failure = Outcome::new(Blame::Gateway, EndReason::Overloaded);
-            }
+        led.sdp = Some(sdp.to_owned());
+        let count = if led.is_serial() { 1 } else { BRANCHES_MAX };
+        for _ in 0..count {
+            self.invite_next(id);
         }
         self.give_up_led(id);
+    }
+
+    /// Calls the line at the next place where it may be.
+    fn invite_next(&mut self, id: CallId) {
+        let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
+        let (Some(sdp), Some(way)) = (led.sdp.as_deref(), led.ways.pop_front()) else { return };
+        let mut order = invite_order(&led.order, way, self.config.advertised.as_ref(), sdp);
+        if let BridgeTarget::Trunk { trunk_id, .. } = &led.order.target
+            && let Some(trunk) = self.snapshot.trunks.get(trunk_id)
+        {
+            order.credentials = credentials(&self.dialling.secret, trunk);
+        }
+        let signalling = order.flow.remote.ip();
+        if let Ok(dialog) = self.endpoint.invite(order, Instant::now()) {
+            self.switchboard.enter_branch(id, dialog);
+            led.branches.push(Branch { dialog, signalling });
+        } else {
+            led.failure = Outcome::new(Blame::Gateway, EndReason::Overloaded);
+        }
     }
 
     /// Takes what happened to a second leg that has not answered; gives back what is none of its business.
@@ -98,7 +169,8 @@ impl SipThread {
         let dialog = *dialog;
         let Some((id, LegId::Second)) = self.switchboard.leg_of(dialog) else { return Some(event) };
         match event {
-            Event::Progressed { sdp, .. } => {
+            Event::Progressed { sdp, status, .. } => {
+                self.tell_transferor(id, status);
                 self.tell(id, ToCall::Progressed(LegId::Second, sdp));
             }
             Event::Accepted { sdp, .. } => self.handle_led_accepted(id, dialog, sdp),
@@ -117,8 +189,12 @@ impl SipThread {
             let _ = self.endpoint.hang_up(dialog, None, Instant::now());
             return;
         };
+        let target = led.as_ref().map(|led| led.order.target.clone());
         self.cancel_branches(led, Some(dialog));
         self.switchboard.bind_leg(id, LegId::Second, dialog);
+        if let Some(BridgeTarget::Extension { user, .. }) = &target {
+            self.switchboard.set_party(dialog, user);
+        }
         self.save_dialog(id, dialog);
         let accepted = ToCall::Accepted { leg: LegId::Second, sdp, signalling: branch.signalling };
         if self.tell(id, accepted) != Some(true) {
@@ -134,6 +210,11 @@ impl SipThread {
         // One that is there and refuses says more than one that is not.
         if weight(failure) >= weight(led.failure) {
             led.failure = failure;
+        }
+        // RFC 3263 §4.3: a server that cannot, or says nothing, is passed over for the next one.
+        if led.is_serial() && status.is_none_or(|status| status == 503) {
+            self.invite_next(id);
+            return self.give_up_led(id);
         }
         // RFC 3261 §21.6: who says 6xx speaks for all of the user's phones.
         if status.is_some_and(|status| status >= 600) {
@@ -176,25 +257,24 @@ impl SipThread {
     }
 }
 
-fn invite_order(
-    order: &LegOrder,
-    contact: Contact,
-    advertised: Option<&(String, Option<u16>)>,
-    sdp: &str,
-) -> InviteOrder {
+fn invite_order(order: &LegOrder, contact: Way, advertised: Option<&(String, Option<u16>)>, sdp: &str) -> InviteOrder {
     let host = advertised.map_or_else(|| Host::Ip(contact.flow.local.ip()).to_string(), |(host, _)| host.clone());
-    let user = match &order.target {
-        BridgeTarget::Extension { user, .. } => user,
-        BridgeTarget::Trunk { .. } | BridgeTarget::Agent { .. } => &order.called,
+    let (caller, to) = match &order.target {
+        BridgeTarget::Trunk { number, from, .. } => {
+            let theirs = contact.uri.sip().map_or_else(|| host.clone(), |uri| uri.host.to_string());
+            (from.as_ref().unwrap_or(&order.caller), format!("<sip:{number}@{theirs}>"))
+        }
+        BridgeTarget::Extension { user, .. } => (&order.caller, format!("<sip:{user}@{host}>")),
+        BridgeTarget::Agent { .. } => (&order.caller, format!("<sip:{}@{host}>", order.called)),
     };
     let name = order.caller_name.as_deref().map(quoted).unwrap_or_default();
     InviteOrder {
         extensions: Extensions::default(),
         flow: contact.flow,
-        from: format!("{name}<sip:{}@{host}>", order.caller),
-        to: format!("<sip:{user}@{host}>"),
+        from: format!("{name}<sip:{caller}@{host}>"),
+        to,
         request_uri: contact.uri,
-        fields: contact.path.into_iter().map(|route| ("Route", route)).collect(),
+        fields: contact.routes.into_iter().map(|route| ("Route", route)).collect(),
         sdp: sdp.as_bytes().to_vec(),
         credentials: None,
     }
@@ -238,5 +318,11 @@ fn weight(failure: Outcome) -> u8 {
 /// No phone has registered, or none says anything.
 const UNREACHABLE: Outcome = Outcome::new(Blame::Trunk, EndReason::Unreachable);
 
+/// The trunk is gone from the configuration.
+const NO_TRUNK: Outcome = Outcome::new(Blame::Operator, EndReason::NoTrunk);
+
 /// 10 phones of one extension, as many as may register.
 const BRANCHES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Calls that come in: found, admitted, journalled and handed to a shard, or refused with the cause.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use talkstack_control::port::{
@@ -10,16 +10,35 @@ use talkstack_media::sip::message::{NameAddr, Uri};
 use talkstack_media::sip::{DialogId, Offered};
 
 use super::SipThread;
+use super::registrar::Caller;
 use crate::io::shard::{OfferedCall, ToShard};
-use crate::route::{Line, NoRoute, Question, Route, Router, number_digits, simulate};
+use crate::route::{Line, NoRoute, Question, Route, Router, Rule, number_digits, simulate};
 use crate::switchboard::Channels;
 
 impl SipThread {
     /// A call comes in: found, admitted, journalled and handed to a shard, or refused with the cause.
     pub(super) fn handle_offered(&mut self, offered: Offered) {
         let dialog = offered.dialog;
-        let trunk_id = self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned);
-        let route = match self.route_of(&offered, trunk_id.as_deref()) {
+        self.apply_extensions(&offered);
+        let caller = self.authenticate_offered(&offered, Instant::now());
+        let trunk_id = match &caller {
+            Caller::Extension(_) => None,
+            _ => self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned),
+        };
+        let phone = match &caller {
+            Caller::Extension(user) => Some(user.clone()),
+            Caller::Stranger | Caller::Unproven(_) => None,
+        };
+        let routed = self.route_of(&offered, &caller, trunk_id.as_deref());
+        let is_emergency = routed.as_ref().map_or_else(|no| *no == NoRoute::NoEmergencyTrunk, Route::is_emergency);
+        if let Caller::Unproven(refusal) = caller
+            && !is_emergency
+        {
+            // A dialog that is gone already needs no refusal.
+            let _ = self.endpoint.refuse(dialog, refusal, Instant::now());
+            return;
+        }
+        let route = match routed {
             Ok(route) => route,
             Err(no_route) => {
                 let status = no_route.status();
@@ -40,6 +59,9 @@ impl SipThread {
                 return self.refuse(dialog, 503, Some(cause), Some(RETRY_AFTER));
             }
         };
+        if let Some(user) = &phone {
+            self.switchboard.set_party(dialog, user);
+        }
         self.record(id, CallEvent::Started(started(&offered, &route, trunk_id)));
         match route.is_emergency() {
             true => tracing::warn!(call = %id, "An emergency call comes in from a phone of this box"),
@@ -64,19 +86,36 @@ impl SipThread {
     }
 
     /// Where the call goes, by the configuration and the clock of this moment.
-    fn route_of(&self, offered: &Offered, trunk_id: Option<&str>) -> Result<Route, NoRoute> {
+    fn route_of(&self, offered: &Offered, caller: &Caller, trunk_id: Option<&str>) -> Result<Route, NoRoute> {
         let service = match &offered.request_uri {
             Uri::Other(urn) => Some(urn.as_str()),
             Uri::Sip(_) | Uri::Tel(..) => None,
+        };
+        let phone = match caller {
+            Caller::Extension(user) => self.snapshot.extensions.get_key_value(user),
+            // Known by where it registered from, a phone calls for help without being asked who it is.
+            Caller::Unproven(_) => self.bound_caller(offered),
+            Caller::Stranger => None,
+        };
+        let is_proven = matches!(caller, Caller::Extension(_));
+        let line = match (phone, trunk_id) {
+            (Some((user, extension)), _) => Line::Extension(user, extension),
+            (None, Some(trunk_id)) => Line::Trunk(trunk_id),
+            (None, None) => Line::Other,
         };
         let question = Question {
             request_user: service.or_else(|| offered.request_uri.user()).unwrap_or_default(),
             to_user: offered.to.uri.user().unwrap_or_default(),
             caller: offered.from.uri.user().unwrap_or_default(),
-            line: trunk_id.map_or(Line::Other, Line::Trunk),
+            line,
         };
         let at = self.config.timezone.to_datetime(Timestamp::now());
-        Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at }.route(&question).verdict
+        let router = Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at };
+        let answer = router.route(&question);
+        if phone.is_some() && !is_proven && !matches!(answer.rule, Rule::Emergency(_)) {
+            return router.route(&Question { line: Line::Other, ..question }).verdict;
+        }
+        answer.verdict
     }
 
     /// The shard that takes the call, or why none does. Who calls for help is taken in past every limit.

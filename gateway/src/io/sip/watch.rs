@@ -138,6 +138,8 @@ mod tests {
             gate: Gate::new(DialPolicy::default()),
             secret: Secret::open(&dir.path().join("secret.key")).expect("made"),
             cut_off: Vec::new(),
+            tls: None,
+            bindings: dir.path().join("bindings"),
         };
         let random = Random::new().expect("random numbers");
         let snapshot = Arc::new(Snapshot::default());

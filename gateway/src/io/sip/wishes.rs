@@ -13,13 +13,21 @@ use crate::io::shard::SipWish;
 impl SipThread {
     pub(super) fn handle_wish(&mut self, id: CallId, wish: SipWish) {
         let now = Instant::now();
+        let Some(wish) = self.handle_test_wish(id, wish) else { return };
         match wish {
             SipWish::Forgotten => {
+                self.abandon_led(id);
+                if let Some(parked) = self.switchboard.dialog(id, LegId::Parked) {
+                    // A transfer that crossed the end of its call.
+                    let _ = self.endpoint.hang_up(parked, None, now);
+                }
                 self.switchboard.remove(id);
             }
+            SipWish::Transferred => self.end_transfer(id),
+            SipWish::Restore(failure) => self.undo_transfer(id, failure),
             SipWish::Lead(order) => self.handle_lead(id, *order),
             SipWish::Invite(LegId::First, sdp) => self.handle_own_offer(id, sdp),
-            SipWish::Invite(LegId::Second, sdp) => self.handle_led_offer(id, &sdp),
+            SipWish::Invite(_, sdp) => self.handle_led_offer(id, &sdp),
             SipWish::End(leg, outcome) => self.end_leg(id, leg, outcome),
             SipWish::Ring(sdp) => self.with_dialog(id, LegId::First, |endpoint, dialog| {
                 endpoint.ring(dialog, sdp.as_deref().map(str::as_bytes), now)
@@ -53,12 +61,13 @@ impl SipThread {
         match leg {
             LegId::First => self.dialling.abandon(id),
             LegId::Second => self.abandon_led(id),
+            LegId::Parked => {}
         }
         self.with_dialog(id, leg, |endpoint, dialog| {
             let refused = endpoint.refuse(dialog, refusal(outcome), now);
             refused.or_else(|_| endpoint.hang_up(dialog, farewell(outcome), now))
         });
-        if leg == LegId::Second
+        if leg != LegId::First
             && let Some(dialog) = self.switchboard.dialog(id, leg)
         {
             // No event follows, and another line may take its place.
@@ -70,6 +79,7 @@ impl SipThread {
     pub(super) fn end_legs(&mut self, id: CallId, outcome: Outcome) {
         self.end_leg(id, LegId::First, outcome);
         self.end_leg(id, LegId::Second, outcome);
+        self.end_leg(id, LegId::Parked, outcome);
     }
 
     /// A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
@@ -86,7 +96,7 @@ impl SipThread {
 }
 
 /// The final response for a call that ends before its answer.
-fn refusal(outcome: Outcome) -> Refusal {
+pub(super) fn refusal(outcome: Outcome) -> Refusal {
     let (status, reason) = match outcome.reason {
         EndReason::NotFound => (404, "nobody answers here"),
         EndReason::NoCommonCodec => (488, "no codec in common; this box speaks PCMU and PCMA"),

@@ -89,6 +89,11 @@ impl Peer {
         self.methods.contains(method)
     }
 
+    /// It has refused a method that its Allow names.
+    pub(super) fn disallow(&mut self, method: &Method) {
+        self.methods.remove(method);
+    }
+
     pub(super) fn supports(&self, tag: &str) -> bool {
         self.tags.contains(tag)
     }

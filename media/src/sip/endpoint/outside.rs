@@ -178,7 +178,10 @@ impl Endpoint {
         }
         let Some(Sent { id, request, .. }) = self.outside.sent.get(key) else { return true };
         let (request, cseq, flow) = (*id, request.cseq, request.flow);
-        self.see_their_refusal(flow, None, response);
+        if response.core.cseq_method != Method::Options {
+            // Whatever it says, who answers OPTIONS is there: that refuses nothing.
+            self.see_their_refusal(flow, None, response);
+        }
         let (status, phrase, headers) = (response.status, response.phrase.clone(), response.headers.clone());
         self.outputs.push_back(Output::Event(Event::Responded { request, status, phrase, headers, flow, cseq }));
         true

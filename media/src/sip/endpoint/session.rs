@@ -406,5 +406,23 @@ const OLD_CSEQ: &str = "its CSeq is not above the last one of the dialog";
 /// Why a call gets 487.
 const WITHDRAWN: &str = "the caller withdrew the call before its answer";
 
+/// Ours and theirs, as last agreed in a dialog that is up; `None` while it is not, or an offer is open.
+#[cfg(test)]
+impl Endpoint {
+    pub(super) fn agreed_descriptions(&self, id: DialogId) -> Option<(String, String)> {
+        let session = self.sessions.get(&id).filter(|session| session.state == State::Confirmed)?;
+        let descriptions = Some(&session.far.descriptions).filter(|descriptions| descriptions.is_agreed())?;
+        let text = |sdp: &[u8]| String::from_utf8_lossy(sdp).into_owned();
+        Some((text(descriptions.local()?), text(descriptions.remote()?)))
+    }
+}
+
+#[cfg(test)]
+impl Outgoing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.invites.is_empty() && self.calls.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,12 @@ impl Endpoint {
         if !is_reliable {
             return self.respond(id, &reply, now);
         }
+        let descriptions = &session.far.descriptions;
+        let is_late = !descriptions.is_theirs_open() && !descriptions.is_ours_open() && !descriptions.is_agreed();
+        if is_late && reply.sdp.is_none() {
+            // RFC 6337 §2.2: the first reliable response to an INVITE without an offer has one. Until then the 100 does.
+            return Ok(());
+        }
         if session.reliable.is_waiting() {
             let sdp = session.reliable.next.take().and_then(|former| former.sdp);
             reply.sdp = reply.sdp.or(sdp);

@@ -294,6 +294,11 @@ impl Endpoint {
                 Some(Duration::from_millis(2100 + 10 * u64::from(by_chance % 191)))
             }
             (491, _) => Some(Duration::from_millis(10 * u64::from(by_chance % 201))),
+            (405 | 501, _) if reoffer.goal == Goal::Refresh && matches!(reoffer.step, Step::Updating) => {
+                // What it allows it does not serve: a re-INVITE refreshes as well.
+                session.far.peer.disallow(&Method::Update);
+                Some(Duration::ZERO)
+            }
             (500 | 503, Some(after)) if after <= RETRY_AFTER_MAX => Some(after),
             (422, _) if wanted.is_some() => {
                 let before = session.timing.min();

@@ -181,6 +181,15 @@ fn a_late_offer_rides_in_the_reliable_response_and_its_answer_in_the_prack() {
     phone.endpoint.answer(dialog, b"v=0 ours", phone.now).expect("early");
     assert!(phone.take().ends_with("Content-Length: 0\r\n\r\n"));
 
+    // The first reliable response has to have the offer (RFC 6337 §2.2): without one nothing rings.
+    let mut phone = Phone::new(Transport::Udp);
+    phone.offer = String::new();
+    let dialog = phone.call_with("Require: 100rel\r\n");
+    phone.endpoint.ring(dialog, None, phone.now).expect("early");
+    assert_eq!(phone.messages(), [""; 0]);
+    phone.endpoint.ring(dialog, Some(b"v=0 ours"), phone.now).expect("early");
+    assert!(phone.take().ends_with("v=0 ours"));
+
     // Without reliability an offer has no place before the 200 (RFC 3261 §13.2.1).
     let mut phone = Phone::new(Transport::Udp);
     phone.offer = String::new();

@@ -307,6 +307,18 @@ fn a_refresh_that_is_lost_ends_the_call_and_one_that_is_refused_is_tried_again()
 }
 
 #[test]
+fn a_far_end_that_allows_update_and_does_not_serve_it_is_refreshed_by_reinvite() {
+    for status in [405, 501] {
+        let mut trunk = Trunk::refreshing();
+        let update = trunk.refresh();
+        trunk.answer(&update, status, "a", "", "");
+        trunk.pass(0);
+        let invite = trunk.take();
+        assert!(kind(&invite) == "INVITE" && invite.ends_with("v=0 offer"), "{invite}");
+    }
+}
+
+#[test]
 fn an_interval_that_is_too_small_for_a_proxy_is_asked_for_again_longer() {
     let mut trunk = Trunk::called();
     let invite = trunk.take();
