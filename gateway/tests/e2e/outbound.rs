@@ -44,6 +44,24 @@ fn each_refusal_of_a_trunk_has_its_status() {
 }
 
 #[test]
+fn a_call_that_the_trunk_refused_shows_what_the_trunk_said() {
+    let trunk = SippTrunk::start("trunk_busy", "udp", &[]);
+    let site = Site::new(&[], trunk.address, "udp", json!({}));
+    let ended = site.ended(&site.dial("+15550000001"));
+    let call = ended["sid"].as_str().expect("an id");
+    let shown = wait_until("the refusal is stored", || {
+        let shown: Value = serde_json::from_str(&site.daemon.command(&["call", "show", call, "--json"])).expect("JSON");
+        (!shown["refusals"].as_array()?.is_empty()).then_some(shown)
+    });
+    let refusal = &shown["refusals"][0];
+    assert_eq!((&refusal["status"], &refusal["by"], &refusal["call"]), (&json!(486), &json!("peer"), &json!(call)));
+    assert!(refusal["rule"].as_str().is_some_and(|rule| !rule.is_empty()), "{refusal}");
+    let text = site.daemon.command(&["call", "show", call]);
+    assert!(text.contains("refusals") && text.contains("486"), "{text}");
+    trunk.succeeds();
+}
+
+#[test]
 fn a_trunk_that_cannot_be_reached_fails_the_call() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     let site = Site::new(&[], nobody, "tcp", json!({}));
