@@ -156,6 +156,7 @@ pub fn with_admin(app: App) -> Service {
         .route("/admin/mails", get(admin::mails))
         .route("/admin/mails/{id}", get(admin::mail))
         .route("/admin/calls", get(admin::calls))
+        .route("/admin/calls/{id}", get(admin::call))
         .route("/admin/setup", post(admin::setup));
     finish(routes, app)
 }

@@ -3,9 +3,13 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{DialFormat, Hours, RouteSource, RouteTarget, TrunkTransport, UdpLarge};
+use talkstack_control::port::{
+    CallEvent, CallId, Command, CommandReply, ContactState, DialFormat, Direction, Hours, LineStates, PlaneError,
+    RegistrationState, RouteAnswer, RouteQuestion, RouteSource, RouteTarget, SipRefusal, TestStep, TrunkState,
+    TrunkTransport, UdpLarge,
+};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, started};
 
 #[tokio::test]
 async fn everything_a_trunk_can_be_told_reaches_the_call_plane() {
@@ -142,6 +146,150 @@ async fn routes_keep_their_order_and_what_they_name_stays() {
     assert_eq!(owner.patch(&path, &json!({ "name": "Outside" })).await.ok()["name"], json!("Outside"));
     assert_eq!(owner.send(Method::DELETE, &path, &Value::Null).await.status, 204);
     assert_eq!(owner.get(&path).await.code(404), "no_such_route");
+}
+
+#[tokio::test]
+async fn trunks_and_extensions_show_how_they_are_while_the_call_plane_tells() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
+    let trunk = owner.post("/api/v1/trunks", &json!({ "name": "t", "host": "h" })).await.created();
+    let id = trunk["id"].as_str().expect("an id").to_owned();
+    owner.post("/api/v1/extensions", &json!({ "user": "101" })).await.created();
+    let state = TrunkState {
+        registration: RegistrationState::Refused { status: 403 },
+        is_reachable: Some(true),
+        rtt_ms: Some(12),
+        channels: 2,
+        problem: Some("The password is wrong.".into()),
+        ..TrunkState::default()
+    };
+    let contact = ContactState {
+        contact: "sip:101@10.0.0.9".into(),
+        address: "10.0.0.9:5060".into(),
+        transport: "udp".into(),
+        user_agent: None,
+        expires_s: 60,
+    };
+    let lines =
+        LineStates { trunks: [(id.clone(), state)].into(), extensions: [("101".to_owned(), vec![contact])].into() };
+    bench.plane.replies.lock().expect("unpoisoned").push_back(Ok(CommandReply::Lines(Box::new(lines))));
+    let (one, all) = (format!("/api/v1/trunks/{id}"), "/api/v1/trunks");
+    for shown in [owner.get(&one).await.ok(), owner.get(all).await.ok()["data"][0].clone()] {
+        let state = &shown["state"];
+        assert_eq!(state["registration"], json!({ "state": "refused", "status": 403 }));
+        assert_eq!((&state["rtt_ms"], &state["channels"]), (&json!(12), &json!(2)));
+        assert_eq!(state["problem"], "The password is wrong.");
+    }
+    assert_eq!(owner.get("/api/v1/extensions/101").await.ok()["contacts"][0]["address"], "10.0.0.9:5060");
+    let mut replies = bench.plane.replies.lock().expect("unpoisoned");
+    replies.clear();
+    replies.push_back(Err(PlaneError::NotConnected));
+    drop(replies);
+    assert!(owner.get(&one).await.ok().get("state").is_none(), "nobody can tell");
+    assert!(owner.get("/api/v1/extensions/101").await.ok().get("contacts").is_none());
+}
+
+#[tokio::test]
+async fn a_simulation_and_a_trunk_s_test_ask_the_call_plane_and_show_its_answer() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
+    let trunk = owner.post("/api/v1/trunks", &json!({ "name": "t", "host": "h" })).await.created();
+    let id = trunk["id"].as_str().expect("an id").to_owned();
+    let answers = |reply: Result<CommandReply, PlaneError>| {
+        let mut replies = bench.plane.replies.lock().expect("unpoisoned");
+        replies.clear();
+        replies.push_back(reply);
+    };
+    let asked = || bench.plane.commands.lock().expect("unpoisoned").last().cloned();
+    let routed = RouteAnswer {
+        rule: "emergency".into(),
+        called: "112".into(),
+        targets: vec![RouteTarget::Trunk { trunk_id: id.clone(), number: None, ring_s: None }],
+        ..RouteAnswer::default()
+    };
+    answers(Ok(CommandReply::Routed(Box::new(routed))));
+    let from = json!({ "line": "trunk", "trunk_id": id });
+    let question = json!({ "called": "112", "caller": "101", "from": from, "at": "2026-12-24T18:00:00+01:00" });
+    let simulated = owner.post("/api/v1/routes/simulate", &question).await.ok();
+    assert_eq!((&simulated["rule"], &simulated["targets"][0]["trunk_id"]), (&json!("emergency"), &json!(id)));
+    let from = RouteSource::Trunk { trunk_id: id.clone() };
+    let expected = RouteQuestion { called: "112".into(), caller: "101".into(), from, at_ms: Some(1_798_131_600_000) };
+    assert_eq!(asked(), Some(Command::Simulate(expected)));
+    for wrong in
+        [json!({ "called": "1 2" }), json!({ "called": "1", "at": "tomorrow" }), json!({ "called": "1", "from": "x" })]
+    {
+        assert_eq!(owner.post("/api/v1/routes/simulate", &wrong).await.code(400), "bad_field", "{wrong}");
+    }
+
+    let path = format!("/api/v1/trunks/{id}/test");
+    let step = |step: &str, is_ok| TestStep {
+        step: step.into(),
+        is_ok,
+        fault: (is_ok == Some(false)).then(|| "403".into()),
+        found: "It is so.".into(),
+        took_ms: 1,
+    };
+    for (steps, is_ok) in [
+        (vec![step("dns", Some(true)), step("call", None)], true),
+        (vec![step("dns", Some(true)), step("register", Some(false))], false),
+    ] {
+        answers(Ok(CommandReply::Tested(steps)));
+        let tested = owner.post(&path, &json!({ "number": "+3612345678" })).await.ok();
+        assert_eq!((&tested["ok"], &tested["steps"][0]["step"]), (&json!(is_ok), &json!("dns")));
+    }
+    let number = Some("+3612345678".to_owned());
+    assert_eq!(asked(), Some(Command::TestTrunk { trunk_id: id.clone(), number }));
+    answers(Ok(CommandReply::Busy));
+    assert_eq!(owner.post(&path, &json!({})).await.code(409), "test_runs");
+    answers(Err(PlaneError::NotConnected));
+    assert_eq!(owner.post(&path, &json!({})).await.code(503), "call_plane_away");
+    answers(Err(PlaneError::TimedOut));
+    assert_eq!(owner.post(&path, &json!({})).await.code(504), "call_plane_silent");
+    assert_eq!(owner.post("/api/v1/trunks/none/test", &json!({})).await.code(404), "no_such_trunk");
+}
+
+#[tokio::test]
+async fn every_refusal_is_kept_with_its_rule_and_the_latest_ten_thousand_stay() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
+    let refused = |status: u16, trunk: Option<&str>| {
+        CallEvent::Refused(SipRefusal {
+            direction: if trunk.is_some() { Direction::Outbound } else { Direction::Inbound },
+            status,
+            method: "INVITE".into(),
+            peer: "192.0.2.1:5060".into(),
+            trunk_id: trunk.map(str::to_owned),
+            rule: format!("rule {status}"),
+            more: 0,
+        })
+    };
+    let project = owner.project("Clinic").await;
+    bench.happen(7, vec![started(&project), refused(486, Some("trk_a"))]).await;
+    bench.happen(0, vec![refused(403, None), refused(404, Some("trk_b"))]).await;
+    let statuses = |page: &Value| -> Vec<u64> {
+        page["data"].as_array().expect("a list").iter().filter_map(|row| row["status"].as_u64()).collect()
+    };
+    let all = owner.get("/api/v1/sip-refusals").await.ok();
+    assert_eq!(statuses(&all), [404, 403, 486], "the newest first");
+    assert_eq!((&all["data"][1]["by"], &all["data"][1]["call"]), (&json!("box"), &Value::Null));
+    assert_eq!((&all["data"][2]["by"], &all["data"][2]["rule"]), (&json!("peer"), &json!("rule 486")));
+    let call = CallId(7).to_string();
+    assert_eq!(statuses(&owner.get(format!("/api/v1/sip-refusals?call={call}")).await.ok()), [486]);
+    assert_eq!(statuses(&owner.get("/api/v1/sip-refusals?trunk=trk_b").await.ok()), [404]);
+    let page = owner.get("/api/v1/sip-refusals?limit=2").await.ok();
+    let cursor = page["next_cursor"].as_str().expect("there is more").to_owned();
+    let rest = owner.get(format!("/api/v1/sip-refusals?limit=2&cursor={cursor}")).await.ok();
+    assert_eq!((statuses(&page), statuses(&rest), &rest["next_cursor"]), (vec![404, 403], vec![486], &Value::Null));
+    assert_eq!(owner.get("/api/v1/sip-refusals?cursor=x").await.code(400), "bad_filter");
+
+    bench.happen(0, (0..10_200).map(|_| refused(503, None)).collect()).await;
+    let count: Result<i64, talkstack_control::store::StoreError> = bench
+        .store
+        .read(|connection| Ok(connection.query_row("SELECT COUNT(*) FROM sip_refusals", [], |row| row.get(0))?))
+        .await;
+    let count = count.expect("read");
+    assert!((10_000..10_064).contains(&count), "{count}");
+    assert!(statuses(&owner.get(format!("/api/v1/sip-refusals?call={call}")).await.ok()).is_empty(), "the oldest went");
 }
 
 #[tokio::test]
