@@ -15,7 +15,7 @@ pub use admin::{AdminError, run as run_admin};
 pub use extension::{ExtensionCommand, ExtensionFields};
 pub use provider::{NewProvider, ProviderCommand};
 pub use route::{RouteCommand, RouteFields};
-pub use trunk::{NewTrunk, TrunkCommand, TrunkFields};
+pub use trunk::{AccessFields, NewTrunk, NumberFields, SignallingFields, TrunkCommand, TrunkFields};
 
 use crate::config::{Config, ConfigError, Flag};
 
