@@ -181,10 +181,7 @@ async fn trunks_and_extensions_show_how_they_are_while_the_call_plane_tells() {
         assert_eq!(state["problem"], "The password is wrong.");
     }
     assert_eq!(owner.get("/api/v1/extensions/101").await.ok()["contacts"][0]["address"], "10.0.0.9:5060");
-    let mut replies = bench.plane.replies.lock().expect("unpoisoned");
-    replies.clear();
-    replies.push_back(Err(PlaneError::NotConnected));
-    drop(replies);
+    *bench.plane.replies.lock().expect("unpoisoned") = [Err(PlaneError::NotConnected)].into();
     assert!(owner.get(&one).await.ok().get("state").is_none(), "nobody can tell");
     assert!(owner.get("/api/v1/extensions/101").await.ok().get("contacts").is_none());
 }

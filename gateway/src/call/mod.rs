@@ -7,7 +7,7 @@
 //!   agent's socket ──────▶ └──────────┘ ─────────────────────────────────▶ agent's socket, journal
 //! ```
 //!
-//! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is [`RtpSession`]'s, talk is
+//! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is [`talkstack_media::session::RtpSession`]'s, talk is
 //! [`AgentSession`]'s. It owns no socket, so whole calls run in virtual time.
 
 mod agents;

@@ -24,7 +24,7 @@ pub(super) enum Parked {
     /// Nobody has asked, or who has asked is gone.
     None,
     /// It waits for what becomes of it.
-    Waiting(Leg),
+    Waiting(Box<Leg>),
     /// It is back on the bridge; what is on its way to the parked one is for it.
     Back,
 }
@@ -42,7 +42,7 @@ impl Call {
             session.clear();
         }
         let mut bridge = Bridge::new(plan);
-        bridge.parked = Parked::Waiting(leaving);
+        bridge.parked = Parked::Waiting(Box::new(leaving));
         bridge.rings_at = Some(now);
         self.lead(bridge, now);
     }
@@ -88,7 +88,7 @@ impl Call {
             Parked::Waiting(mut leg) => {
                 // What was missed meanwhile is not waited for.
                 leg.start(&self.speech, now);
-                bridge.restore(leg);
+                bridge.restore(*leg);
                 if let Some(session) = &mut self.leg.session {
                     session.clear();
                 }

@@ -175,6 +175,29 @@ pub struct TrunkFields {
     /// Calls at once, both ways, 1 to 10000.
     #[arg(long)]
     max_channels: Option<u32>,
+    /// The lower is tried the sooner, 0 to 1000.
+    #[arg(long)]
+    priority: Option<u32>,
+    /// Calls placed within a second, 1 to 1000.
+    #[arg(long)]
+    calls_per_second: Option<u32>,
+    /// It carries emergency calls.
+    #[arg(long, value_name = "BOOL")]
+    emergency: Option<bool>,
+    /// How the two find and know each other.
+    #[command(flatten)]
+    access: AccessFields,
+    /// How numbers are written on it.
+    #[command(flatten)]
+    numbering: NumberFields,
+    /// Which of SIP's extensions are used.
+    #[command(flatten)]
+    signalling: SignallingFields,
+}
+
+/// How a trunk and the box find and know each other.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AccessFields {
     /// The domain in our From, where it is not the host.
     #[arg(long)]
     domain: Option<String>,
@@ -196,15 +219,11 @@ pub struct TrunkFields {
     /// Our address as it sees us, where it is another than for others.
     #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<String>,
-    /// The lower is tried the sooner, 0 to 1000.
-    #[arg(long)]
-    priority: Option<u32>,
-    /// Calls placed within a second, 1 to 1000.
-    #[arg(long)]
-    calls_per_second: Option<u32>,
-    /// It carries emergency calls.
-    #[arg(long, value_name = "BOOL")]
-    emergency: Option<bool>,
+}
+
+/// How numbers are written on a trunk.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NumberFields {
     /// What is presented where the wanted number is not on the trunk.
     #[arg(long, value_name = "E164")]
     default_number: Option<String>,
@@ -223,6 +242,11 @@ pub struct TrunkFields {
     /// Where the number we present stands.
     #[arg(long, value_parser = ["from", "asserted", "preferred", "remote_party"])]
     caller_id: Option<String>,
+}
+
+/// Which of SIP's extensions are used with a trunk.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SignallingFields {
     /// Seconds between two OPTIONS, 10 to 3600; 0 never.
     #[arg(long)]
     options_interval_s: Option<u32>,
@@ -263,28 +287,28 @@ impl TrunkFields {
             ("password", text(&password)),
             ("numbers", list(&self.numbers)),
             ("max_channels", number(self.max_channels)),
-            ("domain", text(&self.domain)),
-            ("outbound_proxy", text(&self.outbound_proxy)),
-            ("auth_username", text(&self.auth_username)),
-            ("register_expires_s", number(self.register_expires_s)),
-            ("networks", list(&self.networks)),
-            ("tls_fingerprint", text(&self.tls_fingerprint)),
-            ("advertise", text(&self.advertise)),
+            ("domain", text(&self.access.domain)),
+            ("outbound_proxy", text(&self.access.outbound_proxy)),
+            ("auth_username", text(&self.access.auth_username)),
+            ("register_expires_s", number(self.access.register_expires_s)),
+            ("networks", list(&self.access.networks)),
+            ("tls_fingerprint", text(&self.access.tls_fingerprint)),
+            ("advertise", text(&self.access.advertise)),
             ("priority", number(self.priority)),
             ("calls_per_second", number(self.calls_per_second)),
             ("emergency", flag(self.emergency)),
-            ("default_number", text(&self.default_number)),
-            ("country_code", text(&self.country_code)),
-            ("national_prefix", text(&self.national_prefix)),
-            ("international_prefix", text(&self.international_prefix)),
-            ("dial_format", text(&self.dial_format)),
-            ("caller_id", text(&self.caller_id)),
-            ("options_interval_s", number(self.options_interval_s)),
-            ("session_expires_s", number(self.session_expires_s)),
-            ("reliable", text(&self.reliable)),
-            ("udp_large", text(&self.udp_large)),
-            ("refer", flag(self.refer)),
-            ("behind_nat", flag(self.behind_nat)),
+            ("default_number", text(&self.numbering.default_number)),
+            ("country_code", text(&self.numbering.country_code)),
+            ("national_prefix", text(&self.numbering.national_prefix)),
+            ("international_prefix", text(&self.numbering.international_prefix)),
+            ("dial_format", text(&self.numbering.dial_format)),
+            ("caller_id", text(&self.numbering.caller_id)),
+            ("options_interval_s", number(self.signalling.options_interval_s)),
+            ("session_expires_s", number(self.signalling.session_expires_s)),
+            ("reliable", text(&self.signalling.reliable)),
+            ("udp_large", text(&self.signalling.udp_large)),
+            ("refer", flag(self.signalling.refer)),
+            ("behind_nat", flag(self.signalling.behind_nat)),
         ];
         Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }

@@ -10,9 +10,8 @@
 //! The loop calls machines and decides nothing. A panic in one call's turn drops that call alone.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use crate::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
 use crate::route::Plan;
 
 mod agent_socket;
+mod agents;
 mod legs;
 mod messages;
 mod sockets;
@@ -252,21 +252,6 @@ impl<S: Surroundings> Shard<S> {
         });
     }
 
-    /// Takes over an agent's connected socket.
-    fn adopt(&mut self, key: u32, connected: super::connect::Connected, now: Instant) {
-        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let token = Token::new(SocketKind::Agent, key);
-        let adopted = AgentSocket::new(connected.stream, connected.tls).and_then(|agent| {
-            sockets::watch(&self.epoll, agent.as_fd(), token, false)?;
-            Ok(agent)
-        });
-        slot.agent = adopted.ok();
-        let is_adopted = slot.agent.is_some();
-        self.turn(key, |call| {
-            if is_adopted { call.handle_connected(&connected.leftover, now) } else { call.handle_unreachable(now) }
-        });
-    }
-
     /// Reads every readable socket, one packet a round, until none is readable.
     fn read_sockets(&mut self, events: &mut Vec<epoll::Event>, buffer: &mut [u8], now: Instant) {
         for _ in 0..READ_ROUNDS {
@@ -297,33 +282,6 @@ impl<S: Surroundings> Shard<S> {
                 Channel::Rtcp => call.handle_rtcp(leg, source, &buffer[..bytes], now),
             }),
         }
-    }
-
-    fn read_agent(&mut self, key: u32, buffer: &mut [u8], now: Instant) {
-        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let Some(agent) = &mut slot.agent else { return };
-        let mut read = agent.read(buffer);
-        loop {
-            match read {
-                Ok(0) => return self.drop_agent(key, now),
-                Ok(bytes) => self.turn(key, |call| call.handle_agent_bytes(&buffer[..bytes], now)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    // Woken because it can be written to again, or half a TLS record has come.
-                    return self.touch(key);
-                }
-                Err(_) => return self.drop_agent(key, now),
-            }
-            let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-            let Some(bytes) = slot.agent.as_mut().and_then(|agent| agent.read_more(buffer)) else { return };
-            read = Ok(bytes);
-        }
-    }
-
-    fn drop_agent(&mut self, key: u32, now: Instant) {
-        if let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) {
-            slot.agent = None;
-        }
-        self.turn(key, |call| call.handle_agent_disconnect(now));
     }
 
     /// A deadline has come up; the call says whether it is really due.
@@ -372,21 +330,6 @@ impl<S: Surroundings> Shard<S> {
         // Turns that these steps gave rise to are looked after in the next slot.
         touched.append(&mut self.touched);
         self.touched = touched;
-    }
-
-    fn write_agent(&mut self, key: u32, now: Instant) {
-        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let (Some(agent), Some(outbound)) = (&mut slot.agent, slot.call.agent_outbound()) else { return };
-        if agent.write(outbound).is_err() {
-            return self.drop_agent(key, now);
-        }
-        let wants_write = agent.wants_write(outbound);
-        if wants_write != agent.is_watched_for_write {
-            agent.is_watched_for_write = wants_write;
-            let token = Token::new(SocketKind::Agent, key);
-            // If the kernel refuses, the next message tries again.
-            let _ = sockets::watch_again(&self.epoll, agent.as_fd(), token, wants_write);
-        }
     }
 
     fn send_media(&mut self, key: u32, buffer: &mut [u8], now: Instant) {

@@ -151,7 +151,6 @@ pub struct SipThread {
     streams: Streams,
     listeners: Arc<Listeners>,
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
-    counters: SipCounters,
     told: Told,
     watch: ShardWatch,
     is_stopping: bool,
@@ -160,6 +159,7 @@ pub struct SipThread {
 /// What is told to people, and not more often than they can read.
 #[derive(Default)]
 struct Told {
+    counters: SipCounters,
     strangers: Option<Instant>,
     refusals: Pace,
 }
@@ -224,7 +224,6 @@ impl SipThread {
             streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
-            counters: SipCounters::default(),
             told: Told::default(),
             is_stopping: false,
         };
@@ -324,7 +323,7 @@ impl SipThread {
                     return self.count_stranger(now);
                 }
                 if let Err(error) = self.streams.adopt(stream) {
-                    self.counters.streams_refused += 1;
+                    self.told.counters.streams_refused += 1;
                     tracing::debug!("Closed a new SIP connection: {error}");
                 }
             }
@@ -344,10 +343,10 @@ impl SipThread {
 
     /// A source that gets no answer: told to the operator, once a minute at the most.
     fn count_stranger(&mut self, now: Instant) {
-        self.counters.not_admitted += 1;
+        self.told.counters.not_admitted += 1;
         if self.told.strangers.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
             self.told.strangers = Some(now);
-            let count = self.counters.not_admitted;
+            let count = self.told.counters.not_admitted;
             tracing::warn!(
                 count,
                 "Gave no answer to {count} SIP messages or connections: sip.accept does not admit them"
@@ -369,7 +368,7 @@ impl SipThread {
                     (_, Some(stream)) => self.streams.send(stream, bytes),
                     (_, None) => {
                         if let Err(error) = self.streams.connect(&flow, bytes) {
-                            self.counters.streams_refused += 1;
+                            self.told.counters.streams_refused += 1;
                             tracing::debug!("Opened no SIP connection: {error}");
                         }
                     }

@@ -8,7 +8,6 @@ mod calls;
 mod cli;
 mod daemon;
 mod durable;
-mod extensions;
 mod flows;
 mod hooks;
 mod http;

@@ -125,7 +125,7 @@ pub(crate) struct Site {
     project: String,
     agent: String,
     /// Dropped last.
-    _daemon: Daemon,
+    daemon: Daemon,
 }
 
 pub(crate) const NUMBER: &str = "+15551234567";
@@ -147,7 +147,7 @@ impl Site {
         let agent = json!({ "name": "Jack", "systemInstruction": "You are Jack.", "projectId": project });
         let agent = client.post("/agent/create-agent", &agent)["id"].as_str().expect("an id").to_owned();
         client.post("/phone-number/add-number", &json!({ "e164": NUMBER, "agentId": agent, "projectId": project }));
-        Site { client, project, agent, _daemon: daemon }
+        Site { client, project, agent, daemon }
     }
 
     pub(crate) fn dial(&self, number: &str) -> Value {

@@ -73,27 +73,6 @@ impl Baresip {
 
     /// Calls a URI, says `words`, and stays on the line.
     pub(crate) fn dialling(uri: &str, words: &[i16]) -> Self {
-        let account = "<sip:phone@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1\n";
-        Baresip::start(account, words, &["-e", &format!("/dial {uri}")])
-    }
-
-    /// A phone of the box's that registers, says `words` in each call, and answers by itself.
-    pub(crate) fn registered(target: SocketAddr, user: &str, password: &str, words: &[i16]) -> Self {
-        Baresip::start(&extension(target, user, password), words, &[])
-    }
-
-    /// A phone of the box's that registers and calls `called`.
-    pub(crate) fn registered_calling(
-        target: SocketAddr,
-        (user, password): (&str, &str),
-        called: &str,
-        words: &[i16],
-    ) -> Self {
-        let dial = format!("/dial sip:{called}@{target}");
-        Baresip::start(&extension(target, user, password), words, &["-e", &dial])
-    }
-
-    fn start(account: &str, words: &[i16], arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let words_path = dir.path().join("words.wav");
         // baresip hangs up when its source ends; no case lasts this long.
@@ -111,12 +90,13 @@ impl Baresip {
             words = words_path.display(),
         );
         std::fs::write(dir.path().join("config"), config).expect("written");
+        let account = "<sip:phone@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1\n";
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         let log = std::fs::File::create(dir.path().join("phone.out")).expect("a log");
         let child = Command::new("baresip")
             .arg("-f")
             .arg(dir.path())
-            .args(arguments)
+            .args(["-e", &format!("/dial {uri}")])
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -166,12 +146,6 @@ impl Drop for Baresip {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn extension(target: SocketAddr, user: &str, password: &str) -> String {
-    format!(
-        "<sip:{user}@{target}>;auth_user={user};auth_pass={password};regint=60;answermode=auto;audio_codecs=PCMU/8000/1\n"
-    )
 }
 
 pub(crate) fn prompt(name: &str) -> Vec<i16> {

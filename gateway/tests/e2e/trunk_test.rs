@@ -15,7 +15,7 @@ use crate::uas::response;
 #[test]
 fn a_trunk_that_is_right_passes_every_step_of_its_test() {
     let site = Site::new();
-    let pbx = Pbx { register: "200 OK", invite: Answers::Call(Sound::Echo, None), ..Pbx::default() }.start();
+    let pbx = Pbx { register: "200 OK", invite: Answers::Call(Sound::Echo, None) }.start();
     let steps = site.test(registered(pbx), "600");
     let verdicts: Vec<_> = steps.iter().map(|step| (step.step.as_str(), step.is_ok)).collect();
     let all = ["dns", "reach", "options", "register", "call", "audio"];

@@ -61,6 +61,11 @@ fn play(peer: &str, cases: Vec<(&'static str, Scenario)>, run: impl Fn(Scenario)
 }
 
 fn calling() -> Vec<(&'static str, Scenario)> {
+    talking().into_iter().chain(refusing()).collect()
+}
+
+/// What goes well.
+fn talking() -> Vec<(&'static str, Scenario)> {
     vec![
         ("100rel required: 180 with RSeq, PRACK", ringing_reliably().sends("BYE", &[], None).gets("200", &[])),
         ("PRACK of nothing: 481", up(&[]).sends("PRACK", &["RAck: 7 1 INVITE"], None).gets("481", &[]).hangs_up()),
@@ -110,6 +115,12 @@ fn calling() -> Vec<(&'static str, Scenario)> {
                 .sends("ACK", &[], Some(SDP))
                 .hangs_up()
         }),
+    ]
+}
+
+/// What is refused, and what the call then does.
+fn refusing() -> Vec<(&'static str, Scenario)> {
+    vec![
         ("Replaces of nothing: 481", {
             let fields = ["Supported: replaces", "Replaces: nobody@nowhere;to-tag=a;from-tag=b"];
             Scenario::caller().sends("INVITE", &fields, Some(SDP)).may_get("100").gets("481", &[]).sends(

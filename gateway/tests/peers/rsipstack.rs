@@ -48,7 +48,7 @@ fn rsipstack_is_called_and_hangs_up() {
         run(async move {
             let stack = Stack::start().await;
             sender.send(stack.address).expect("the test waits");
-            stack.is_called().await;
+            stack.take_call().await;
         });
     });
     let site = Site::new(&[], receiver.recv().expect("it listens"), json!({}));
@@ -101,7 +101,7 @@ impl Stack {
     }
 
     /// Rings, answers, and hangs up once the answer is acknowledged.
-    async fn is_called(mut self) {
+    async fn take_call(mut self) {
         let (states, mut changes) = self.layer.new_dialog_state_channel();
         let mut invite = loop {
             let transaction = self.incoming.recv().await.expect("a call comes");

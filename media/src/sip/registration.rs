@@ -392,10 +392,7 @@ fn granted(headers: &Headers, contact: &str, asked: Duration) -> Duration {
 
 /// The same address; some registrars write the port or the transport that go without saying.
 fn is_same(own: &Uri, bound: &Uri) -> bool {
-    let plain = |uri: &Uri| match uri.sip() {
-        Some(uri) => Some((uri.plain_user(), uri.host.clone(), uri.port.unwrap_or(5060))),
-        None => None,
-    };
+    let plain = |uri: &Uri| uri.sip().map(|uri| (uri.plain_user(), uri.host.clone(), uri.port.unwrap_or(5060)));
     own.is_equivalent(bound) || (plain(own).is_some() && plain(own) == plain(bound))
 }
 

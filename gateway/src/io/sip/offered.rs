@@ -54,7 +54,7 @@ impl SipThread {
         let shard = match self.room_for(id, &route, dialog, trunk_id.as_deref()) {
             Ok(shard) => shard,
             Err(cause) => {
-                self.counters.overloaded += 1;
+                self.told.counters.overloaded += 1;
                 tracing::warn!("Refused a call with 503: {cause}");
                 return self.refuse(dialog, 503, Some(cause), Some(RETRY_AFTER));
             }

@@ -189,7 +189,7 @@ impl SipThread {
         let Some(Asked { trunk_id, is_register }) = self.dialling.accounts.lines.asked.remove(request) else {
             return Some(event);
         };
-        let Some(line) = self.dialling.accounts.lines.lines.get_mut(&trunk_id) else { return None };
+        let line = self.dialling.accounts.lines.lines.get_mut(&trunk_id)?;
         match event {
             Event::Responded { status, headers, flow, cseq, .. } => {
                 line.unanswered = 0;

@@ -357,7 +357,7 @@ mod tests {
         let path = dir.path().join("empty.pem");
         std::fs::write(&path, "no certificate").expect("written");
         let files = TlsFiles { own: Some((path.clone(), path.clone())), ..TlsFiles::default() };
-        let error = Tls::open(&files, &[]).err().expect("refused");
+        let error = Tls::open(&files, &[]).expect_err("refused");
         assert!(error.to_string().contains("empty.pem"), "{error}");
         let gone = TlsFiles { own: Some((dir.path().join("gone"), path)), ..TlsFiles::default() };
         assert!(matches!(Tls::open(&gone, &[]).err(), Some(TlsFileError::File { .. })));

@@ -227,7 +227,7 @@ impl Endpoint {
         let (flow, key) = (*flow, TransactionKey(format!("{branch}|{method}").into()));
         let (uri, routes) = request_uri_and_routes(&request.uri, &request.routes);
         let is_theirs = |(ip, known, _): &&mut (IpAddr, Credentials, Account)| {
-            *ip == flow.remote.ip() && Some(&*known) == request.account.as_ref()
+            *ip == flow.remote.ip() && request.account.as_ref().is_some_and(|account| account == known)
         };
         let answers = match self.outside.accounts.iter_mut().find(is_theirs) {
             Some((_, _, account)) => account.fields(method, &uri, &cnonce),

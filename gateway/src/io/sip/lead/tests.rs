@@ -224,6 +224,33 @@ struct TestBox {
     _dir: tempfile::TempDir,
 }
 
+fn surroundings(dir: &std::path::Path, journal: JournalHandle, own_inbox: mpsc::Sender<ToSip>) -> SipSurroundings {
+    SipSurroundings {
+        journal,
+        own_inbox,
+        gate: Gate::new(DialPolicy::default()),
+        secret: Secret::open(&dir.join("secret.key")).expect("made"),
+        cut_off: Vec::new(),
+        bindings: dir.join("bindings"),
+        tls: None,
+    }
+}
+
+/// Three phones, a trunk at this port of ours, and a route out through it.
+fn snapshot(trunk_port: u16) -> Snapshot {
+    let trunk =
+        TrunkRoute { port: Some(trunk_port), numbers: vec!["15550000000".into()], ..TrunkRoute::new("t", "127.0.0.1") };
+    let out = RouteTarget::Trunk { trunk_id: "t".into(), number: Some("+15551234567".into()), ring_s: None };
+    let called = vec!["5551234".into()];
+    let rule = RouteRule { id: "r".into(), called, targets: vec![out], ..RouteRule::default() };
+    Snapshot {
+        extensions: ["102", "104", "105"].map(|user| (user.to_owned(), ExtensionRoute::default())).into(),
+        trunks: [("t".to_owned(), trunk)].into(),
+        routes: vec![rule],
+        ..Snapshot::default()
+    }
+}
+
 impl TestBox {
     fn start(phones: &[&str]) -> Self {
         let phones: Vec<Phone> = phones.iter().map(|address| Phone::new(address)).collect();
@@ -251,34 +278,8 @@ impl TestBox {
                 let shard = start_shard(own_inbox.clone(), journal.handle());
                 let listeners = Listeners::bind(&[([127, 0, 0, 1], 0).into()]).expect("a port");
                 let local = listeners.addresses()[0].0;
-                let surroundings = SipSurroundings {
-                    journal: journal.handle(),
-                    own_inbox,
-                    gate: Gate::new(DialPolicy::default()),
-                    secret: Secret::open(&path.join("secret.key")).expect("made"),
-                    cut_off: Vec::new(),
-                    bindings: path.join("bindings"),
-                    tls: None,
-                };
-                let trunk = TrunkRoute {
-                    port: Some(contacts[0].port()),
-                    numbers: vec!["15550000000".into()],
-                    ..TrunkRoute::new("t", "127.0.0.1")
-                };
-                let out =
-                    RouteTarget::Trunk { trunk_id: "t".into(), number: Some("+15551234567".into()), ring_s: None };
-                let rule = RouteRule {
-                    id: "r".into(),
-                    called: vec!["5551234".into()],
-                    targets: vec![out],
-                    ..RouteRule::default()
-                };
-                let snapshot = Snapshot {
-                    extensions: ["102", "104", "105"].map(|user| (user.to_owned(), ExtensionRoute::default())).into(),
-                    trunks: [("t".to_owned(), trunk)].into(),
-                    routes: vec![rule],
-                    ..Snapshot::default()
-                };
+                let surroundings = surroundings(&path, journal.handle(), own_inbox);
+                let snapshot = snapshot(contacts[0].port());
                 let (mut sip, sockets) = SipThread::new(
                     sip_config(),
                     listeners,
