@@ -13,8 +13,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub use values::{
-    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DurationMax, ListenList, PortList, PortRange, PublicUrl,
-    RingTimeout, SmtpUrl, Threads, Timezone,
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, PortList, PortRange,
+    PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone,
 };
 
 use crate::accept::Accept;
@@ -76,6 +76,8 @@ pub struct Sip {
     pub advertise: Option<Advertise>,
     /// Who is answered: `trunks`, `private` or `any`. Default `private`.
     pub accept: Accept,
+    /// Name servers that find trunks, as `192.0.2.53` or `192.0.2.53:5353`. Default none: those of the system.
+    pub dns: DnsList,
 }
 
 /// `[rtp]`
@@ -223,7 +225,7 @@ impl Default for Http {
 impl Default for Sip {
     fn default() -> Self {
         let listen = vec![(Ipv4Addr::UNSPECIFIED, 5060).into(), (Ipv6Addr::UNSPECIFIED, 5060).into()];
-        Sip { listen: ListenList(listen), advertise: None, accept: Accept::default() }
+        Sip { listen: ListenList(listen), advertise: None, accept: Accept::default(), dns: DnsList::default() }
     }
 }
 
@@ -396,7 +398,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 22, "every key");
+        assert_eq!(keys, 23, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
@@ -406,6 +408,16 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(set, shown, "the example shows the defaults");
+    }
+
+    #[test]
+    fn a_name_server_has_the_port_53_unless_it_says_another() {
+        let read =
+            |text: &str| toml::from_str::<Config>(&format!("[sip]\ndns = {text}")).map(|config| config.sip.dns.0);
+        let servers = ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53"].map(|text| text.parse().expect(text));
+        assert_eq!(read(r#"["192.0.2.53", "192.0.2.54:5353", "2001:db8::53"]"#), Ok(servers.into()));
+        assert_eq!(read(r#""192.0.2.53, 192.0.2.54:5353""#), Ok(servers[..2].into()));
+        assert!(read(r#"["dns.example"]"#).is_err_and(|error| error.message().contains("no address of a name server")));
     }
 
     #[test]

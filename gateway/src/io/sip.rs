@@ -39,11 +39,13 @@ use streams::Streams;
 use watch::ShardWatch;
 
 use super::inbox::Address;
+use super::resolve::Dns;
 use super::shard::{SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
+use crate::trunks::locate::Located;
 use crate::trunks::{PeerName, Targets};
 
 /// What the SIP thread is told by the threads around it.
@@ -59,8 +61,8 @@ pub enum ToSip {
     Dial(CallId, DialProgress),
     /// The call's dialog is on disk, and the call may be answered so.
     Answer(CallId, String),
-    /// A trunk's name has been resolved; no address when it could not be.
-    Resolved(PeerName, Vec<SocketAddr>),
+    /// A trunk's name has been resolved; nothing found when it could not be.
+    Resolved(PeerName, Located),
     /// End all calls and stop.
     Stop,
 }
@@ -77,6 +79,8 @@ pub struct SipConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
     pub advertised_ip: Option<IpAddr>,
+    /// `sip.dns`.
+    pub dns: Vec<SocketAddr>,
 }
 
 /// What the thread reaches beside its sockets and its shards.
@@ -169,7 +173,7 @@ impl SipThread {
         };
         let SipSurroundings { journal, own_inbox, gate, secret, cut_off } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
-        let mut dialling = Dialling::new(gate, secret, own_inbox);
+        let mut dialling = Dialling::new(gate, secret, own_inbox, Dns::new(config.dns.clone()), random.u64());
         dialling.trunks.apply(&snapshot, Instant::now());
         let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
@@ -225,7 +229,7 @@ impl SipThread {
         match message {
             ToSip::Wish(id, wish) => self.handle_wish(id, wish),
             ToSip::Snapshot(snapshot, applied) => {
-                self.dialling.trunks.apply(&snapshot, Instant::now());
+                self.dialling.apply(&snapshot, Instant::now());
                 self.snapshot = snapshot;
                 if let Some(applied) = applied {
                     // Whoever waited may be gone.
@@ -235,7 +239,7 @@ impl SipThread {
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
-            ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
+            ToSip::Resolved(name, located) => self.handle_resolved(&name, located, Instant::now()),
             ToSip::Stop => return false,
         }
         true
@@ -355,7 +359,9 @@ impl SipThread {
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
-            Event::Refused { dialog, status, contacts, .. } => self.handle_refused(dialog, status, contacts),
+            Event::Refused { dialog, status, contacts, retry_after, .. } => {
+                self.handle_refused(dialog, status, contacts, retry_after);
+            }
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp, .. } => {

@@ -208,6 +208,7 @@ fn start_sip(
         calls_max: config.calls.max.0 as usize,
         advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
         advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
+        dns: config.sip.dns.0.clone(),
     };
     let listen = config.sip.listen.0.clone();
     let (bound, wait) = std::sync::mpsc::sync_channel(1);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
 use talkstack_gateway::route::Plan;
-use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::Channel;
 use talkstack_media::audio::playout::{CUSHION_MAX, FRAME};
+use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::rtp::receiver::HOLE_WAIT;
+use talkstack_media::session::Channel;
 use talkstack_media::sip::{DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, Transport};
 
 use crate::phone::{Ending, Phone, Script};

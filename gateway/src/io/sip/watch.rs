@@ -127,6 +127,7 @@ mod tests {
             calls_max: 10,
             advertised: None,
             advertised_ip: None,
+            dns: Vec::new(),
         };
         let dir = tempfile::tempdir().expect("a directory");
         let journal = Journal::open(&dir.path().join("journal")).expect("opens");
