@@ -31,7 +31,8 @@ pub use config::{
     TrunkPolicy, TrunkRoute, TrunkTransport, UdpLarge,
 };
 pub use event::{
-    Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker, Utterance,
+    Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,
+    Utterance, Verstat,
 };
 pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};

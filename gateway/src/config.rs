@@ -13,8 +13,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub use values::{
-    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DurationMax, ListenList, OpenList, PortList, PortRange,
-    PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, OpenList, PortList,
+    PortRange, PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
 };
 
 use crate::accept::Accept;
@@ -92,6 +92,8 @@ pub struct Sip {
     pub ws_origins: Words,
     /// Who is answered: `trunks`, `private` or `any`. Default `private`.
     pub accept: Accept,
+    /// Name servers that find trunks, as `192.0.2.53` or `192.0.2.53:5353`. Default none: those of the system.
+    pub dns: DnsList,
 }
 
 /// `[rtp]`
@@ -257,6 +259,7 @@ impl Sip {
             wss_listen: OpenList::default(),
             ws_origins: Words::default(),
             accept: Accept::default(),
+            dns: DnsList::default(),
         }
     }
 
@@ -445,6 +448,16 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(set, shown, "the example shows the defaults");
+    }
+
+    #[test]
+    fn a_name_server_has_the_port_53_unless_it_says_another() {
+        let read =
+            |text: &str| toml::from_str::<Config>(&format!("[sip]\ndns = {text}")).map(|config| config.sip.dns.0);
+        let servers = ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53"].map(|text| text.parse().expect(text));
+        assert_eq!(read(r#"["192.0.2.53", "192.0.2.54:5353", "2001:db8::53"]"#), Ok(servers.into()));
+        assert_eq!(read(r#""192.0.2.53, 192.0.2.54:5353""#), Ok(servers[..2].into()));
+        assert!(read(r#"["dns.example"]"#).is_err_and(|error| error.message().contains("no address of a name server")));
     }
 
     #[test]

@@ -109,11 +109,8 @@ impl Switchboard {
         if self.calls.len() >= self.calls_max {
             return Err(NotAdmitted::Full { calls_max: self.calls_max });
         }
-        let load = |trunk| self.trunk_loads.get(trunk).copied().unwrap_or(0);
-        if let Some(Channels { trunk, max }) = channels
-            && load(trunk) >= max as usize
-        {
-            return Err(NotAdmitted::TrunkFull { channels_max: max });
+        if let Some(channels) = channels.filter(|channels| !self.has_channel(*channels)) {
+            return Err(NotAdmitted::TrunkFull { channels_max: channels.max });
         }
         self.admit_past_limits(id, dialog, channels.map(|channels| channels.trunk))
     }
@@ -145,6 +142,29 @@ impl Switchboard {
     /// Calls that are up on a trunk.
     pub fn channels(&self, trunk: &str) -> u32 {
         self.trunk_loads.get(trunk).map_or(0, |load| u32::try_from(*load).unwrap_or(u32::MAX))
+    }
+
+    /// Tells whether a trunk has a channel free.
+    pub fn has_channel(&self, channels: Channels<'_>) -> bool {
+        self.trunk_loads.get(channels.trunk).copied().unwrap_or(0) < channels.max as usize
+    }
+
+    /// Moves a call to another trunk, in place of the one it had; it keeps that one when the other has no channel.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::TrunkFull`].
+    pub fn reassign(&mut self, id: CallId, channels: Channels<'_>) -> Result<(), NotAdmitted> {
+        let Channels { trunk, max } = channels;
+        if !self.has_channel(channels) {
+            return Err(NotAdmitted::TrunkFull { channels_max: max });
+        }
+        let Some(entry) = self.calls.get_mut(&id) else { return Ok(()) };
+        if let Some(load) = entry.trunk.as_ref().and_then(|former| self.trunk_loads.get_mut(former)) {
+            *load -= 1;
+        }
+        entry.trunk = Some(trunk.to_owned());
+        *self.trunk_loads.entry(trunk.to_owned()).or_default() += 1;
+        Ok(())
     }
 
     /// Gives a call its first leg's dialog, in place of the one it had.
@@ -223,6 +243,13 @@ impl Switchboard {
             LegId::First => entry.dialog,
             LegId::Second => entry.second,
             LegId::Parked => entry.parked,
+        }
+    }
+
+    /// Takes a call's dialog from it: what still comes of that is nobody's.
+    pub fn unbind(&mut self, id: CallId) {
+        if let Some(dialog) = self.calls.get_mut(&id).and_then(|entry| entry.dialog.take()) {
+            self.by_dialog.remove(&dialog);
         }
     }
 
@@ -306,5 +333,20 @@ mod tests {
         board.remove(CallId(1)).expect("up");
         assert_eq!(board.admit(CallId(2), None, one), Ok(0));
         assert_eq!(board.len(), 3);
+    }
+
+    #[test]
+    fn a_call_that_moves_to_another_trunk_frees_the_first_s_channel() {
+        let mut board = Switchboard::new(9, 1);
+        let of = |trunk| Channels { trunk, max: 1 };
+        board.admit(CallId(1), None, Some(of("one"))).expect("free");
+        board.admit(CallId(2), None, Some(of("two"))).expect("free");
+        assert_eq!(board.reassign(CallId(1), of("two")), Err(NotAdmitted::TrunkFull { channels_max: 1 }));
+        assert_eq!(board.admit(CallId(3), None, Some(of("one"))), Err(NotAdmitted::TrunkFull { channels_max: 1 }));
+        assert_eq!(board.reassign(CallId(1), of("three")), Ok(()));
+        assert!(board.admit(CallId(3), None, Some(of("one"))).is_ok());
+        assert_eq!(board.admit(CallId(4), None, Some(of("three"))), Err(NotAdmitted::TrunkFull { channels_max: 1 }));
+        board.remove(CallId(1));
+        assert!(board.admit(CallId(4), None, Some(of("three"))).is_ok());
     }
 }

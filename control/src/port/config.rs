@@ -87,7 +87,7 @@ impl TrunkRoute {
 }
 
 /// How SIP reaches a trunk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrunkTransport {
     /// Datagrams.

@@ -108,6 +108,65 @@ pub struct CallStarted {
     /// The trunk it came from or goes through, if one.
     #[serde(default)]
     pub trunk_id: Option<String>,
+    /// The caller's name, as the line tells it and unless it is withheld; at most 64 letters.
+    #[serde(default)]
+    pub display_name: Option<String>,
+    /// What the trunk says of the calling number's signature.
+    #[serde(default)]
+    pub verstat: Option<Verstat>,
+    /// How well the caller's own provider knows the caller, as the trunk says; never what nobody has verified.
+    #[serde(default)]
+    pub attestation: Option<Attestation>,
+    /// Whose phone sent the call on to here, written as `from`.
+    #[serde(default)]
+    pub diverted_from: Option<String>,
+}
+
+/// A trunk's verdict on the signature of a calling number (ATIS-1000074, 3GPP TS 24.229 §7.2A.20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verstat {
+    /// The signature is good: the number is the caller's.
+    #[serde(rename = "TN-Validation-Passed")]
+    Passed,
+    /// The signature is bad: the number may be forged.
+    #[serde(rename = "TN-Validation-Failed")]
+    Failed,
+    /// There was no signature, or none that could be checked.
+    #[serde(rename = "No-TN-Validation")]
+    Absent,
+}
+
+impl Verstat {
+    /// As it is written on the wire: `TN-Validation-Passed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verstat::Passed => "TN-Validation-Passed",
+            Verstat::Failed => "TN-Validation-Failed",
+            Verstat::Absent => "No-TN-Validation",
+        }
+    }
+}
+
+/// How well a provider knows who calls (RFC 8588 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attestation {
+    /// Full: the customer, and the customer's right to the number.
+    A,
+    /// Partial: the customer only.
+    B,
+    /// Gateway: only where the call entered.
+    C,
+}
+
+impl Attestation {
+    /// Its letter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Attestation::A => "A",
+            Attestation::B => "B",
+            Attestation::C => "C",
+        }
+    }
 }
 
 impl CallStarted {
@@ -121,6 +180,10 @@ impl CallStarted {
             agent_id: Some(order.agent_id.clone()),
             sip_call_id: String::new(),
             trunk_id,
+            display_name: None,
+            verstat: None,
+            attestation: None,
+            diverted_from: None,
         }
     }
 }

@@ -422,6 +422,10 @@ pub(crate) fn started(project: &str) -> CallEvent {
         agent_id: None,
         sip_call_id: "x".into(),
         trunk_id: None,
+        display_name: None,
+        verstat: None,
+        attestation: None,
+        diverted_from: None,
     })
 }
 

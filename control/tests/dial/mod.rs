@@ -401,6 +401,10 @@ fn started() -> CallEvent {
         agent_id: None,
         sip_call_id: "sip".into(),
         trunk_id: None,
+        display_name: None,
+        verstat: None,
+        attestation: None,
+        diverted_from: None,
     })
 }
 

@@ -82,6 +82,24 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// Name servers as one text or a list; without a port it is 53.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DnsList(pub Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for DnsList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = one_or_many(deserializer)?;
+        let server = |text: &String| {
+            let address = text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)));
+            address.ok_or_else(|| D::Error::custom(format!("{text:?} is no address of a name server")))
+        };
+        texts.iter().map(server).collect::<Result<_, _>>().map(DnsList)
+    }
+}
+
+/// RFC 1035 §4.2.
+const DNS_PORT: u16 = 53;
+
 /// Ports as a list, one number, or one text with commas.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortList(pub Vec<u16>);

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod inbox;
 pub mod ports;
 pub mod recorder;
+pub mod resolve;
 pub mod shard;
 pub mod sip;
 pub mod wheel;

@@ -58,6 +58,7 @@ pub use trunk_test::TestId;
 use watch::ShardWatch;
 
 use super::inbox::Address;
+use super::resolve::Dns;
 use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::journal::JournalHandle;
@@ -65,6 +66,7 @@ use crate::random::Random;
 use crate::switchboard::Switchboard;
 use crate::trunk_test::Reached;
 use crate::trunks::PeerName;
+use crate::trunks::locate::Located;
 
 /// What the SIP thread is told by the threads around it.
 #[derive(Debug)]
@@ -79,8 +81,8 @@ pub enum ToSip {
     Dial(CallId, DialProgress),
     /// The call's dialog is on disk, and the call may be answered so.
     Answer(CallId, String),
-    /// A trunk's name has been resolved; no address when it could not be.
-    Resolved(PeerName, Vec<SocketAddr>),
+    /// A trunk's name has been resolved; nothing found when it could not be.
+    Resolved(PeerName, Located),
     /// An address of a trunk that is being tested was tried.
     Reached(TestId, Reached, Option<Opened>),
     /// A leg of another call for this one; its shard is to have it.
@@ -103,6 +105,8 @@ pub struct SipConfig {
     pub advertised_ip: Option<IpAddr>,
     /// `box.timezone`: the clock that routes go by.
     pub timezone: TimeZone,
+    /// `sip.dns`.
+    pub dns: Vec<SocketAddr>,
 }
 
 /// What the thread reaches beside its sockets and its shards.
@@ -208,8 +212,9 @@ impl SipThread {
         let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
         let accounts = Accounts::open(bindings, random.seed(), Instant::now());
-        let mut dialling = Dialling::new(gate, secret, own_inbox, accounts);
-        dialling.trunks.apply(&snapshot, Instant::now());
+        let dns = Dns::new(config.dns.clone());
+        let mut dialling = Dialling::new(gate, secret, own_inbox, accounts, dns, random.u64());
+        dialling.apply(&snapshot, Instant::now());
         let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
@@ -269,7 +274,7 @@ impl SipThread {
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
-            ToSip::Resolved(name, addresses) => self.handle_resolved(&name, addresses, Instant::now()),
+            ToSip::Resolved(name, located) => self.handle_resolved(&name, located, Instant::now()),
             ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
@@ -384,7 +389,9 @@ impl SipThread {
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
-            Event::Refused { dialog, status, contacts, .. } => self.handle_refused(dialog, status, contacts),
+            Event::Refused { dialog, status, contacts, retry_after, .. } => {
+                self.handle_refused(dialog, status, contacts, retry_after);
+            }
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
             Event::Offered(offered) if self.is_stopping => {
                 let cause = Some("the box is stopping".into());

@@ -707,6 +707,10 @@ mod tests {
             agent_id: None,
             sip_call_id: "x".into(),
             trunk_id: None,
+            display_name: None,
+            verstat: None,
+            attestation: None,
+            diverted_from: None,
         }
     }
 

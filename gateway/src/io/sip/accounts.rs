@@ -34,7 +34,7 @@ impl Accounts {
 impl SipThread {
     /// Routes by another configuration; whoever waits is told once it does.
     pub(super) fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>, applied: Option<oneshot::Sender<()>>) {
-        self.dialling.trunks.apply(&snapshot, Instant::now());
+        self.dialling.apply(&snapshot, Instant::now());
         self.snapshot = snapshot;
         self.apply_accounts();
         if let Some(applied) = applied {

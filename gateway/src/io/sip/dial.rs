@@ -6,16 +6,16 @@
 //!
 //! An order is taken once: its acceptance is on disk before the INVITE leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, CallStarted, CommandId, CommandReply, DialOrder, EndReason, Outcome, TrunkRoute,
+    Blame, CallEvent, CallId, CallStarted, CommandId, CommandReply, DialOrder, EndReason, Outcome, Snapshot, TrunkRoute,
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
-use talkstack_media::sip::message::{Host, Uri};
+use talkstack_media::sip::message::Uri;
 use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
@@ -29,17 +29,25 @@ use super::tls::PeerIdentity;
 use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
-use crate::dial::{Attempt, AttemptOutput};
+use crate::caller_id::{Carrier, Disclosure, carriers, domain, present};
+use crate::dial::{Attempt, AttemptOutput, check};
+use crate::io::resolve::Dns;
 use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
+use crate::numbering::dialled;
+use crate::rate::Rate;
 use crate::route::dial_plan;
 use crate::switchboard::Channels;
-use crate::trunks::{PeerName, Targets, Trunks};
+use crate::trunks::locate::Located;
+use crate::trunks::{Hop, PeerName, Trunks};
 
 /// What calls are placed with.
 pub(super) struct Dialling {
     pub(super) answered: Answered,
     placing: BTreeMap<CallId, Placing>,
     pub(super) trunks: Trunks,
+    /// Calls of the last second by trunk.
+    rates: BTreeMap<String, Rate>,
+    dns: Dns,
     /// Second legs.
     pub(super) leading: Leading,
     /// Accounts on both sides.
@@ -54,18 +62,19 @@ pub(super) struct Dialling {
 /// A call that is being placed, and what belongs to it outside its machine.
 struct Placing {
     attempt: Attempt,
-    trunk_id: String,
     /// It is on disk, and the trunk's addresses are awaited to the instant at the most.
     addresses_until: Option<Instant>,
     sdp: Option<String>,
     /// The connection that was made for the next INVITE.
     stream: Option<StreamId>,
+    /// The shard has the call, and makes or has made the offer.
+    is_at_shard: bool,
     is_initiated: bool,
 }
 
 impl Placing {
-    fn new(attempt: Attempt, trunk_id: String) -> Self {
-        Placing { attempt, trunk_id, addresses_until: None, sdp: None, stream: None, is_initiated: false }
+    fn new(attempt: Attempt) -> Self {
+        Placing { attempt, addresses_until: None, sdp: None, stream: None, is_at_shard: false, is_initiated: false }
     }
 }
 
@@ -81,11 +90,20 @@ pub enum DialProgress {
 }
 
 impl Dialling {
-    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>, accounts: Accounts) -> Self {
+    pub(super) fn new(
+        gate: Gate,
+        secret: Secret,
+        own_inbox: mpsc::Sender<ToSip>,
+        accounts: Accounts,
+        dns: Dns,
+        seed: u64,
+    ) -> Self {
         Dialling {
             answered: Answered::default(),
             placing: BTreeMap::new(),
-            trunks: Trunks::default(),
+            trunks: Trunks::new(seed),
+            rates: BTreeMap::new(),
+            dns,
             leading: Leading::default(),
             accounts,
             gate,
@@ -97,7 +115,8 @@ impl Dialling {
 
     /// When [`SipThread::handle_dial_timeout`] or [`SipThread::resolve_due`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.placing.values().filter_map(|placing| placing.addresses_until);
+        let of = |placing: &Placing| [placing.addresses_until, placing.attempt.poll_timeout()];
+        let waiting = self.placing.values().flat_map(of).flatten();
         let machines = [self.trunks.poll_timeout(), self.accounts.poll_timeout(), self.tests.poll_timeout()];
         waiting.chain(machines.into_iter().flatten()).min()
     }
@@ -107,15 +126,36 @@ impl Dialling {
         self.placing.remove(&id);
     }
 
-    /// The address that a response came from is tried first the next time.
-    fn mark_answered(&mut self, id: CallId) {
-        if let Some(placing) = self.placing.get(&id)
-            && placing.attempt.is_at_trunk()
-            && let Some(target) = placing.attempt.target()
-        {
-            self.trunks.handle_answered(&placing.trunk_id, target);
+    /// The address that a response came from is tried first the next time; one that could not, or did not answer, last.
+    fn mark(&mut self, id: CallId, heard: Heard, now: Instant) {
+        let Some(placing) = self.placing.get(&id).filter(|placing| placing.attempt.is_at_trunk()) else { return };
+        let Some(target) = placing.attempt.target() else { return };
+        let trunk_id = &placing.attempt.carrier().id;
+        match heard {
+            Heard::Response => self.trunks.handle_answered(trunk_id, target),
+            Heard::Unavailable(retry_after) => self.trunks.handle_failed(trunk_id, target, retry_after, now),
         }
     }
+
+    /// Tells whether a trunk takes another call in this second; one that does is counted.
+    fn pass(&mut self, carrier: &Carrier, now: Instant) -> bool {
+        let Some(per_second) = carrier.trunk.policy.calls_per_second else { return true };
+        self.rates.entry(carrier.id.clone()).or_default().pass(per_second, now)
+    }
+
+    /// Forgets what was counted of trunks that are gone.
+    pub(super) fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.trunks.apply(snapshot, now);
+        self.rates.retain(|id, _| snapshot.trunks.contains_key(id));
+    }
+}
+
+/// What a trunk's address has shown of itself.
+enum Heard {
+    /// It is there.
+    Response,
+    /// It said 503, with or without a time, or nothing.
+    Unavailable(Option<Duration>),
 }
 
 impl SipThread {
@@ -127,24 +167,27 @@ impl SipThread {
         reply: oneshot::Sender<CommandReply>,
     ) {
         let id = order.call_id;
-        let found = self.snapshot.trunk_for(&order.from).map(|(id, trunk)| (id.to_owned(), trunk.clone()));
-        let channels = found.as_ref().map(|(id, trunk)| Channels { trunk: id, max: trunk.max_channels });
-        if !self.has_room() || self.switchboard.admit(id, None, channels).is_err() {
+        let now = Instant::now();
+        let refused = check(&order, &self.dialling.gate).err();
+        let mut carriers: VecDeque<Carrier> = carriers(&self.snapshot, &order.from).into();
+        let first = if refused.is_none() { carriers.pop_front() } else { None };
+        let attempt = first.map(|first| Attempt::new(order.clone(), first, carriers, self.dialling.gate.clone()));
+        let Some(attempt) = self.admit(id, attempt, now) else {
             // Whoever asked may be gone.
             let _ = reply.send(CommandReply::Busy);
             return;
-        }
+        };
         tracing::info!(call = %id, "Places a call");
-        self.dialling.answered.remember(command_id.clone(), CommandReply::Accepted, Instant::now());
-        let trunk_id = found.as_ref().map(|(id, _)| id.clone());
+        self.dialling.answered.remember(command_id.clone(), CommandReply::Accepted, now);
+        let trunk_id = attempt.as_ref().map(|attempt| attempt.carrier().id.clone());
         self.record(id, CallEvent::Started(CallStarted::placed(&order, trunk_id)));
         let on_disk = self.journal.append_synced(id, CallEvent::DialAccepted { command_id });
-        match (found, &on_disk) {
-            (None, _) => self.end_unplaced(id, Outcome::new(Blame::Operator, EndReason::NoTrunk)),
-            (_, Err(_)) => self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded)),
-            (Some((trunk_id, trunk)), Ok(_)) => {
-                let attempt = Attempt::new(order, trunk, self.dialling.gate.clone());
-                self.dialling.placing.insert(id, Placing::new(attempt, trunk_id));
+        match (attempt, refused, &on_disk) {
+            (_, Some(outcome), _) => self.end_unplaced(id, outcome),
+            (None, None, _) => self.end_unplaced(id, Outcome::new(Blame::Operator, EndReason::NoTrunk)),
+            (_, _, Err(_)) => self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded)),
+            (Some(attempt), None, Ok(_)) => {
+                self.dialling.placing.insert(id, Placing::new(attempt));
             }
         }
         let inbox = self.dialling.own_inbox.clone();
@@ -163,6 +206,43 @@ impl SipThread {
         });
     }
 
+    /// Takes a call in on the first of its trunks that has a channel, or on none where it has no trunk at all; `None`
+    /// when there is no room.
+    fn admit(&mut self, id: CallId, attempt: Option<Attempt>, now: Instant) -> Option<Option<Attempt>> {
+        if !self.has_room() {
+            return None;
+        }
+        let Some(mut attempt) = attempt else {
+            return self.switchboard.admit(id, None, None).ok().map(|_| None);
+        };
+        while let Some(AttemptOutput::Seize) = attempt.poll_output() {
+            let Carrier { id: trunk, trunk: route, .. } = attempt.carrier();
+            let channels = Channels { trunk, max: route.max_channels };
+            if self.switchboard.has_channel(channels) && self.dialling.pass(attempt.carrier(), now) {
+                return self.switchboard.admit(id, None, Some(channels)).ok().map(|_| Some(attempt));
+            }
+            attempt.handle_full();
+        }
+        None
+    }
+
+    /// A call goes on to its next trunk, as soon as that has a channel and addresses.
+    fn seize(&mut self, id: CallId, now: Instant) {
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        let carrier = placing.attempt.carrier().clone();
+        let channels = Channels { trunk: &carrier.id, max: carrier.trunk.max_channels };
+        let has_channel = self.switchboard.has_channel(channels) && self.dialling.pass(&carrier, now);
+        let is_taken = has_channel && self.switchboard.reassign(id, channels).is_ok();
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        if !is_taken {
+            placing.attempt.handle_full();
+            return self.carry_out_attempt(id);
+        }
+        tracing::info!(call = %id, "Goes on with another trunk");
+        placing.addresses_until = Some(now + ADDRESSES_MAX);
+        self.look_for_addresses(id, now);
+    }
+
     pub(super) fn handle_dial_progress(&mut self, id: CallId, progress: DialProgress) {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         match progress {
@@ -176,7 +256,12 @@ impl SipThread {
             }
             DialProgress::Connected(opened) => {
                 placing.stream = opened.and_then(|opened| self.streams.adopt(opened).ok());
-                placing.attempt.handle_connected(placing.stream.is_some());
+                let is_up = placing.stream.is_some();
+                if !is_up {
+                    self.dialling.mark(id, Heard::Unavailable(None), Instant::now());
+                }
+                let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+                placing.attempt.handle_connected(is_up);
                 self.carry_out_attempt(id);
             }
         }
@@ -185,24 +270,20 @@ impl SipThread {
     /// Resolves the names that are due; each answer comes back by the inbox.
     pub(super) fn resolve_due(&mut self, now: Instant) {
         for name in self.dialling.trunks.take_due(now) {
-            let inbox = self.dialling.own_inbox.clone();
+            let (inbox, dns) = (self.dialling.own_inbox.clone(), self.dialling.dns.clone());
             tokio::spawn(async move {
-                let lookup = tokio::net::lookup_host((name.host.as_str(), name.port));
-                let addresses = match tokio::time::timeout(LOOKUP_MAX, lookup).await {
-                    Ok(Ok(addresses)) => addresses.take(ADDRESSES_OF_NAME_MAX).collect(),
-                    Ok(Err(_)) | Err(_) => Vec::new(),
-                };
+                let located = dns.locate(name.clone()).await;
                 // The thread that asked is the one that is told; it may have stopped.
-                let _ = inbox.send(ToSip::Resolved(name, addresses)).await;
+                let _ = inbox.send(ToSip::Resolved(name, located)).await;
             });
         }
     }
 
-    pub(super) fn handle_resolved(&mut self, name: &PeerName, addresses: Vec<SocketAddr>, now: Instant) {
-        if addresses.is_empty() {
+    pub(super) fn handle_resolved(&mut self, name: &PeerName, located: Located, now: Instant) {
+        if located.servers.is_empty() {
             tracing::warn!("The trunk host {} has no address now; calls use what was known of it", name.host);
         }
-        self.dialling.trunks.handle_resolved(name, addresses, now);
+        self.dialling.trunks.handle_resolved(name, located, now);
         self.handle_dial_timeout(now);
     }
 
@@ -215,24 +296,48 @@ impl SipThread {
         for id in waiting {
             self.look_for_addresses(id, now);
         }
+        let is_due = |placing: &Placing| placing.attempt.poll_timeout().is_some_and(|at| at <= now);
+        let placing = self.dialling.placing.iter();
+        let silent: Vec<CallId> = placing.filter(|(_, placing)| is_due(placing)).map(|(id, _)| *id).collect();
+        for id in silent {
+            self.handle_silence(id, now);
+        }
+    }
+
+    /// The trunk has said nothing for a while: another way is tried, unless it is at work (RFC 3261 §17.1.1.2).
+    fn handle_silence(&mut self, id: CallId, now: Instant) {
+        let Some(dialog) = self.switchboard.entry(id).and_then(|entry| entry.dialog) else { return };
+        let is_heard = self.endpoint.is_proceeding(dialog);
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        if is_heard {
+            return placing.attempt.handle_heard();
+        }
+        self.dialling.mark(id, Heard::Unavailable(None), now);
+        self.switchboard.unbind(id);
+        // It is cancelled should a response come after all; nobody waits for that.
+        let _ = self.endpoint.hang_up(dialog, None, now);
+        if let Some(placing) = self.dialling.placing.get_mut(&id) {
+            placing.attempt.handle_unanswered();
+            self.carry_out_attempt(id);
+        }
     }
 
     /// Hands the call to its shard once the trunk's addresses are known.
     fn look_for_addresses(&mut self, id: CallId, now: Instant) {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let Some(until) = placing.addresses_until else { return };
-        let addresses = match self.dialling.trunks.targets(&placing.trunk_id) {
-            Targets::Pending if now < until => return,
-            Targets::Pending | Targets::None => Vec::new(),
-            Targets::Known(mut addresses) => {
-                addresses.retain(|address| self.listeners.reaches(*address));
-                addresses
+        let addresses = match self.dialling.trunks.hops(&placing.attempt.carrier().id, now) {
+            None if now < until => return,
+            None => Vec::new(),
+            Some(mut hops) => {
+                hops.retain(|hop| self.listeners.reaches(hop.address));
+                hops
             }
         };
         placing.addresses_until = None;
-        let Some(first) = placing.attempt.handle_addresses(addresses) else {
-            return self.end_unplaced(id, Outcome::new(Blame::Trunk, EndReason::Unreachable));
-        };
+        let found = placing.attempt.handle_addresses(addresses);
+        let Some(first) = found.filter(|_| !placing.is_at_shard) else { return self.carry_out_attempt(id) };
+        placing.is_at_shard = true;
         let plan = dial_plan(&self.snapshot, placing.attempt.order());
         let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(first, now));
         let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64() };
@@ -256,33 +361,34 @@ impl SipThread {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         match placing.attempt.poll_output() {
             None => {}
-            Some(AttemptOutput::Connect(target)) => match self.streams.towards(target, placing.attempt.transport()) {
+            Some(AttemptOutput::Seize) => self.seize(id, Instant::now()),
+            Some(AttemptOutput::Connect(hop)) => match self.streams.towards(hop.address, hop.transport) {
                 Some(stream) => {
                     placing.stream = Some(stream);
                     placing.attempt.handle_connected(true);
                     self.carry_out_attempt(id);
                 }
-                None => self.connect(id, target),
+                None => self.connect(id, hop),
             },
-            Some(AttemptOutput::Invite(target)) => self.send_invite(id, target),
-            Some(AttemptOutput::GiveUp(outcome)) => {
+            Some(AttemptOutput::Invite(hop)) => self.send_invite(id, hop.address),
+            Some(AttemptOutput::GiveUp(outcome)) if placing.is_at_shard => {
                 self.dialling.placing.remove(&id);
                 self.tell(id, ToCall::Ended(LegId::First, outcome));
             }
+            Some(AttemptOutput::GiveUp(outcome)) => self.end_unplaced(id, outcome),
         }
     }
 
     /// Has a connection made for the next INVITE.
-    fn connect(&mut self, id: CallId, target: SocketAddr) {
+    fn connect(&mut self, id: CallId, hop: Hop) {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
-        let (transport, trunk) = (placing.attempt.transport(), placing.attempt.trunk());
-        let peer = PeerIdentity::of_trunk(trunk);
-        let port = self.listeners.port_towards(target, transport);
-        let connector = self.streams.connector(target, transport, port, peer);
+        let peer = PeerIdentity::of_trunk(&placing.attempt.carrier().trunk);
+        let port = self.listeners.port_towards(hop.address, hop.transport);
+        let connector = self.streams.connector(hop.address, hop.transport, port, peer);
         let inbox = self.dialling.own_inbox.clone();
         tokio::spawn(async move {
             let opened = match connector {
-                Ok(connector) => streams::connect(target, connector).await,
+                Ok(connector) => streams::connect(hop.address, connector).await,
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = &opened {
@@ -302,27 +408,33 @@ impl SipThread {
         let Some(sdp) = placing.sdp.clone() else { return };
         let over_udp = Flow { transport: Transport::Udp, local, remote: target, stream: None };
         let flow = placing.stream.take().and_then(|stream| self.streams.flow(stream)).unwrap_or(over_udp);
-        let host = match &self.config.advertised {
-            Some((host, _)) => host.clone(),
-            None => Host::Ip(local.ip()).to_string(),
-        };
-        let Placing { attempt, trunk_id, .. } = placing;
-        let routes = self.dialling.accounts.lines.service_route(trunk_id).iter().filter(|_| attempt.is_at_trunk());
+        let Placing { attempt, .. } = placing;
+        let carrier = attempt.carrier();
+        let who = present(&carrier.trunk, &carrier.presents, None, Disclosure::Shown);
+        let mut fields = who.fields;
+        fields.extend(route(&carrier.trunk).map(|route| ("Route", route)));
+        let service = self.dialling.accounts.lines.service_route(&carrier.id);
+        fields.extend(service.iter().map(|route| ("Route", route.clone())));
+        if !attempt.is_at_trunk() {
+            // Whoever a redirection leads to is not the trunk: what only the trunk may know stays with it.
+            fields.clear();
+        }
         let order = InviteOrder {
             flow,
             request_uri: Uri::Sip(attempt.uri().clone()),
-            from: format!("<sip:{}@{host}>", attempt.order().from),
-            to: format!("<sip:{}@{}>", attempt.order().to, attempt.trunk_host()),
-            fields: routes.map(|route| ("Route", route.clone())).collect(),
+            from: who.from,
+            to: format!("<sip:{}@{}>", dialled(&carrier.trunk.numbering, &attempt.order().to), domain(&carrier.trunk)),
+            extensions: extensions(&carrier.trunk.signalling),
+            fields,
             sdp: sdp.into_bytes(),
-            credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, attempt.trunk())).flatten(),
-            extensions: extensions(&attempt.trunk().signalling),
+            credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, &carrier.trunk)).flatten(),
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);
             self.tell(id, ToCall::Ended(LegId::First, Outcome::new(Blame::Gateway, EndReason::Overloaded)));
             return;
         };
+        placing.attempt.handle_sent(Instant::now());
         let is_first = !std::mem::replace(&mut placing.is_initiated, true);
         self.switchboard.bind(id, dialog);
         if is_first {
@@ -333,7 +445,7 @@ impl SipThread {
     /// The far end rings, or says something else on the way.
     pub(super) fn handle_progressed(&mut self, dialog: DialogId, sdp: Option<Vec<u8>>) {
         let Some(id) = self.switchboard.call_of(dialog) else { return };
-        self.dialling.mark_answered(id);
+        self.dialling.mark(id, Heard::Response, Instant::now());
         if let Some(placing) = self.dialling.placing.get_mut(&id) {
             placing.attempt.handle_progressed();
         }
@@ -343,7 +455,7 @@ impl SipThread {
     /// The far end has answered.
     pub(super) fn handle_accepted(&mut self, dialog: DialogId, sdp: Option<Vec<u8>>) {
         let Some(id) = self.switchboard.call_of(dialog) else { return };
-        self.dialling.mark_answered(id);
+        self.dialling.mark(id, Heard::Response, Instant::now());
         let target = self.dialling.placing.remove(&id).and_then(|placing| placing.attempt.target());
         let Some(target) = target else { return };
         self.save_dialog(id, dialog);
@@ -353,9 +465,16 @@ impl SipThread {
     }
 
     /// The far end has refused, or sends us elsewhere.
-    pub(super) fn handle_refused(&mut self, dialog: DialogId, status: u16, contacts: Vec<Uri>) {
+    pub(super) fn handle_refused(
+        &mut self,
+        dialog: DialogId,
+        status: u16,
+        contacts: Vec<Uri>,
+        retry_after: Option<Duration>,
+    ) {
         let Some(id) = self.switchboard.call_of(dialog) else { return };
-        self.dialling.mark_answered(id);
+        let heard = if status == 503 { Heard::Unavailable(retry_after) } else { Heard::Response };
+        self.dialling.mark(id, heard, Instant::now());
         if let Some(placing) = self.dialling.placing.get_mut(&id) {
             placing.attempt.handle_refused(status, contacts);
             self.carry_out_attempt(id);
@@ -365,6 +484,7 @@ impl SipThread {
     /// Nothing came back at all.
     pub(super) fn handle_unanswered(&mut self, dialog: DialogId) {
         let Some(id) = self.switchboard.call_of(dialog) else { return };
+        self.dialling.mark(id, Heard::Unavailable(None), Instant::now());
         if let Some(placing) = self.dialling.placing.get_mut(&id) {
             placing.attempt.handle_unanswered();
             self.carry_out_attempt(id);
@@ -392,11 +512,14 @@ pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credent
     }
 }
 
+/// The Route towards a trunk whose outbound proxy is written as a URI (RFC 3261 §8.1.2, §20.34). One that is written as
+/// a host, or host and port, is where requests are sent and no more: it need not know its own name.
+fn route(trunk: &TrunkRoute) -> Option<String> {
+    let proxy = trunk.access.outbound_proxy.as_deref()?;
+    let mut uri = Uri::parse(proxy)?.sip()?.clone();
+    uri.params.set("lr", None);
+    Some(format!("<{uri}>"))
+}
+
 /// 6 s for a name that has never been resolved: one time-out of a resolver, and the way back.
 const ADDRESSES_MAX: Duration = Duration::from_secs(6);
-
-/// 5 s: the resolver's own time-out.
-const LOOKUP_MAX: Duration = Duration::from_secs(5);
-
-/// 16 addresses of one name; a caller would not wait for more.
-const ADDRESSES_OF_NAME_MAX: usize = 16;

@@ -155,6 +155,10 @@ fn started(offered: &Offered, route: &Route, trunk_id: Option<String>) -> CallSt
         agent_id: route.agent_id.clone(),
         sip_call_id: offered.call_id.chars().take(SHOWN_CALL_ID).collect(),
         trunk_id,
+        display_name: None,
+        verstat: None,
+        attestation: None,
+        diverted_from: None,
     }
 }
 

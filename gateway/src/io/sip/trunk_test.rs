@@ -339,6 +339,10 @@ impl SipThread {
             agent_id: None,
             sip_call_id: String::new(),
             trunk_id: Some(trunk_id),
+            display_name: None,
+            verstat: None,
+            attestation: None,
+            diverted_from: None,
         };
         self.record(call, CallEvent::Started(started));
         let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(address, now));

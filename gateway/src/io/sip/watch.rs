@@ -128,6 +128,7 @@ mod tests {
             advertised: None,
             advertised_ip: None,
             timezone: jiff::tz::TimeZone::UTC,
+            dns: Vec::new(),
         };
         let dir = tempfile::tempdir().expect("a directory");
         let journal = Journal::open(&dir.path().join("journal")).expect("opens");

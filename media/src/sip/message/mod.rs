@@ -2,19 +2,25 @@
 //!
 //! A message that parses has all that a transaction needs in typed form; everything else stays as it came.
 
+mod diversion;
 mod fault;
 mod headers;
+mod identity;
 mod method;
 mod name_addr;
+mod passport;
 mod reason;
 mod replaces;
 mod uri;
 mod via;
 
+pub use diversion::{Diversion, HistoryEntry};
 pub use fault::{Fault, Rejected};
 pub use headers::{Header, HeaderName, Headers};
+pub use identity::{Attestation, Caller, CallerIdentity, Privacy, RemoteParty, Trust, Verstat, Withholds};
 pub use method::Method;
 pub use name_addr::NameAddr;
+pub use passport::{Claims, Passport};
 pub use reason::Reason;
 pub use replaces::Replaces;
 pub use uri::{Host, Params, SipUri, Uri};

@@ -319,6 +319,7 @@ impl Drop for TestBox {
 
 fn sip_config() -> SipConfig {
     SipConfig {
+        dns: Vec::new(),
         accept: Accept::Any,
         setup_required: false,
         calls_max: 10,

@@ -176,6 +176,11 @@ impl Endpoint {
         self.end_unanswered(dialog, now);
     }
 
+    /// Tells whether any response has come to the INVITE of a call that we placed, a 100 included.
+    pub fn is_proceeding(&self, dialog: DialogId) -> bool {
+        self.outgoing.calls.get(&dialog).is_none_or(|calling| calling.is_proceeding)
+    }
+
     /// The header `Call-ID` of a dialog.
     pub fn call_id_of(&self, dialog: DialogId) -> Option<&str> {
         self.sessions.get(&dialog).map(|session| session.far.dialog.call_id.as_str())
