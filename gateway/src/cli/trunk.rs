@@ -216,7 +216,7 @@ pub struct AccessFields {
     /// The SHA-256 fingerprint of its certificate.
     #[arg(long, value_name = "HEX")]
     tls_fingerprint: Option<String>,
-    /// Our address as it sees us, where it is another than for others.
+    /// Our address in the Contact that is registered there, where it is another than sip.advertise.
     #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<String>,
 }
@@ -256,15 +256,9 @@ pub struct SignallingFields {
     /// Reliable provisional responses.
     #[arg(long, value_parser = ["off", "supported", "required"])]
     reliable: Option<String>,
-    /// What becomes of requests too large for a datagram.
-    #[arg(long, value_parser = ["auto", "udp", "tcp"])]
-    udp_large: Option<String>,
     /// Transfer by REFER where it allows that.
     #[arg(long, value_name = "BOOL")]
     refer: Option<bool>,
-    /// It sits behind a NAT.
-    #[arg(long, value_name = "BOOL")]
-    behind_nat: Option<bool>,
 }
 
 impl TrunkFields {
@@ -306,9 +300,7 @@ impl TrunkFields {
             ("options_interval_s", number(self.signalling.options_interval_s)),
             ("session_expires_s", number(self.signalling.session_expires_s)),
             ("reliable", text(&self.signalling.reliable)),
-            ("udp_large", text(&self.signalling.udp_large)),
             ("refer", flag(self.signalling.refer)),
-            ("behind_nat", flag(self.signalling.behind_nat)),
         ];
         Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
