@@ -81,10 +81,14 @@ pub fn is_emergency(dialled: &str) -> bool {
     }
     let Some(code) = calling_code(digits) else { return false };
     let national = &digits[code.len()..];
-    let own = TABLES.emergency.get(code).into_iter().flatten().copied();
     // Switches pass on more digits than a service has, up to what could be a subscriber's number.
-    own.chain(EVERYWHERE)
+    emergency_numbers(code)
         .any(|number| national.strip_prefix(number).is_some_and(|behind| behind.len() <= DIGITS_BEHIND_MAX))
+}
+
+/// The emergency numbers of a country by its calling code, those of every country behind its own.
+pub fn emergency_numbers(code: &str) -> impl Iterator<Item = &'static str> {
+    TABLES.emergency.get(code).into_iter().flatten().copied().chain(EVERYWHERE)
 }
 
 /// The calling code that a number begins with: the longest that fits, so that islands of the North American plan stand
@@ -133,7 +137,7 @@ fn rows(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str,
 }
 
 /// Emergency numbers in every country: GSM phones take 112 and 911 (3GPP TS 22.101 §10.1), and 999 is next.
-const EVERYWHERE: [&str; 3] = ["112", "911", "999"];
+pub const EVERYWHERE: [&str; 3] = ["112", "911", "999"];
 
 /// Three more digits than the service's number; no subscriber's number is that short.
 const DIGITS_BEHIND_MAX: usize = 3;

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use crate::call_status::CallStatus;
 use crate::port::{Blame, CallEvent, CallId, Direction, EndReason, JournalRecord, Outcome};
 use crate::recording::is_file_of;
-use crate::store::{StoreError, calls, dials, utterances};
+use crate::store::diagnoses::{self, Diagnosis};
+use crate::store::{StoreError, calls, dials, refusals, utterances};
 use crate::webhook::announce;
 
 /// Stores records that follow each other; those at or before the cursor are passed over.
@@ -67,8 +68,15 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
         CallEvent::Answered { codec } => calls::answer(connection, id, codec, at_ms),
         CallEvent::Ended { outcome } => calls::end(connection, id, *outcome, at_ms),
         CallEvent::DialAccepted { .. } => dials::settle(connection, id),
-        // The call plane's own, and what no table keeps.
-        CallEvent::Dialog { .. } | CallEvent::Refused(_) => Ok(()),
+        // The call plane's own.
+        CallEvent::Dialog { .. } => Ok(()),
+        CallEvent::Refused(refusal) => {
+            let call_id = (record.call_id != CallId(0)).then_some(id);
+            refusals::insert(connection, record.position, at_ms, call_id, refusal)
+        }
+        CallEvent::Diagnosed { fault, found } => {
+            diagnoses::insert(connection, record.position, at_ms, id, &Diagnosis { fault, found })
+        }
         CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
         CallEvent::Recorded { file, duration_ms } if is_file_of(file, record.call_id) => {
             calls::put_recording(connection, id, file, *duration_ms as i64)
@@ -119,6 +127,23 @@ pub(crate) mod tests {
         assert_eq!(all(&store).await, first, "call 2 is up");
         store.write(|connection| close_others(connection, &[], 9000)).await.expect("stored");
         assert_eq!(all(&store).await[0].status, CallStatus::Failed);
+    }
+
+    #[tokio::test]
+    async fn what_was_found_wrong_with_a_call_is_kept_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let event = CallEvent::Diagnosed { fault: "one_way_in".into(), found: "Nothing arrives".into() };
+        let record = JournalRecord { position: Position { boot: 1, seq: 1 }, at_ms: 1000, call_id: CallId(1), event };
+        for _ in 0..2 {
+            let record = record.clone();
+            let stored: Result<(), StoreError> =
+                store.write(move |connection| Ok(super::store(connection, &record)?)).await;
+            stored.expect("stored");
+        }
+        let found: Result<_, StoreError> =
+            store.read(|connection| Ok(diagnoses::of_call(connection, &CallId(1).to_string())?)).await;
+        assert_eq!(found.expect("readable"), [("one_way_in".into(), "Nothing arrives".into(), 1000)]);
     }
 
     async fn all(store: &Store) -> Vec<calls::Call> {

@@ -22,6 +22,7 @@ pub mod ingest;
 mod listen;
 pub mod mail;
 pub mod model;
+pub mod pattern;
 pub mod plane;
 pub mod port;
 pub mod recording;

@@ -78,6 +78,19 @@ pub fn line(text: &str, max: usize) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
+/// A number or user as it is dialled: 1 to 64 letters, digits and the marks that numbers and users have.
+pub fn dialled(text: &str) -> Option<String> {
+    let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.*#".contains(&byte);
+    ((1..=64).contains(&text.len()) && text.bytes().all(is_clean)).then(|| text.to_owned())
+}
+
+/// The user of an extension: 2 to 32 letters, digits, `-`, `_` and `.`, and none of the built-in ones.
+pub fn extension_user(text: &str) -> Option<String> {
+    let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_free = !["demo", "attendant", "echo", "talkstack", "anonymous"].contains(&text);
+    ((2..=32).contains(&text.len()) && text.bytes().all(is_clean) && is_free).then(|| text.to_owned())
+}
+
 /// A host name (RFC 1123 §2.1, and `_`), or an address; brackets around an IPv6 one are taken off.
 pub fn host(text: &str) -> Option<String> {
     let text = text.trim();

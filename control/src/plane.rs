@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::ingest;
+use crate::port::TRUNK_TEST_TIME;
 use crate::port::{
     CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, DialOrder, JournalRecord, PROTOCOL_VERSION,
     PlaneError, Position, Snapshot, ToCalls, ToControl, encode,
@@ -250,9 +251,11 @@ impl PipedPlane {
         if let Ok(mut replies) = self.replies.lock() {
             replies.insert(command_id.clone(), sender);
         }
+        let max =
+            if matches!(command, Command::TestTrunk { .. }) { TRUNK_TEST_TIME + COMMAND_MAX } else { COMMAND_MAX };
         let message = ToCalls::Command { command_id: command_id.clone(), command };
         self.outgoing.send((message, only)).await.map_err(|_| PlaneError::NotConnected)?;
-        let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
+        let answer = tokio::time::timeout(max, receiver).await;
         if let Ok(mut replies) = self.replies.lock() {
             replies.remove(&command_id);
         }

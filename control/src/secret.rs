@@ -151,6 +151,9 @@ pub const SECRET_FILE: &str = "secret.key";
 /// What trunks' passwords are sealed for.
 pub const TRUNK_PASSWORD_PURPOSE: &str = "trunk password";
 
+/// What extensions' passwords are sealed for.
+pub const EXTENSION_PASSWORD_PURPOSE: &str = "extension password";
+
 /// What providers' keys are sealed for.
 pub const PROVIDER_KEY_PURPOSE: &str = "provider api key";
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use crate::port::{AgentRoute, NumberRoute, ProjectRoute, Snapshot, TrunkRoute};
-use crate::store::trunks::Trunk;
-use crate::store::{StoreError, agents, numbers, projects, providers, settings, trunks, users};
+use crate::port::{AgentRoute, NumberRoute, ProjectRoute, Snapshot};
+use crate::store::{StoreError, agents, extensions, numbers, projects, providers, routes, settings, trunks, users};
 
 /// Reads the whole of it.
 ///
@@ -45,23 +44,11 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
         })
         .collect();
     let is_claimed = users::owner(connection)?.is_some();
-    let trunks = trunks::all(connection)?.into_iter().map(|trunk| (trunk.id.clone(), trunk_route(trunk))).collect();
-    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, trunks, ..Snapshot::default() })
-}
-
-fn trunk_route(trunk: Trunk) -> TrunkRoute {
-    TrunkRoute {
-        name: trunk.name,
-        host: trunk.host,
-        port: Some(trunk.port),
-        transport: trunk.transport,
-        username: trunk.username,
-        password: trunk.password,
-        numbers: trunk.numbers,
-        max_channels: trunk.max_channels,
-        is_default: trunk.is_default,
-        ..TrunkRoute::default()
-    }
+    let trunks = trunks::all(connection)?.into_iter().map(|trunk| (trunk.id, trunk.route)).collect();
+    let extensions =
+        extensions::all(connection)?.into_iter().map(|extension| (extension.user, extension.route)).collect();
+    let routes = routes::all(connection)?.into_iter().map(|route| route.rule).collect();
+    Ok(Snapshot { revision, is_claimed, projects, agents, numbers, trunks, extensions, routes })
 }
 
 /// Counts a change of what routing reads; call it in the transaction of the change.

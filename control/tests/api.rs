@@ -5,6 +5,7 @@ mod bench;
 mod dial;
 mod documented;
 mod hostile;
+mod lines;
 mod manage;
 mod pipe;
 

@@ -1,14 +1,21 @@
 //! The command line.
 
 mod admin;
-mod lines;
+mod extension;
+mod provider;
+mod resource;
+mod route;
+mod trunk;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use admin::{AdminError, run as run_admin};
-pub use lines::{NewProvider, NewTrunk, ProviderCommand, Transport, TrunkCommand};
+pub use extension::{ExtensionCommand, ExtensionFields};
+pub use provider::{NewProvider, ProviderCommand};
+pub use route::{RouteCommand, RouteFields};
+pub use trunk::{AccessFields, NewTrunk, NumberFields, SignallingFields, TrunkCommand, TrunkFields};
 
 use crate::config::{Config, ConfigError, Flag};
 
@@ -85,6 +92,12 @@ pub enum CliCommand {
     /// SIP peers that calls are placed through and come from.
     #[command(subcommand)]
     Trunk(TrunkCommand),
+    /// Phones of our own.
+    #[command(subcommand)]
+    Extension(ExtensionCommand),
+    /// Where calls go.
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Services that run agents.
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -164,7 +177,7 @@ impl Sources {
 const EXAMPLES: &str = "Examples:\n  talkstack                                  run the box on embedded defaults\n  \
     talkstack --config talkstack.toml\n  talkstack call list\n\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 not allowed, 6 the daemon does not run,\n\
-    75 an address or directory cannot be used, 78 bad configuration";
+    7 a test found a fault, 75 an address or directory cannot be used, 78 bad configuration";
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +192,8 @@ mod tests {
             if leaves.is_empty() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
-                let lists = ["list", "show", "add", "remove"].contains(&command.get_name());
+                let prints = ["list", "show", "add", "set", "remove", "refusals", "test", "simulate"];
+                let lists = prints.contains(&command.get_name());
                 let json = command.get_arguments().any(|argument| argument.get_id() == "json");
                 assert_eq!(lists, json, "{path}");
             }

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub use values::{
-    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, PortList, PortRange,
-    PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone,
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, OpenList, PortList,
+    PortRange, PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
 };
 
 use crate::accept::Accept;
@@ -74,6 +74,22 @@ pub struct Sip {
     pub listen: ListenList,
     /// Address, or host and port, that Via, Contact and SDP carry. Default: what the kernel would use towards the peer.
     pub advertise: Option<Advertise>,
+    /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
+    pub tls_listen: OpenList,
+    /// Our certificate in PEM, with what it hangs from behind it. Default: one that is made once in `<store.dir>/tls`.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key in PEM; goes with `tls_certificate`.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities in PEM whose certificates clients must show. Default none: clients need none.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Authorities in PEM that peers' certificates may hang from besides the system's. Default none.
+    pub tls_ca: Option<PathBuf>,
+    /// WebSocket addresses (RFC 7118). Default none.
+    pub ws_listen: OpenList,
+    /// The same under TLS. Default none.
+    pub wss_listen: OpenList,
+    /// Pages that may open a WebSocket, as `https://pbx.example`. Default none named: all.
+    pub ws_origins: Words,
     /// Who is answered: `trunks`, `private` or `any`. Default `private`.
     pub accept: Accept,
     /// Name servers that find trunks, as `192.0.2.53` or `192.0.2.53:5353`. Default none: those of the system.
@@ -225,7 +241,31 @@ impl Default for Http {
 impl Default for Sip {
     fn default() -> Self {
         let listen = vec![(Ipv4Addr::UNSPECIFIED, 5060).into(), (Ipv6Addr::UNSPECIFIED, 5060).into()];
-        Sip { listen: ListenList(listen), advertise: None, accept: Accept::default(), dns: DnsList::default() }
+        Sip { listen: ListenList(listen), ..Sip::empty() }
+    }
+}
+
+impl Sip {
+    fn empty() -> Self {
+        Sip {
+            listen: ListenList(Vec::new()),
+            advertise: None,
+            tls_listen: OpenList::default(),
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tls_ca: None,
+            ws_listen: OpenList::default(),
+            wss_listen: OpenList::default(),
+            ws_origins: Words::default(),
+            accept: Accept::default(),
+            dns: DnsList::default(),
+        }
+    }
+
+    /// Tells whether anything here needs a certificate.
+    pub fn wants_tls(&self) -> bool {
+        !self.tls_listen.0.is_empty() || !self.wss_listen.0.is_empty()
     }
 }
 
@@ -398,11 +438,11 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 23, "every key");
+        assert_eq!(keys, 30, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
-            sip: Sip { advertise: set.sip.advertise.clone(), ..Sip::default() },
+            sip: Sip { listen: ListenList(Sip::default().listen.0), accept: Sip::default().accept, ..set.sip.clone() },
             site: set.site.clone(),
             mail: set.mail.clone(),
             ..Config::default()

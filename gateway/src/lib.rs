@@ -37,7 +37,7 @@
 //! # One call
 //!
 //! INVITE → [`io::sip`] reads the datagram, [`accept`] lets it in, the endpoint
-//! ([`talkstack_media::sip::endpoint`]) answers 100 and says `Offered` → [`route::route`] finds who answers →
+//! ([`talkstack_media::sip::endpoint`]) answers 100 and says `Offered` → [`route::Router`] finds who answers →
 //! [`switchboard::Switchboard::admit`] picks a shard → the journal gets `Started` → the shard takes two ports
 //! ([`io::ports`]) and makes a [`call::Call`], which negotiates ([`talkstack_media::sdp`]), rings and answers →
 //! the SIP thread sends 180 and 200 and repeats the 200 until the ACK.
@@ -111,6 +111,7 @@ pub mod call;
 pub mod caller_id;
 pub mod cli;
 pub mod config;
+pub mod diagnosis;
 pub mod dial;
 pub mod durable;
 pub mod io;
@@ -126,4 +127,5 @@ pub mod serve;
 pub mod snapshot_file;
 pub mod speech;
 pub mod switchboard;
+pub mod trunk_test;
 pub mod trunks;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use talkstack_control::port::{CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode};
+use talkstack_control::port::{
+    Command, CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, TRUNK_TEST_TIME, ToCalls, ToControl, encode,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -120,14 +122,20 @@ impl Session<'_> {
             ToCalls::Ack(position) => self.plane.journal.acknowledge(position),
             ToCalls::Snapshot(snapshot) => self.apply(snapshot).await?,
             ToCalls::Command { command_id, command } => {
+                let is_slow = matches!(command, Command::TestTrunk { .. });
                 let (sender, receiver) = oneshot::channel();
                 let sent = self.plane.sip.send(ToSip::Command(command_id.clone(), command, sender)).await;
-                let answer = tokio::time::timeout(COMMAND_MAX, receiver).await;
-                let reply = match (sent, answer) {
-                    (Ok(()), Ok(Ok(reply))) => reply,
-                    _ => CommandReply::Busy,
-                };
-                let reply = ToControl::Reply { command_id, reply };
+                if is_slow {
+                    // Nothing that is sent meanwhile waits for it; the SIP thread bounds how many there are.
+                    let replies = self.replies.clone();
+                    tokio::spawn(async move {
+                        let reply = awaited(command_id, sent.is_ok(), receiver, TRUNK_TEST_TIME).await;
+                        // Control may have disconnected.
+                        let _ = replies.send(reply).await;
+                    });
+                    return Ok(());
+                }
+                let reply = awaited(command_id, sent.is_ok(), receiver, COMMAND_MAX).await;
                 self.replies.send(reply).await.map_err(|_| PlaneClosed::Gone)?;
             }
         }
@@ -154,6 +162,20 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// The answer to a command, or that none came in time.
+async fn awaited(
+    command_id: CommandId,
+    is_sent: bool,
+    receiver: oneshot::Receiver<CommandReply>,
+    time: Duration,
+) -> ToControl {
+    let reply = match tokio::time::timeout(time, receiver).await {
+        Ok(Ok(reply)) if is_sent => reply,
+        _ => CommandReply::Busy,
+    };
+    ToControl::Reply { command_id, reply }
 }
 
 async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, message: &T) -> Result<(), PlaneClosed> {

@@ -25,7 +25,8 @@ use talkstack_control::webhook::Outbound;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use calls::{Calls, StartError};
+use crate::io::sip::SecuredAddress;
+pub use calls::{Calls, SipBound, StartError};
 
 use crate::config::{Config, Signup};
 use crate::priority;
@@ -99,7 +100,8 @@ pub fn run(config: &Config, halves: Halves) -> Result<(), ServeError> {
             Halves::Control => {
                 priority::step_back();
                 let http = bind_http(config.http.listen).await?;
-                serve_control(config, PipeSource::Path(dir.join("calls.sock")), http, Vec::new(), &mut stop).await
+                serve_control(config, PipeSource::Path(dir.join("calls.sock")), http, SipBound::default(), &mut stop)
+                    .await
             }
         }
     })
@@ -117,7 +119,7 @@ async fn serve_both(config: &Config, stop: &mut StopSignals) -> Result<(), Serve
         Ok(theirs)
     };
     let pipe = PipeSource::InProcess(Box::new(connect));
-    let served = serve_control(config, pipe, http, calls.addresses(), stop).await;
+    let served = serve_control(config, pipe, http, calls.sip().clone(), stop).await;
     tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
     served
 }
@@ -128,7 +130,7 @@ async fn serve_calls(config: &Config, stop: &mut StopSignals) -> Result<(), Serv
     let calls = Calls::start(config)?;
     priority::step_back();
     tokio::spawn(calls.plane().listen(listener));
-    announce(&calls.addresses(), None);
+    announce(calls.sip(), None);
     stop.wait().await;
     tokio::task::spawn_blocking(move || calls.stop()).await.map_err(std::io::Error::other)?;
     Ok(())
@@ -138,7 +140,7 @@ async fn serve_control(
     config: &Config,
     pipe: PipeSource,
     http: TcpListener,
-    sip: Vec<SocketAddr>,
+    sip: SipBound,
     stop: &mut StopSignals,
 ) -> Result<(), ServeError> {
     let settings = Settings {
@@ -150,7 +152,9 @@ async fn serve_control(
         literal_typos: config.compat.literal_typos,
     };
     let address = http.local_addr()?;
-    let own_ports = sip.iter().map(SocketAddr::port).chain([address.port()]).collect();
+    let secured = sip.secured.iter().map(|secured| secured.address);
+    let listens = sip.plain.iter().copied().chain(secured).chain([address]);
+    let own_ports = listens.map(|address| address.port()).collect();
     let control_config = ControlConfig {
         dir: config.store.dir.clone(),
         settings,
@@ -182,10 +186,16 @@ async fn bind_http(address: SocketAddr) -> Result<TcpListener, ServeError> {
 }
 
 /// What a person reads at the start.
-fn banner(config: &Config, sip: &[SocketAddr], http: SocketAddr, setup_token: Option<&str>) {
+fn banner(config: &Config, sip: &SipBound, http: SocketAddr, setup_token: Option<&str>) {
     let mut text = format!("\nTalkstack Edge {}\n", env!("CARGO_PKG_VERSION"));
-    for address in sip {
+    for address in &sip.plain {
         text.push_str(&format!("  SIP   {address} (UDP and TCP)\n"));
+    }
+    for SecuredAddress { transport, address } in &sip.secured {
+        text.push_str(&format!("  SIP   {address} ({})\n", transport.via_name()));
+    }
+    if let Some(fingerprint) = &sip.fingerprint {
+        text.push_str(&format!("        certificate SHA-256 {fingerprint}\n"));
     }
     text.push_str(&format!("  RTP   {}-{}\n", config.rtp.ports.first, config.rtp.ports.last));
     text.push_str(&format!("  API   {}\n", config.public_url(http)));
@@ -200,7 +210,7 @@ fn banner(config: &Config, sip: &[SocketAddr], http: SocketAddr, setup_token: Op
         }
         text.push_str("`talkstack setup --admin-email EMAIL --password-file FILE` makes the owner at once.\n");
     }
-    if let Some(port) = sip.first().map(SocketAddr::port) {
+    if let Some(port) = sip.plain.first().map(SocketAddr::port) {
         text.push_str(&format!(
             "\nFirst call: point any SIP phone at this machine and dial sip:demo@<address>:{port}, or echo in place of demo.\n"
         ));
@@ -209,10 +219,13 @@ fn banner(config: &Config, sip: &[SocketAddr], http: SocketAddr, setup_token: Op
 }
 
 /// The one line that a program reads at the start.
-fn announce(sip: &[SocketAddr], http: Option<SocketAddr>) {
+fn announce(sip: &SipBound, http: Option<SocketAddr>) {
     let mut line = "listening".to_owned();
-    for address in sip {
+    for address in &sip.plain {
         line.push_str(&format!(" sip=udp:{address} sip=tcp:{address}"));
+    }
+    for SecuredAddress { transport, address } in &sip.secured {
+        line.push_str(&format!(" sip={}:{address}", transport.uri_name().unwrap_or("udp")));
     }
     if let Some(address) = http {
         line.push_str(&format!(" http={address}"));

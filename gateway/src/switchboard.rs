@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use talkstack_control::port::CallId;
 use talkstack_media::sip::DialogId;
 
+use crate::call::LegId;
+
 /// The index of live calls; the SIP thread owns it.
 #[derive(Debug)]
 pub struct Switchboard {
     calls: BTreeMap<CallId, Entry>,
-    by_dialog: HashMap<DialogId, CallId>,
+    by_dialog: HashMap<DialogId, (CallId, LegId)>,
+    /// The extensions at the far ends of dialogs.
+    parties: HashMap<DialogId, String>,
     shard_loads: Vec<usize>,
     /// Shards that take no more calls.
     closed: BTreeSet<usize>,
@@ -20,12 +24,18 @@ pub struct Switchboard {
 /// Where a call is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its dialog; a call that is still being placed has none.
+    /// The first leg's dialog; a call that is still being placed has none.
     pub dialog: Option<DialogId>,
+    /// The second leg's dialog, once it has answered.
+    pub second: Option<DialogId>,
+    /// The dialog of one who has asked for a transfer.
+    pub parked: Option<DialogId>,
     /// The index of its shard.
     pub shard: usize,
     /// The trunk it occupies a channel of.
     pub trunk: Option<String>,
+    /// The trunk that the second leg occupies a channel of.
+    pub second_trunk: Option<String>,
 }
 
 /// A trunk and the calls it carries at once.
@@ -57,12 +67,28 @@ pub enum NotAdmitted {
     NoShard,
 }
 
+impl Entry {
+    /// The dialogs of all legs.
+    pub fn dialogs(&self) -> impl Iterator<Item = DialogId> + use<> {
+        [self.dialog, self.second, self.parked].into_iter().flatten()
+    }
+
+    fn slot(&mut self, leg: LegId) -> &mut Option<DialogId> {
+        match leg {
+            LegId::First => &mut self.dialog,
+            LegId::Second => &mut self.second,
+            LegId::Parked => &mut self.parked,
+        }
+    }
+}
+
 impl Switchboard {
     /// Starts empty, with `calls.max` and the number of shards.
     pub fn new(calls_max: usize, shards: usize) -> Self {
         Switchboard {
             calls: BTreeMap::new(),
             by_dialog: HashMap::new(),
+            parties: HashMap::new(),
             shard_loads: vec![0; shards.max(1)],
             closed: BTreeSet::new(),
             trunk_loads: BTreeMap::new(),
@@ -86,18 +112,36 @@ impl Switchboard {
         if let Some(channels) = channels.filter(|channels| !self.has_channel(*channels)) {
             return Err(NotAdmitted::TrunkFull { channels_max: channels.max });
         }
+        self.admit_past_limits(id, dialog, channels.map(|channels| channels.trunk))
+    }
+
+    /// Takes an emergency call in, however many are up; its trunk's channel is counted all the same.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::NoShard`].
+    pub fn admit_past_limits(
+        &mut self,
+        id: CallId,
+        dialog: Option<DialogId>,
+        trunk: Option<&str>,
+    ) -> Result<usize, NotAdmitted> {
         let open = (0..self.shard_loads.len()).filter(|shard| !self.closed.contains(shard));
         let shard = open.min_by_key(|shard| self.shard_loads[*shard]).ok_or(NotAdmitted::NoShard)?;
         self.shard_loads[shard] += 1;
-        let trunk = channels.map(|channels| channels.trunk.to_owned());
+        let trunk = trunk.map(str::to_owned);
         if let Some(trunk) = &trunk {
             *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
         }
-        self.calls.insert(id, Entry { dialog: None, shard, trunk });
+        self.calls.insert(id, Entry { dialog: None, second: None, parked: None, shard, trunk, second_trunk: None });
         if let Some(dialog) = dialog {
             self.bind(id, dialog);
         }
         Ok(shard)
+    }
+
+    /// Calls that are up on a trunk.
+    pub fn channels(&self, trunk: &str) -> u32 {
+        self.trunk_loads.get(trunk).map_or(0, |load| u32::try_from(*load).unwrap_or(u32::MAX))
     }
 
     /// Tells whether a trunk has a channel free.
@@ -123,13 +167,83 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Gives a call its dialog, in place of the one it had.
+    /// Gives a call its first leg's dialog, in place of the one it had.
     pub fn bind(&mut self, id: CallId, dialog: DialogId) {
+        self.bind_leg(id, LegId::First, dialog);
+    }
+
+    /// Gives a leg its dialog, in place of the one it had.
+    pub fn bind_leg(&mut self, id: CallId, leg: LegId, dialog: DialogId) {
         let Some(entry) = self.calls.get_mut(&id) else { return };
-        if let Some(former) = entry.dialog.replace(dialog) {
-            self.by_dialog.remove(&former);
+        for slot in [LegId::First, LegId::Second, LegId::Parked] {
+            entry.slot(slot).take_if(|bound| *bound == dialog);
         }
-        self.by_dialog.insert(dialog, id);
+        if let Some(former) = entry.slot(leg).replace(dialog) {
+            self.by_dialog.remove(&former);
+            self.parties.remove(&former);
+        }
+        self.by_dialog.insert(dialog, (id, leg));
+    }
+
+    /// The party of a leg has asked for a transfer: its dialog is parked, and who stays is the first leg.
+    pub fn park(&mut self, id: CallId, from: LegId) {
+        let dialogs = (self.dialog(id, from), self.dialog(id, from.other()));
+        let (Some(leaves), Some(stays)) = dialogs else { return };
+        self.bind_leg(id, LegId::Parked, leaves);
+        self.bind_leg(id, LegId::First, stays);
+    }
+
+    /// Has a call's second leg occupy a channel, in place of the one it had.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::TrunkFull`]; it has none then.
+    pub fn occupy(&mut self, id: CallId, channels: Channels<'_>) -> Result<(), NotAdmitted> {
+        let Some(entry) = self.calls.get_mut(&id) else { return Ok(()) };
+        if let Some(load) = entry.second_trunk.take().and_then(|former| self.trunk_loads.get_mut(&former)) {
+            *load -= 1;
+        }
+        let load = self.trunk_loads.entry(channels.trunk.to_owned()).or_default();
+        if *load >= channels.max as usize {
+            return Err(NotAdmitted::TrunkFull { channels_max: channels.max });
+        }
+        *load += 1;
+        entry.second_trunk = Some(channels.trunk.to_owned());
+        Ok(())
+    }
+
+    /// Says which extension is at the far end of a dialog.
+    pub fn set_party(&mut self, dialog: DialogId, user: &str) {
+        self.parties.insert(dialog, user.to_owned());
+    }
+
+    /// The extension at the far end of a leg.
+    pub fn party(&self, id: CallId, leg: LegId) -> Option<&String> {
+        self.parties.get(&self.dialog(id, leg)?)
+    }
+
+    /// Enters a dialog that may become the second leg's: one of several phones that ring at once.
+    pub fn enter_branch(&mut self, id: CallId, dialog: DialogId) {
+        self.by_dialog.insert(dialog, (id, LegId::Second));
+    }
+
+    /// A dialog is none of a call's any more.
+    pub fn leave(&mut self, dialog: DialogId) {
+        self.parties.remove(&dialog);
+        if let Some((id, leg)) = self.by_dialog.remove(&dialog)
+            && let Some(entry) = self.calls.get_mut(&id)
+        {
+            entry.slot(leg).take_if(|bound| *bound == dialog);
+        }
+    }
+
+    /// The dialog of a leg.
+    pub fn dialog(&self, id: CallId, leg: LegId) -> Option<DialogId> {
+        let entry = self.calls.get(&id)?;
+        match leg {
+            LegId::First => entry.dialog,
+            LegId::Second => entry.second,
+            LegId::Parked => entry.parked,
+        }
     }
 
     /// Takes a call's dialog from it: what still comes of that is nobody's.
@@ -146,18 +260,26 @@ impl Switchboard {
 
     /// Whose dialog it is.
     pub fn call_of(&self, dialog: DialogId) -> Option<CallId> {
+        self.leg_of(dialog).map(|(id, _)| id)
+    }
+
+    /// Whose dialog it is, and which of the call's legs.
+    pub fn leg_of(&self, dialog: DialogId) -> Option<(CallId, LegId)> {
         self.by_dialog.get(&dialog).copied()
     }
 
     /// A call is over on its shard.
     pub fn remove(&mut self, id: CallId) -> Option<Entry> {
         let entry = self.calls.remove(&id)?;
-        if let Some(dialog) = entry.dialog {
+        for dialog in entry.dialogs() {
             self.by_dialog.remove(&dialog);
+            self.parties.remove(&dialog);
         }
         self.shard_loads[entry.shard] -= 1;
-        if let Some(load) = entry.trunk.as_ref().and_then(|trunk| self.trunk_loads.get_mut(trunk)) {
-            *load -= 1;
+        for trunk in [&entry.trunk, &entry.second_trunk].into_iter().flatten() {
+            if let Some(load) = self.trunk_loads.get_mut(trunk) {
+                *load -= 1;
+            }
         }
         Some(entry)
     }
@@ -206,6 +328,8 @@ mod tests {
         assert_eq!(board.admit(CallId(3), None, Some(Channels { trunk: "two", max: 9 })), Ok(1));
         assert_eq!(board.admit(CallId(4), None, None), Ok(0));
         assert_eq!(board.admit(CallId(5), None, None), Err(NotAdmitted::Full { calls_max: 3 }));
+        assert_eq!(board.admit_past_limits(CallId(6), None, Some("one")), Ok(1), "a call for help is taken in");
+        board.remove(CallId(6)).expect("up");
         board.remove(CallId(1)).expect("up");
         assert_eq!(board.admit(CallId(2), None, one), Ok(0));
         assert_eq!(board.len(), 3);

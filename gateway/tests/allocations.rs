@@ -10,10 +10,10 @@ use base64_simd::STANDARD;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use talkstack_control::port::{CallId, FirstSpeaker};
 use talkstack_gateway::agent::openai_realtime::{Greets, Opening};
-use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Offer};
 use talkstack_gateway::io::connect::AgentTarget;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
-use talkstack_gateway::route::{Plan, RealtimePlan};
+use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan, RealtimePlan};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
 
@@ -27,6 +27,8 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("the attendant", payload_type, loss, Plan::Attendant { name: None });
         check("a media stream", payload_type, loss, Plan::MediaStream("ws://agent/".parse().expect("a URL")));
         check("a Realtime agent", payload_type, loss, realtime());
+        // The far phone speaks µ-law, so the caller's A-law is recoded.
+        check("a phone", payload_type, loss, bridge());
     }
     let region = Region::new(COUNTED);
     std::hint::black_box(vec![0u8; 100]);
@@ -44,7 +46,9 @@ fn check(who: &str, payload_type: u8, loss: bool, plan: Plan) {
         let (sent, blocks, region) = (line.frames_out, line.blocks, Region::new(COUNTED));
         line.run(Duration::from_secs(10));
         let change = region.change();
-        assert!(line.frames_out - sent >= 490, "{who}: {} frames in ten seconds", line.frames_out - sent);
+        // An echo that a hole has held up leaves out frames to catch up.
+        let least = if loss && plan == Plan::Echo { 450 } else { 490 };
+        assert!(line.frames_out - sent >= least, "{who}: {} frames in ten seconds", line.frames_out - sent);
         let recorded = line.blocks - blocks;
         assert!(if is_recorded { recorded >= 49 } else { recorded == 0 }, "{who}: {recorded} blocks in ten seconds");
         let allocations = change.allocations + change.reallocations;
@@ -66,6 +70,18 @@ fn realtime() -> Plan {
     Plan::OpenAiRealtime(Box::new(RealtimePlan { target, opening }))
 }
 
+/// A phone of the box's.
+fn bridge() -> Plan {
+    Plan::Bridge(Box::new(BridgePlan {
+        targets: vec![BridgeTarget::Extension { user: "102".into(), ring_s: None }],
+        refused_with: None,
+        caller: "101".into(),
+        caller_name: None,
+        called: "102".into(),
+        is_emergency: false,
+    }))
+}
+
 /// A caller's line, the call, and its agent, in virtual time.
 struct Line {
     call: Call,
@@ -77,6 +93,7 @@ struct Line {
     frames_out: u32,
     payload_type: u8,
     loses: bool,
+    is_bridged: bool,
     /// A media message of the agent's as it comes from its socket.
     says: Vec<u8>,
     block: Box<Block>,
@@ -95,9 +112,18 @@ impl Line {
             speech: SpeechPool::default(),
         };
         let mut call = Call::new(CallId(1), plan.clone(), offer, limits, 7, now);
-        let payload = STANDARD.encode_to_string([0x5a; 160]);
+        let (payload, mut is_bridged) = (STANDARD.encode_to_string([0x5a; 160]), false);
         let says = match plan {
-            Plan::Echo | Plan::Attendant { .. } => Vec::new(),
+            Plan::Echo | Plan::Attendant { .. } | Plan::ToneTest => Vec::new(),
+            Plan::Bridge(_) => {
+                let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_010 };
+                let signalling = [10, 0, 0, 3].into();
+                call.handle_line(talkstack_gateway::call::Line { local, signalling }, 8, now);
+                let sdp = b"v=0\r\nc=IN IP4 10.0.0.3\r\nm=audio 4000 RTP/AVP 0\r\n";
+                call.handle_accepted(LegId::Second, Some(sdp), signalling, now);
+                is_bridged = true;
+                Vec::new()
+            }
             Plan::MediaStream(_) => {
                 call.handle_connected(&[], now);
                 frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
@@ -126,6 +152,7 @@ impl Line {
             frames_out: 0,
             payload_type,
             loses,
+            is_bridged,
             says,
             block: Box::new([0; BLOCK_VALUES]),
             blocks: 0,
@@ -168,16 +195,20 @@ impl Line {
         packet[2..4].copy_from_slice(&(number as u16).to_be_bytes());
         packet[4..8].copy_from_slice(&(number * 160).to_be_bytes());
         packet[8..12].copy_from_slice(&[1, 2, 3, 4]);
-        self.call.handle_rtp(SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
+        self.call.handle_rtp(LegId::First, SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
+        if self.is_bridged {
+            packet[1] = 0;
+            self.call.handle_rtp(LegId::Second, SocketAddr::from(([10, 0, 0, 3], 4000)), &packet, self.now);
+        }
     }
 
     fn settle(&mut self) {
         let mut packet = [0; 2048];
-        while let Some(transmit) = self.call.poll_transmit(&mut packet, self.now) {
+        while let Some((_, transmit)) = self.call.poll_transmit(&mut packet, self.now) {
             self.frames_out += u32::from(transmit.bytes == 172);
         }
         while let Some(output) = self.call.poll_output() {
-            assert!(!matches!(output, CallOutput::End(_) | CallOutput::Disconnect(_)), "{output:?}");
+            assert!(!matches!(output, CallOutput::End(..) | CallOutput::Disconnect(_)), "{output:?}");
         }
         while self.call.poll_recorded(&mut self.block, self.now).is_some() {
             self.blocks += 1;

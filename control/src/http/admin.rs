@@ -10,11 +10,13 @@ use super::auth::add_verified;
 use super::body::Fields;
 use super::call::history_json;
 use super::error::ApiError;
+use super::refusal::refusal_json;
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{Email, check_password, name};
+use crate::store::calls::Call;
 use crate::store::mails::Mail;
-use crate::store::{StoreError, calls, mails};
+use crate::store::{StoreError, calls, mails, refusals, utterances};
 
 /// `GET /admin/mails`.
 pub(super) async fn mails(State(app): State<App>, Query(query): Query<BTreeMap<String, String>>) -> Answer {
@@ -36,16 +38,22 @@ pub(super) async fn mail(State(app): State<App>, Path(id): Path<String>) -> Answ
 pub(super) async fn calls(State(app): State<App>, Query(query): Query<BTreeMap<String, String>>) -> Answer {
     let max = limit(&query);
     let all = app.store.read(move |connection| calls::latest(connection, max).map_err(StoreError::from)).await?;
-    let rows: Vec<Value> = all
-        .iter()
-        .map(|call| {
-            let mut row = history_json(call);
-            row["outcome"] = json!(call.outcome);
-            row["codec"] = json!(call.codec);
-            row
-        })
-        .collect();
-    Ok(Json(json!({ "data": rows })))
+    Ok(Json(json!({ "data": all.iter().map(call_json).collect::<Vec<_>>() })))
+}
+
+/// `GET /admin/calls/:id`: with what was said, and what was refused by which rule.
+pub(super) async fn call(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let found = app.store.read(move |connection| {
+        let Some(call) = calls::find_anywhere(connection, &id)? else { return Ok(None) };
+        let refused = refusals::latest(connection, None, Some(&id), None, REFUSALS_MAX)?;
+        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, call)))
+    });
+    let no_such_call = || ApiError::new(404, "no_such_call", "No such call.");
+    let (transcript, refused, call) = found.await?.ok_or_else(no_such_call)?;
+    let mut shown = call_json(&call);
+    shown["transcript"] = json!(transcript);
+    shown["refusals"] = refused.iter().map(refusal_json).collect();
+    Ok(Json(shown))
 }
 
 /// `POST /admin/setup`: the first account, verified, owner of the box.
@@ -61,6 +69,13 @@ pub(super) async fn setup(State(app): State<App>, fields: Fields) -> Answer {
     Ok(Json(json!({ "message": "The box has its owner.", "status": "success", "email": user.email })))
 }
 
+fn call_json(call: &Call) -> Value {
+    let mut row = history_json(call);
+    row["outcome"] = json!(call.outcome);
+    row["codec"] = json!(call.codec);
+    row
+}
+
 fn mail_json(mail: &Mail) -> Value {
     json!({
         "id": mail.id,
@@ -74,3 +89,6 @@ fn mail_json(mail: &Mail) -> Value {
 fn limit(query: &BTreeMap<String, String>) -> usize {
     query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(20).clamp(1, 1000)
 }
+
+/// 100 refusals: each target of a route, tried with each codec.
+const REFUSALS_MAX: u32 = 100;

@@ -187,7 +187,7 @@ impl Request {
     fn check_capacity(&self, connection: &Connection, trunk: &Trunk, settings: &DialSettings) -> Result<(), ApiError> {
         let on_box = calls::count_open(connection)?;
         let on_trunk = calls::count_open_on_trunk(connection, &trunk.id)?;
-        if on_box >= settings.calls_max.into() || on_trunk >= trunk.max_channels.into() {
+        if on_box >= settings.calls_max.into() || on_trunk >= trunk.route.max_channels.into() {
             let message = "All lines are in use; try again in a moment.";
             return Err(ApiError::new(429, "capacity", message).retry_after(CAPACITY_RETRY_S));
         }
@@ -211,9 +211,9 @@ impl Request {
 /// said which ones are his.
 fn trunk_for(connection: &Connection, from: &E164) -> Result<Trunk, ApiError> {
     let all = trunks::all(connection)?;
-    let lists = |trunk: &Trunk| trunk.numbers.iter().any(|number| number == from.digits());
-    let is_open = |trunk: &Trunk| trunk.is_default && trunk.numbers.is_empty();
-    let some_list = all.iter().any(|trunk| !trunk.numbers.is_empty());
+    let lists = |trunk: &Trunk| trunk.route.numbers.iter().any(|number| number == from.digits());
+    let is_open = |trunk: &Trunk| trunk.route.is_default && trunk.route.numbers.is_empty();
+    let some_list = all.iter().any(|trunk| !trunk.route.numbers.is_empty());
     let found = all.iter().position(lists).or_else(|| all.iter().position(is_open));
     found.and_then(|at| all.into_iter().nth(at)).ok_or_else(|| {
         if some_list {

@@ -5,17 +5,24 @@ mod agent;
 mod auth;
 pub mod body;
 mod call;
+mod emergency;
 pub mod error;
+mod extension;
 mod health;
 pub mod make_call;
 mod native;
+mod numbering_fields;
 mod phone_number;
 pub mod principal;
 mod project;
 mod provider;
 mod range;
 mod recording;
+mod refusal;
+mod route;
+mod route_fields;
 mod trunk;
+mod trunk_fields;
 mod user;
 mod webhook;
 
@@ -27,7 +34,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tower::Layer;
@@ -149,6 +156,7 @@ pub fn with_admin(app: App) -> Service {
         .route("/admin/mails", get(admin::mails))
         .route("/admin/mails/{id}", get(admin::mail))
         .route("/admin/calls", get(admin::calls))
+        .route("/admin/calls/{id}", get(admin::call))
         .route("/admin/setup", post(admin::setup));
     finish(routes, app)
 }
@@ -190,6 +198,15 @@ fn native_routes() -> Router<App> {
     Router::new()
         .route("/api/v1/trunks", get(trunk::list).post(trunk::create))
         .route("/api/v1/trunks/{id}", get(trunk::find).patch(trunk::update).delete(trunk::remove))
+        .route("/api/v1/trunks/{id}/test", post(trunk::test))
+        .route("/api/v1/extensions", get(extension::list).post(extension::create))
+        .route("/api/v1/extensions/{user}", get(extension::find).patch(extension::update).delete(extension::remove))
+        .route("/api/v1/routes", get(route::list).post(route::create))
+        .route("/api/v1/routes/order", put(route::order))
+        .route("/api/v1/routes/simulate", post(route::simulate))
+        .route("/api/v1/routes/{id}", get(route::find).patch(route::update).delete(route::remove))
+        .route("/api/v1/sip-refusals", get(refusal::list))
+        .route("/api/v1/emergency", get(emergency::show))
         .route("/api/v1/providers", get(provider::list).post(provider::create))
         .route("/api/v1/providers/{id}", get(provider::find).patch(provider::update).delete(provider::remove))
 }

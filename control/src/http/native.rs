@@ -4,13 +4,16 @@ use std::ops::RangeInclusive;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::App;
 use super::body::Fields;
 use super::error::ApiError;
 use super::principal::Principal;
+use crate::port::{Command, CommandId, CommandReply, PlaneError, RouteRule};
 use crate::store::trunks::PutError;
+use crate::store::{StoreError, routes};
 
 /// The request comes over the admin socket, whose peer owns the box.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +104,40 @@ pub(super) fn bad_field(name: &str, what: &str) -> ApiError {
 /// 400: fewer would do.
 pub(super) fn too_many(what: &str, max: i64) -> ApiError {
     ApiError::new(400, "too_many", format!("There are {max} {what} already; remove one first."))
+}
+
+/// Asks the call plane.
+///
+/// # Errors
+/// 503 when it is not there, 504 when it does not answer in time.
+pub(super) async fn ask_plane(app: &App, command: Command) -> Result<CommandReply, ApiError> {
+    let command_id = CommandId(new_id("cmd"));
+    app.plane.command(command_id, command).await.map_err(|error| match error {
+        PlaneError::NotConnected => {
+            ApiError::new(503, "call_plane_away", "What carries the calls is not connected; try again in a moment.")
+        }
+        PlaneError::TimedOut => {
+            ApiError::new(504, "call_plane_silent", "What carries the calls did not answer in time.")
+        }
+    })
+}
+
+/// The name of the first route that `is_it` holds of.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) fn route_where(
+    connection: &Connection,
+    is_it: impl Fn(&RouteRule) -> bool,
+) -> Result<Option<String>, StoreError> {
+    let found = routes::all(connection)?.into_iter().map(|route| route.rule).find(|rule| is_it(rule));
+    Ok(found.map(|rule| rule.name))
+}
+
+/// 409: a route leads there.
+pub(super) fn in_use(what: &str, route: &str) -> ApiError {
+    let message = format!("The route {route} names this {what}; change or remove the route first.");
+    ApiError::new(409, "in_use", message)
 }
 
 /// An id of one kind.

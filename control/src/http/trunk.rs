@@ -4,16 +4,16 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
-use super::native::{Owner, bad_field, clearable, flag, new_id, number, text, texts, too_many};
+use super::native::{Owner, ask_plane, in_use, new_id, route_where, text, too_many};
+use super::trunk_fields::{change, trunk_json};
 use super::{Answer, App};
-use crate::clock::iso8601;
-use crate::model::{E164, host, line, name};
-use crate::port::TrunkTransport;
-use crate::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
+use crate::model::dialled;
+use crate::port::{Command, CommandReply, LineStates, RouteRule, RouteSource, RouteTarget, TrunkRoute};
 use crate::snapshot;
 use crate::store::StoreError;
 use crate::store::trunks::{self, Trunk};
@@ -21,24 +21,13 @@ use crate::store::trunks::{self, Trunk};
 /// `POST /api/v1/trunks`.
 pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> Result<Response, ApiError> {
     let now_ms = app.clock.now_ms();
-    let mut trunk = Trunk {
-        id: new_id("trk"),
-        name: String::new(),
-        host: String::new(),
-        port: PORT,
-        transport: TrunkTransport::Udp,
-        username: None,
-        password: None,
-        numbers: Vec::new(),
-        max_channels: CHANNELS,
-        is_default: false,
-        created_ms: now_ms,
-        updated_ms: now_ms,
-    };
+    // A port that nobody names is SIP's own; null asks the DNS.
+    let route = TrunkRoute { port: Some(PORT), ..TrunkRoute::new("", "") };
+    let mut trunk = Trunk { id: new_id("trk"), route, created_ms: now_ms, updated_ms: now_ms };
     for needed in ["name", "host"] {
         text(&fields, needed)?.ok_or_else(|| ApiError::missing(needed))?;
     }
-    change(&mut trunk, &fields, &app.secret)?;
+    change(&mut trunk.route, &fields, &app.secret)?;
     let trunk = app
         .store
         .write(move |connection| {
@@ -58,13 +47,16 @@ pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> 
 /// `GET /api/v1/trunks`.
 pub(super) async fn list(State(app): State<App>, _: Owner) -> Answer {
     let all = app.store.read(|connection| trunks::all(connection).map_err(StoreError::from)).await?;
-    Ok(Json(json!({ "data": all.iter().map(trunk_json).collect::<Vec<_>>(), "next_cursor": null })))
+    let lines = lines(&app).await;
+    let shown: Vec<Value> = all.iter().map(|trunk| with_state(trunk, lines.as_deref())).collect();
+    Ok(Json(json!({ "data": shown, "next_cursor": null })))
 }
 
 /// `GET /api/v1/trunks/:id`.
 pub(super) async fn find(State(app): State<App>, _: Owner, Path(id): Path<String>) -> Answer {
     let found = app.store.read(move |connection| trunks::find(connection, &id).map_err(StoreError::from)).await?;
-    Ok(Json(trunk_json(&found.ok_or_else(no_such_trunk)?)))
+    let trunk = found.ok_or_else(no_such_trunk)?;
+    Ok(Json(with_state(&trunk, lines(&app).await.as_deref())))
 }
 
 /// `PATCH /api/v1/trunks/:id`: what is absent stays, null takes `username` or `password` away.
@@ -74,7 +66,7 @@ pub(super) async fn update(State(app): State<App>, _: Owner, Path(id): Path<Stri
         .store
         .write(move |connection| {
             let mut trunk = trunks::find(connection, &id)?.ok_or_else(no_such_trunk)?;
-            change(&mut trunk, &fields, &secret)?;
+            change(&mut trunk.route, &fields, &secret)?;
             trunk.updated_ms = now_ms;
             trunks::put(connection, &trunk)?;
             snapshot::bump(connection)?;
@@ -89,6 +81,9 @@ pub(super) async fn update(State(app): State<App>, _: Owner, Path(id): Path<Stri
 pub(super) async fn remove(State(app): State<App>, _: Owner, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     app.store
         .write(move |connection| {
+            if let Some(route) = names_trunk(connection, &id)? {
+                return Err(in_use("trunk", &route));
+            }
             if !trunks::remove(connection, &id)? {
                 return Err(no_such_trunk());
             }
@@ -99,90 +94,60 @@ pub(super) async fn remove(State(app): State<App>, _: Owner, Path(id): Path<Stri
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Sets what the request gives.
-fn change(trunk: &mut Trunk, fields: &Fields, secret: &Secret) -> Result<(), ApiError> {
-    fields.only(&FIELDS)?;
-    if let Some(given) = text(fields, "name")? {
-        trunk.name = name(&given).ok_or_else(|| bad_field("name", "must be 1 to 200 characters"))?;
+/// `POST /api/v1/trunks/:id/test`: looks for the fault, step by step; `number` is called, too, and gets a tone.
+pub(super) async fn test(State(app): State<App>, _: Owner, Path(id): Path<String>, fields: Fields) -> Answer {
+    fields.only(&["number"])?;
+    let number = text(&fields, "number")?;
+    if number.as_deref().is_some_and(|number| dialled(number).is_none()) {
+        return Err(super::native::bad_field("number", "must be a number or user as it is dialled"));
     }
-    if let Some(given) = text(fields, "host")? {
-        trunk.host = host(&given).ok_or_else(|| bad_field("host", "must be a host name or an address"))?;
+    let wanted = id.clone();
+    let found = app.store.read(move |connection| trunks::find(connection, &wanted).map_err(StoreError::from)).await?;
+    let trunk = found.ok_or_else(no_such_trunk)?;
+    match ask_plane(&app, Command::TestTrunk { trunk_id: id, number }).await? {
+        CommandReply::Tested(steps) => {
+            let is_ok = !steps.is_empty() && steps.iter().all(|step| step.is_ok != Some(false));
+            Ok(Json(json!({ "trunk": trunk.route.name, "ok": is_ok, "steps": steps })))
+        }
+        CommandReply::Busy => {
+            Err(ApiError::new(409, "test_runs", "A test of this trunk is running; wait for its end."))
+        }
+        _ => Err(no_such_trunk()),
     }
-    if let Some(port) = number(fields, "port", 1..=u16::MAX.into())? {
-        trunk.port = port as u16;
-    }
-    match text(fields, "transport")?.as_deref() {
-        None => {}
-        Some("udp") => trunk.transport = TrunkTransport::Udp,
-        Some("tcp") => trunk.transport = TrunkTransport::Tcp,
-        Some(_) => return Err(bad_field("transport", "must be udp or tcp")),
-    }
-    let credential = |given: Option<String>, field: &str| match given {
-        None => Ok(None),
-        Some(given) => line(&given, CREDENTIAL_CHARS_MAX)
-            .map(Some)
-            .ok_or_else(|| bad_field(field, "must be 1 to 256 characters, none a control character")),
-    };
-    if let Some(given) = clearable(fields, "username")? {
-        trunk.username = credential(given, "username")?;
-    }
-    if let Some(given) = clearable(fields, "password")? {
-        trunk.password = credential(given, "password")?.map(|text| secret.seal(TRUNK_PASSWORD_PURPOSE, &text));
-    }
-    if let Some(given) = texts(fields, "numbers", NUMBERS_MAX)? {
-        let digits = |number: &String| E164::parse(number).map(|number| number.digits().to_owned());
-        let wrong = || ApiError::new(400, "invalid_number", "numbers must be numbers with + and country code.");
-        let mut numbers = given.iter().map(|number| digits(number).ok_or_else(wrong)).collect::<Result<Vec<_>, _>>()?;
-        numbers.sort();
-        numbers.dedup();
-        trunk.numbers = numbers;
-    }
-    if let Some(channels) = number(fields, "max_channels", 1..=10_000)? {
-        trunk.max_channels = channels;
-    }
-    if let Some(is_default) = flag(fields, "default")? {
-        trunk.is_default = is_default;
-    }
-    Ok(())
 }
 
-/// A trunk as every endpoint shows it: never its password.
-fn trunk_json(trunk: &Trunk) -> Value {
-    json!({
-        "id": trunk.id,
-        "name": trunk.name,
-        "host": trunk.host,
-        "port": trunk.port,
-        "transport": trunks::transport_name(trunk.transport),
-        "username": trunk.username,
-        "passwordSet": trunk.password.is_some(),
-        "numbers": trunk.numbers.iter().map(|digits| format!("+{digits}")).collect::<Vec<_>>(),
-        "max_channels": trunk.max_channels,
-        "default": trunk.is_default,
-        "created_at": iso8601(trunk.created_ms),
-        "updated_at": iso8601(trunk.updated_ms),
-    })
+/// How the lines are; `None` while the call plane is away.
+pub(super) async fn lines(app: &App) -> Option<Box<LineStates>> {
+    match ask_plane(app, Command::Lines).await {
+        Ok(CommandReply::Lines(lines)) => Some(lines),
+        _ => None,
+    }
+}
+
+/// A trunk with what the call plane knows of it.
+fn with_state(trunk: &Trunk, lines: Option<&LineStates>) -> Value {
+    let mut shown = trunk_json(trunk);
+    if let Some(state) = lines.and_then(|lines| lines.trunks.get(&trunk.id)) {
+        shown["state"] = json!(state);
+    }
+    shown
+}
+
+/// The route that leads to a trunk or begins at it.
+fn names_trunk(connection: &Connection, id: &str) -> Result<Option<String>, StoreError> {
+    let is_it = |rule: &RouteRule| {
+        rule.from == RouteSource::Trunk { trunk_id: id.to_owned() }
+            || rule.targets.iter().any(|target| matches!(target, RouteTarget::Trunk { trunk_id, .. } if trunk_id == id))
+    };
+    route_where(connection, is_it)
 }
 
 fn no_such_trunk() -> ApiError {
     ApiError::new(404, "no_such_trunk", "No such trunk.")
 }
 
-/// What a request may carry.
-const FIELDS: [&str; 9] =
-    ["name", "host", "port", "transport", "username", "password", "numbers", "max_channels", "default"];
-
 /// RFC 3261 §19.1.2.
 const PORT: u16 = 5060;
-
-/// 30 calls at once: what a primary-rate line carries.
-const CHANNELS: u32 = 30;
-
-/// 256 characters: more than any provider's.
-const CREDENTIAL_CHARS_MAX: usize = 256;
-
-/// 10,000 numbers of 15 digits: 150 kB in the snapshot.
-const NUMBERS_MAX: usize = 10_000;
 
 /// 100 trunks: more lines than a site has.
 const TRUNKS_MAX: i64 = 100;

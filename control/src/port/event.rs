@@ -55,6 +55,13 @@ pub enum CallEvent {
     },
     /// A refusal was sent or received, of this call's INVITE or, with the call id 0, of a request of no call.
     Refused(SipRefusal),
+    /// Something is wrong with the sound of the call, found while it was up.
+    Diagnosed {
+        /// Its stable name: `one_way_in`, `one_way_out`, `no_rtp`, `private_address`.
+        fault: String,
+        /// What was found, in one sentence.
+        found: String,
+    },
     /// The call is over; its row ends.
     Ended {
         /// Why, and whose doing it was.

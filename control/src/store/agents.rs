@@ -93,6 +93,14 @@ pub fn find_anywhere(connection: &Connection, user_id: &str, id: &str) -> rusqli
     connection.prepare_cached(sql)?.query_row([id, user_id], read).optional()
 }
 
+/// Tells whether there is an agent of this id, whoever owns it.
+///
+/// # Errors
+/// What SQLite says.
+pub fn exists(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM agents WHERE id = ?1")?.exists([id])
+}
+
 /// All agents of a project of the account, the oldest first.
 ///
 /// # Errors

@@ -237,6 +237,61 @@ const STEPS: &[&str] = &[
     CREATE INDEX users_pending ON users(updated_ms) WHERE verified = 0;
     CREATE INDEX projects_user ON projects(user_id);
     CREATE INDEX mails_delivered ON mails(created_ms) WHERE delivered = 1;",
+    // 5: how trunks are spoken to, phones of our own, where calls go, and what was refused. A trunk's port 0 is the DNS's.
+    "ALTER TABLE trunks ADD COLUMN access TEXT NOT NULL DEFAULT '{}';      -- these four: JSON, as port::config has them
+    ALTER TABLE trunks ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE trunks ADD COLUMN numbering TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE trunks ADD COLUMN signalling TEXT NOT NULL DEFAULT '{}';
+
+    CREATE TABLE extensions (
+        user TEXT PRIMARY KEY,                   -- as it registers
+        name TEXT NOT NULL,
+        password TEXT NOT NULL,                  -- sealed
+        number TEXT,                             -- that it presents outside, E.164 digits
+        contacts_max INTEGER NOT NULL,
+        project_id TEXT REFERENCES projects(id),
+        numbering TEXT NOT NULL,                 -- JSON
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX extensions_project ON extensions(project_id);
+
+    CREATE TABLE routes (
+        id TEXT PRIMARY KEY,
+        position INTEGER NOT NULL,               -- the lowest is asked first
+        name TEXT NOT NULL UNIQUE,
+        called TEXT NOT NULL,                    -- these five: JSON
+        callers TEXT NOT NULL,
+        source TEXT NOT NULL,
+        hours TEXT NOT NULL,
+        targets TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX routes_position ON routes(position);
+
+    CREATE TABLE sip_refusals (
+        position INTEGER PRIMARY KEY,            -- of its journal record: boot * 2^40 + seq
+        at_ms INTEGER NOT NULL,
+        call_id TEXT,
+        direction TEXT NOT NULL,                 -- inbound: we refused
+        status INTEGER NOT NULL,
+        method TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        trunk_id TEXT,
+        rule TEXT NOT NULL,
+        more INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX sip_refusals_call ON sip_refusals(call_id) WHERE call_id IS NOT NULL;
+    CREATE INDEX sip_refusals_trunk ON sip_refusals(trunk_id, position) WHERE trunk_id IS NOT NULL;",
+    "CREATE TABLE call_diagnoses (
+        position INTEGER PRIMARY KEY,            -- of its journal record: boot * 2^40 + seq
+        call_id TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        fault TEXT NOT NULL,
+        found TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX call_diagnoses_call ON call_diagnoses(call_id);",
 ];
 
 #[cfg(test)]

@@ -55,6 +55,14 @@ pub fn find(connection: &Connection, user_id: &str, id: &str) -> rusqlite::Resul
     connection.prepare_cached(sql)?.query_row([id, user_id], read).optional()
 }
 
+/// Tells whether there is a project of this id, whoever owns it.
+///
+/// # Errors
+/// What SQLite says.
+pub fn exists(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM projects WHERE id = ?1 AND is_deleted = 0")?.exists([id])
+}
+
 /// All projects of the account, the oldest first.
 ///
 /// # Errors

@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::port::{Sealed, TrunkTransport};
+use super::json::{read_json, to_json};
+use crate::port::{Sealed, TrunkRoute, TrunkTransport};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, host, port, transport, username, password, max_channels, is_default, created_ms,
-                updated_ms FROM trunks ",
+                updated_ms, access, policy, numbering, signalling FROM trunks ",
             $rest
         )
     };
@@ -19,24 +20,8 @@ macro_rules! select {
 pub struct Trunk {
     /// `trk_` and 32 hex digits.
     pub id: String,
-    /// Unique on the box.
-    pub name: String,
-    /// Host name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How SIP reaches it.
-    pub transport: TrunkTransport,
-    /// Who we are when it asks.
-    pub username: Option<String>,
-    /// The password that goes with it.
-    pub password: Option<Sealed>,
-    /// E.164 digits without the `+`, in order.
-    pub numbers: Vec<String>,
-    /// Calls at once, both ways.
-    pub max_channels: u32,
-    /// It carries the calls of numbers that no trunk lists.
-    pub is_default: bool,
+    /// All that routing knows of it; the name is unique on the box, the numbers stand in order.
+    pub route: TrunkRoute,
     /// Milliseconds since the epoch.
     pub created_ms: i64,
     /// Milliseconds since the epoch.
@@ -62,37 +47,44 @@ pub enum PutError {
 /// # Errors
 /// [`PutError`]; whatever is stored then is undone with the caller's savepoint.
 pub fn put(connection: &Connection, trunk: &Trunk) -> Result<(), PutError> {
+    let route = &trunk.route;
     let sql = "SELECT 1 FROM trunks WHERE name = ?1 AND id <> ?2";
-    if connection.prepare_cached(sql)?.exists([&trunk.name, &trunk.id])? {
+    if connection.prepare_cached(sql)?.exists([&route.name, &trunk.id])? {
         return Err(PutError::NameTaken);
     }
-    if trunk.is_default {
+    if route.is_default {
         connection.execute("UPDATE trunks SET is_default = 0 WHERE is_default = 1 AND id <> ?1", [&trunk.id])?;
     }
     let sql = "INSERT INTO trunks
-        (id, name, host, port, transport, username, password, max_channels, is_default, created_ms, updated_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+        (id, name, host, port, transport, username, password, max_channels, is_default, created_ms, updated_ms,
+         access, policy, numbering, signalling)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
         ON CONFLICT (id) DO UPDATE SET name = ?2, host = ?3, port = ?4, transport = ?5, username = ?6, password = ?7,
-            max_channels = ?8, is_default = ?9, updated_ms = ?11";
+            max_channels = ?8, is_default = ?9, updated_ms = ?11, access = ?12, policy = ?13, numbering = ?14,
+            signalling = ?15";
     connection.execute(
         sql,
         params![
             trunk.id,
-            trunk.name,
-            trunk.host,
-            trunk.port,
-            transport_name(trunk.transport),
-            trunk.username,
-            trunk.password.as_ref().map(|sealed| &sealed.0),
-            trunk.max_channels,
-            trunk.is_default,
+            route.name,
+            route.host,
+            route.port.unwrap_or(DNS_PORT),
+            transport_name(route.transport),
+            route.username,
+            route.password.as_ref().map(|sealed| &sealed.0),
+            route.max_channels,
+            route.is_default,
             trunk.created_ms,
-            trunk.updated_ms
+            trunk.updated_ms,
+            to_json(&route.access)?,
+            to_json(&route.policy)?,
+            to_json(&route.numbering)?,
+            to_json(&route.signalling)?
         ],
     )?;
     connection.execute("DELETE FROM trunk_numbers WHERE trunk_id = ?1", [&trunk.id])?;
     let sql = "INSERT OR IGNORE INTO trunk_numbers (digits, trunk_id) VALUES (?1, ?2)";
-    for digits in &trunk.numbers {
+    for digits in &route.numbers {
         if connection.prepare_cached(sql)?.execute([digits, &trunk.id])? == 0 {
             return Err(PutError::NumberTaken);
         }
@@ -147,27 +139,39 @@ pub fn transport_name(transport: TrunkTransport) -> &'static str {
     }
 }
 
+/// What the API calls so.
+pub fn transport_of(name: &str) -> Option<TrunkTransport> {
+    [TrunkTransport::Udp, TrunkTransport::Tcp, TrunkTransport::Tls, TrunkTransport::Auto]
+        .into_iter()
+        .find(|transport| transport_name(*transport) == name)
+}
+
 fn with_numbers(connection: &Connection, trunk: Trunk) -> rusqlite::Result<Trunk> {
     let sql = "SELECT digits FROM trunk_numbers WHERE trunk_id = ?1 ORDER BY digits";
     let numbers =
         connection.prepare_cached(sql)?.query_map([&trunk.id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(Trunk { numbers, ..trunk })
+    Ok(Trunk { route: TrunkRoute { numbers, ..trunk.route }, ..trunk })
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Trunk> {
     let transport: String = row.get(4)?;
-    Ok(Trunk {
-        id: row.get(0)?,
+    let route = TrunkRoute {
         name: row.get(1)?,
         host: row.get(2)?,
-        port: row.get(3)?,
-        transport: if transport == "tcp" { TrunkTransport::Tcp } else { TrunkTransport::Udp },
+        port: Some(row.get(3)?).filter(|port| *port != DNS_PORT),
+        transport: transport_of(&transport).unwrap_or_default(),
         username: row.get(5)?,
         password: row.get::<_, Option<String>>(6)?.map(Sealed),
         numbers: Vec::new(),
         max_channels: row.get(7)?,
         is_default: row.get(8)?,
-        created_ms: row.get(9)?,
-        updated_ms: row.get(10)?,
-    })
+        access: read_json(row, 11)?,
+        policy: read_json(row, 12)?,
+        numbering: read_json(row, 13)?,
+        signalling: read_json(row, 14)?,
+    };
+    Ok(Trunk { id: row.get(0)?, route, created_ms: row.get(9)?, updated_ms: row.get(10)? })
 }
+
+/// What stands in the column of a trunk whose port the DNS tells.
+const DNS_PORT: u16 = 0;

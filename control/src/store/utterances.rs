@@ -18,12 +18,17 @@ pub fn insert(
     let sql = "INSERT OR IGNORE INTO utterances (call_id, position, speaker, text, at_ms) SELECT ?1, ?2, ?3, ?4, ?5
         WHERE NOT EXISTS (SELECT 1 FROM utterances WHERE call_id = ?1 AND speaker = ?3 AND text = ?4 AND at_ms = ?5)";
     let Utterance { speaker, text, at_ms } = utterance;
-    let place = (position.boot as i64) << SEQ_BITS | position.seq as i64;
+    let place = place(position);
     let speaker = match speaker {
         Speaker::Caller => CALLER,
         Speaker::Agent => AGENT,
     };
     connection.prepare_cached(sql)?.execute(params![call_id, place, speaker, text, *at_ms as i64]).map(drop)
+}
+
+/// A journal's place as one number that counts up.
+pub(super) fn place(position: Position) -> i64 {
+    (position.boot as i64) << SEQ_BITS | position.seq as i64
 }
 
 /// What was said in a call, in the order in which it was begun. The caller has checked whose call it is.

@@ -335,6 +335,10 @@ pub(crate) struct Scripted {
     /// Offers with the connection they came over.
     offers: watch::Sender<Vec<(u64, CommandId, DialOrder)>>,
     pub(crate) answers: Mutex<VecDeque<Result<CommandReply, PlaneError>>>,
+    /// Commands other than offers.
+    pub(crate) commands: Mutex<Vec<Command>>,
+    /// What they are answered with, the last again and again; with nothing in it, `NoSuchCall`.
+    pub(crate) replies: Mutex<VecDeque<Result<CommandReply, PlaneError>>>,
     pub(crate) live: watch::Sender<Option<u64>>,
 }
 
@@ -344,6 +348,8 @@ impl Default for Scripted {
             snapshots: Mutex::default(),
             offers: watch::channel(Vec::new()).0,
             answers: Mutex::default(),
+            commands: Mutex::default(),
+            replies: Mutex::default(),
             live: watch::channel(None).0,
         }
     }
@@ -370,9 +376,12 @@ impl CallPlane for Scripted {
     fn command(
         &self,
         _: CommandId,
-        _: Command,
+        command: Command,
     ) -> Pin<Box<dyn Future<Output = Result<CommandReply, PlaneError>> + Send + '_>> {
-        Box::pin(async { Ok(CommandReply::NoSuchCall) })
+        self.commands.lock().expect("unpoisoned").push(command);
+        let mut replies = self.replies.lock().expect("unpoisoned");
+        let last = if replies.len() > 1 { replies.pop_front() } else { replies.front().cloned() };
+        Box::pin(async move { last.unwrap_or(Ok(CommandReply::NoSuchCall)) })
     }
 
     fn dial(

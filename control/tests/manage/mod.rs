@@ -114,7 +114,7 @@ async fn only_the_owner_manages_and_failures_are_problems() {
         (json!({ "name": "n", "host": "a b" }), 400, "bad_field"),
         (json!({ "name": "n", "host": "h", "port": 0 }), 400, "bad_field"),
         (json!({ "name": "n", "host": "h", "port": "5060" }), 400, "bad_field"),
-        (json!({ "name": "n", "host": "h", "transport": "tls" }), 400, "bad_field"),
+        (json!({ "name": "n", "host": "h", "transport": "sctp" }), 400, "bad_field"),
         (json!({ "name": "n", "host": "h", "max_channels": 0 }), 400, "bad_field"),
         (json!({ "name": "n", "host": "h", "default": "yes" }), 400, "bad_field"),
         (json!({ "name": "n", "host": "h", "password": "a\r\nb" }), 400, "bad_field"),

@@ -8,6 +8,7 @@ pub mod echo;
 pub mod media_stream;
 pub mod openai_realtime;
 pub mod template;
+pub mod tone_test;
 pub mod websocket;
 mod wire;
 
@@ -21,6 +22,7 @@ use attendant::Attendant;
 use echo::Echo;
 use media_stream::MediaStream;
 use openai_realtime::OpenAiRealtime;
+use tone_test::{ToneHeard, ToneTest};
 
 /// Whoever talks to the caller.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub enum AgentSession {
     MediaStream(Box<MediaStream>),
     /// An agent that speaks OpenAI's Realtime protocol.
     OpenAiRealtime(Box<OpenAiRealtime>),
+    /// Plays a tone and measures what comes back, to test a trunk.
+    ToneTest(ToneTest),
 }
 
 /// What an agent wants.
@@ -146,6 +150,7 @@ impl AgentSession {
             AgentSession::Echo(echo) => echo.handle_audio(frame),
             AgentSession::MediaStream(stream) => stream.handle_audio(frame),
             AgentSession::OpenAiRealtime(agent) => agent.handle_audio(frame),
+            AgentSession::ToneTest(test) => test.handle_audio(frame),
         }
     }
 
@@ -153,7 +158,7 @@ impl AgentSession {
     pub fn handle_held(&mut self, silence: &Frame<'_>) {
         match self {
             // An echo of silence would only be heard late.
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_audio(silence),
             AgentSession::OpenAiRealtime(agent) => agent.handle_audio(silence),
         }
@@ -163,7 +168,7 @@ impl AgentSession {
     pub fn handle_digit(&mut self, digit: char) {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
-            AgentSession::Awaited | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_digit(digit),
             AgentSession::OpenAiRealtime(agent) => agent.handle_digit(digit),
         }
@@ -179,7 +184,7 @@ impl AgentSession {
     /// Takes bytes from the agent's connection.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_bytes(bytes),
             AgentSession::OpenAiRealtime(agent) => agent.handle_bytes(bytes),
         }
@@ -188,7 +193,7 @@ impl AgentSession {
     /// The agent's connection has ended.
     pub fn handle_disconnect(&mut self) {
         match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
             AgentSession::MediaStream(stream) => stream.handle_disconnect(),
             AgentSession::OpenAiRealtime(agent) => agent.handle_disconnect(),
         }
@@ -199,6 +204,7 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_timeout(now),
             AgentSession::OpenAiRealtime(agent) => agent.handle_timeout(now),
+            AgentSession::ToneTest(test) => test.handle_timeout(now),
             AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::MediaStream(_) => {}
         }
     }
@@ -211,6 +217,7 @@ impl AgentSession {
             AgentSession::Echo(echo) => echo.poll_output(progress),
             AgentSession::MediaStream(stream) => stream.poll_output(progress),
             AgentSession::OpenAiRealtime(agent) => agent.poll_output(progress, now),
+            AgentSession::ToneTest(test) => test.poll_output(progress, now),
         }
     }
 
@@ -219,6 +226,7 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(attendant) => attendant.poll_timeout(),
             AgentSession::OpenAiRealtime(agent) => agent.poll_timeout(),
+            AgentSession::ToneTest(test) => test.poll_timeout(),
             AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
         }
     }
@@ -226,7 +234,9 @@ impl AgentSession {
     /// What is to be written to the agent's connection, if it has one.
     pub fn outbound(&mut self) -> Option<&mut Vec<u8>> {
         match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => None,
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
+                None
+            }
             AgentSession::MediaStream(stream) => Some(stream.outbound()),
             AgentSession::OpenAiRealtime(agent) => Some(agent.outbound()),
         }
@@ -236,7 +246,10 @@ impl AgentSession {
     pub fn is_ready(&self) -> bool {
         match self {
             AgentSession::Awaited => false,
-            AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::MediaStream(_) => true,
+            AgentSession::Attendant(_)
+            | AgentSession::Echo(_)
+            | AgentSession::MediaStream(_)
+            | AgentSession::ToneTest(_) => true,
             AgentSession::OpenAiRealtime(agent) => agent.is_ready(),
         }
     }
@@ -248,12 +261,21 @@ impl AgentSession {
         }
     }
 
+    /// What a test call has heard; `None` of any other.
+    pub fn tone_heard(&self) -> Option<ToneHeard> {
+        match self {
+            AgentSession::ToneTest(test) => Some(test.heard()),
+            _ => None,
+        }
+    }
+
     /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
     pub fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
         match self {
             AgentSession::Attendant(_)
             | AgentSession::Awaited
             | AgentSession::Echo(_)
+            | AgentSession::ToneTest(_)
             | AgentSession::MediaStream(_) => None,
             AgentSession::OpenAiRealtime(agent) => agent.poll_last_words(progress),
         }
@@ -263,7 +285,9 @@ impl AgentSession {
     /// Returns the bytes that are left to be written to its connection.
     pub fn stop(&mut self, code: u16) -> Vec<u8> {
         match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) => Vec::new(),
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
+                Vec::new()
+            }
             AgentSession::MediaStream(stream) => {
                 stream.stop(code);
                 std::mem::take(stream.outbound())

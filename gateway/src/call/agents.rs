@@ -21,13 +21,13 @@ impl Call {
             self.outputs.push_back(CallOutput::Disconnect(Vec::new()));
             return;
         }
-        let codec = self.negotiation.agreed().map_or(Codec::Pcmu, |agreed| agreed.codec);
+        let codec = self.leg.negotiation.agreed().map_or(Codec::Pcmu, |agreed| agreed.codec);
         self.agent = match &self.plan {
             Plan::OpenAiRealtime(plan) => {
                 let agent = OpenAiRealtime::new(plan.opening.clone(), codec, self.seed);
                 AgentSession::OpenAiRealtime(Box::new(agent))
             }
-            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo => {
+            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => {
                 AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)))
             }
         };
@@ -60,7 +60,7 @@ impl Call {
             Plan::Attendant { name: Some(name) } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }
-            Plan::Attendant { name: None } | Plan::Echo => return,
+            Plan::Attendant { name: None } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => return,
         };
         self.outputs.push_back(wish);
     }
@@ -75,12 +75,12 @@ impl Call {
                 Some(AgentOutput::Ready) => return self.begin_talk(now),
                 Some(AgentOutput::Said(said)) => self.record_said(said),
                 Some(AgentOutput::Clear) => {
-                    if let Some(session) = &mut self.session {
+                    if let Some(session) = &mut self.leg.session {
                         session.clear();
                     }
                 }
                 Some(AgentOutput::Play(speech)) => {
-                    let Some(session) = &mut self.session else { continue };
+                    let Some(session) = &mut self.leg.session else { continue };
                     let loss = match session.play(speech, now) {
                         Ok(()) => continue,
                         Err(NotQueued::QueueFull) => AgentLoss::Flood,
@@ -97,7 +97,7 @@ impl Call {
     fn is_agent_heard(&mut self) -> bool {
         match self.phase {
             Phase::Inviting { .. } => self.agent.outbound().is_some(),
-            _ => self.session.is_some() || !self.agent.is_ready(),
+            _ => self.leg.session.is_some() || !self.agent.is_ready(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Call {
         tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
         self.record_last_words();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
-        if let Some(session) = &mut self.session {
+        if let Some(session) = &mut self.leg.session {
             session.clear();
         }
         self.take_over(now);
@@ -134,7 +134,8 @@ impl Call {
     }
 
     fn progress(&self) -> Progress {
-        self.session
+        self.leg
+            .session
             .as_ref()
             .map_or_else(Progress::default, |session| Progress { pushed: session.pushed(), played: session.played() })
     }

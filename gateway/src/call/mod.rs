@@ -1,21 +1,25 @@
-//! One call: a leg, an agent, and what goes on between them.
+//! One call: a leg, an agent or another leg, and what goes on between them.
 //!
 //! ```text
 //!              Offered                     Answer, Ring, Refuse, HangUp
 //!   SIP ─────────────────▶ ┌──────────┐ ─────────────────────────────────▶ SIP
-//!   RTP ─────────────────▶ │   Call   │ ─────────────────────────────────▶ RTP
+//!   RTP of each leg ─────▶ │   Call   │ ─────────────────────────────────▶ RTP of each leg
 //!   agent's socket ──────▶ └──────────┘ ─────────────────────────────────▶ agent's socket, journal
 //! ```
 //!
-//! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is [`RtpSession`]'s, talk is
+//! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is [`talkstack_media::session::RtpSession`]'s, talk is
 //! [`AgentSession`]'s. It owns no socket, so whole calls run in virtual time.
 
 mod agents;
+mod bridge;
+mod leg;
 mod offer;
 mod outbound;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod watch;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,15 +27,18 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::{Heard, RtpSession, Transmit};
+use talkstack_media::session::{Exchange, Heard, Transmit};
 
-use offer::Negotiation;
+use bridge::Bridge;
+pub use bridge::LegOrder;
+pub use leg::{Leg, LegId};
 pub use offer::{LegAddress, Line, Offer};
 use outbound::Outbound;
 use tape::Tape;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
+use crate::agent::tone_test::{ToneHeard, ToneTest};
 use crate::agent::{AgentLoss, AgentSession};
 use crate::io::connect::AgentTarget;
 use crate::route::Plan;
@@ -42,8 +49,7 @@ pub struct Call {
     id: CallId,
     plan: Plan,
     phase: Phase,
-    negotiation: Negotiation,
-    session: Option<RtpSession>,
+    leg: Leg,
     agent: AgentSession,
     outputs: VecDeque<CallOutput>,
     ends_at: Instant,
@@ -51,6 +57,10 @@ pub struct Call {
     /// What a call that the box has placed waits for besides.
     outbound: Option<Outbound>,
     tape: Tape,
+    /// The second leg, where there is one or is to be one.
+    bridge: Option<Box<Bridge>>,
+    ring_max: Duration,
+    has_rung: bool,
     seed: u64,
 }
 
@@ -60,6 +70,8 @@ enum Phase {
     Inviting { until: Instant },
     /// The caller hears ringing while the agent connects, to the instant at the most.
     Ringing { until: Instant },
+    /// Another line is being called for a caller who waits.
+    Leading,
     /// The 200 is out. Without an agent yet, the attendant takes over at the instant.
     Answered { agent_due: Option<Instant> },
     /// The outcome is known.
@@ -69,26 +81,36 @@ enum Phase {
 /// What a call wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallOutput {
+    /// Find the way to another line; [`Call::handle_line`] or [`Call::handle_refused`] answers.
+    Lead(Box<LegOrder>),
     /// Send an INVITE with this offer.
-    Invite(String),
-    /// Send 180.
-    Ring,
+    Invite(LegId, String),
+    /// Send 180 to the caller, or 183 with this SDP.
+    Ring(Option<String>),
     /// Send 200 with this SDP, to the INVITE or to the re-INVITE that is open.
-    Answer(String),
+    Answer(LegId, String),
     /// Refuse the re-INVITE that is open with 488; the call goes on as it was.
-    RefuseReOffer,
-    /// End the dialog: a final response before the answer, BYE after it.
-    End(Outcome),
+    RefuseReOffer(LegId),
+    /// Refuse the caller with this status, as a rule of the owner's says.
+    Refuse(u16),
+    /// End the dialog: a final response or CANCEL before the answer, BYE after it.
+    End(LegId, Outcome),
     /// Write to the journal.
     Record(CallEvent),
     /// Ask within the dialog whether the far end is there.
-    Probe,
+    Probe(LegId),
     /// Connect to the agent.
     Connect(AgentTarget),
     /// Have this text spoken.
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.
     Disconnect(Vec<u8>),
+    /// A test call has heard this, and its packets have gone so.
+    Measured(ToneHeard, Exchange),
+    /// The one who has asked for a transfer has been replaced: tell them, and let them go.
+    Transferred,
+    /// Nobody came in the place of the one who has asked for a transfer: tell them why; they are the second leg again.
+    Restore(Outcome),
     /// The call is over; drop it.
     Finished,
 }
@@ -109,7 +131,7 @@ impl Call {
     pub fn new(id: CallId, plan: Plan, offer: Offer<'_>, limits: CallLimits, seed: u64, now: Instant) -> Self {
         let mut call =
             Call::begin(id, plan, Line { local: offer.local, signalling: offer.signalling }, limits, seed, now);
-        match call.negotiation.handle_offer(offer.sdp) {
+        match call.leg.negotiation.handle_offer(offer.sdp) {
             Ok(()) => call.ring(now),
             Err(reason) => call.end(Outcome::new(Blame::Caller, reason)),
         }
@@ -117,24 +139,21 @@ impl Call {
     }
 
     fn begin(id: CallId, plan: Plan, line: Line, limits: CallLimits, seed: u64, now: Instant) -> Self {
-        let agent = match &plan {
-            Plan::Echo => AgentSession::Echo(Echo::default()),
-            Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
-            Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
-            Plan::MediaStream(_) | Plan::OpenAiRealtime(_) => AgentSession::Awaited,
-        };
+        let agent = agent_of(&plan, now);
         Call {
             id,
             plan,
             phase: Phase::Ringing { until: now + RING_MAX },
-            negotiation: Negotiation::new(line, seed),
-            session: None,
+            leg: Leg::new(line, seed),
             agent,
             outputs: VecDeque::new(),
             ends_at: now + limits.duration_max,
             speech: limits.speech,
             outbound: None,
             tape: Tape::default(),
+            bridge: None,
+            ring_max: limits.ring_max,
+            has_rung: false,
             seed,
         }
     }
@@ -145,37 +164,42 @@ impl Call {
     }
 
     /// The ACK has come; with late offer it carries the answer.
-    pub fn handle_acknowledged(&mut self, sdp: Option<&[u8]>, now: Instant) {
-        match self.negotiation.handle_answer(sdp) {
-            Ok(true) => {
-                self.start_session(now);
-                self.renegotiate(now);
-            }
+    pub fn handle_acknowledged(&mut self, leg: LegId, sdp: Option<&[u8]>, now: Instant) {
+        let Some(negotiated) = self.leg_mut(leg).map(|leg| leg.negotiation.handle_answer(sdp)) else { return };
+        match negotiated {
+            Ok(true) => self.start_session(leg, now),
             Ok(false) => {}
             Err(reason) => self.end(Outcome::new(Blame::Caller, reason)),
         }
     }
 
     /// A re-INVITE has come: hold, resume, or another address.
-    pub fn handle_reoffer(&mut self, sdp: Option<&[u8]>, now: Instant) {
+    pub fn handle_reoffer(&mut self, leg: LegId, sdp: Option<&[u8]>, now: Instant) {
         if self.phase == Phase::Over {
             return;
         }
-        if self.negotiation.handle_offer(sdp).is_err() {
-            self.outputs.push_back(CallOutput::RefuseReOffer);
+        let Some(its) = self.leg_mut(leg) else { return };
+        if its.negotiation.handle_offer(sdp).is_err() {
+            self.outputs.push_back(CallOutput::RefuseReOffer(leg));
             return;
         }
-        self.outputs.push_back(CallOutput::Answer(self.negotiation.local_sdp()));
-        if sdp.is_some() {
-            self.renegotiate(now);
+        let answer = its.negotiation.local_sdp();
+        if sdp.is_some() && its.session.is_some() {
+            self.start_session(leg, now);
         }
+        self.outputs.push_back(CallOutput::Answer(leg, answer));
     }
 
-    /// The dialog is over: BYE, CANCEL or a failure.
-    pub fn handle_ended(&mut self, outcome: Outcome) {
-        if self.phase != Phase::Over {
-            self.finish(outcome);
+    /// The dialog of a leg is over: BYE, CANCEL or a failure. The other leg ends with it.
+    pub fn handle_ended(&mut self, leg: LegId, outcome: Outcome, now: Instant) {
+        if self.phase == Phase::Over {
+            return;
         }
+        if leg != LegId::First {
+            return self.handle_far_ended(leg, outcome, now);
+        }
+        self.end_far(outcome);
+        self.finish(outcome);
     }
 
     /// Someone wants the call to end.
@@ -183,17 +207,17 @@ impl Call {
         self.end(outcome);
     }
 
-    /// A packet has come to the RTP port.
-    pub fn handle_rtp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
-        if let Some(session) = &mut self.session {
+    /// A packet has come to a leg's RTP port.
+    pub fn handle_rtp(&mut self, leg: LegId, source: SocketAddr, packet: &[u8], now: Instant) {
+        if let Some(session) = self.leg_mut(leg).and_then(|leg| leg.session.as_mut()) {
             session.handle_rtp(source, packet, now);
             self.listen(now);
         }
     }
 
-    /// A packet has come to the RTCP port.
-    pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
-        if let Some(session) = &mut self.session {
+    /// A packet has come to a leg's RTCP port.
+    pub fn handle_rtcp(&mut self, leg: LegId, source: SocketAddr, packet: &[u8], now: Instant) {
+        if let Some(session) = self.leg_mut(leg).and_then(|leg| leg.session.as_mut()) {
             session.handle_rtcp(source, packet, now);
         }
     }
@@ -227,22 +251,22 @@ impl Call {
                 self.phase = Phase::Answered { agent_due: Some(now + AGENT_WAIT) };
             }
             Phase::Answered { agent_due: Some(due) } if due <= now => self.lose_agent(AgentLoss::Late, now),
-            Phase::Inviting { .. } | Phase::Ringing { .. } | Phase::Answered { .. } => {}
+            Phase::Inviting { .. } | Phase::Ringing { .. } | Phase::Leading | Phase::Answered { .. } => {}
         }
         if self.ends_at <= now {
             self.end(Outcome::new(Blame::Operator, EndReason::MaxDuration));
             return;
         }
-        if let Some(session) = &mut self.session {
-            if session.is_abandoned(now) && !session.is_excused() {
-                session.excuse(now);
-                self.outputs.push_back(CallOutput::Probe);
-            } else if session.is_abandoned(now) {
+        for leg in [LegId::First, LegId::Second] {
+            if self.look_after(leg, now) {
                 self.end(Outcome::new(Blame::Trunk, EndReason::MediaTimeout));
                 return;
             }
-            self.listen(now);
         }
+        self.lead_on_if_due(now);
+        self.ring_back_if_due(now);
+        self.watch(now);
+        self.listen(now);
         self.greet_if_due(now);
         if self.agent_timeout().is_some_and(|at| at <= now) {
             self.agent.handle_timeout(now);
@@ -250,14 +274,18 @@ impl Call {
         }
     }
 
-    /// Writes the next packet that is due into `packet`.
-    pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<Transmit> {
-        let session = self.session.as_mut()?;
-        let transmit = session.poll_transmit(packet, now)?;
-        self.tape.handle_sent(session, &packet[..transmit.bytes], now);
-        // A frame has left: a prompt may have been heard to its end, a mark reached.
-        self.talk(now);
-        Some(transmit)
+    /// Writes the next packet that is due into `packet`; it leaves from the ports of its leg.
+    pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<(LegId, Transmit)> {
+        if let Some(session) = &mut self.leg.session
+            && let Some(transmit) = session.poll_transmit(packet, now)
+        {
+            self.tape.handle_sent(session, &packet[..transmit.bytes], now);
+            // A frame has left: a prompt may have been heard to its end, a mark reached.
+            self.talk(now);
+            return Some((LegId::First, transmit));
+        }
+        let transmit = self.second_mut()?.session.as_mut()?.poll_transmit(packet, now)?;
+        Some((LegId::Second, transmit))
     }
 
     /// Returns what the call wants done next; drain to `None`.
@@ -275,22 +303,26 @@ impl Call {
         let phase = match self.phase {
             Phase::Over => return None,
             Phase::Inviting { until } | Phase::Ringing { until } => Some(until),
+            Phase::Leading => None,
             Phase::Answered { agent_due } => agent_due,
         };
-        let session = self.session.as_ref().map(RtpSession::poll_timeout);
-        let timeouts = [session, self.agent_timeout(), self.greets_at(), self.tape.poll_timeout()];
+        let bridge = self.bridge.as_ref().and_then(|bridge| bridge.poll_timeout());
+        let timeouts =
+            [self.leg.poll_timeout(), bridge, self.agent_timeout(), self.greets_at(), self.tape.poll_timeout()];
         [phase, Some(self.ends_at)].into_iter().chain(timeouts).flatten().min()
     }
 
     /// Nobody waits for a caller who has put us on hold.
     fn agent_timeout(&self) -> Option<Instant> {
-        let is_held = self.session.as_ref().is_some_and(RtpSession::is_held);
-        self.agent.poll_timeout().filter(|_| !is_held)
+        self.agent.poll_timeout().filter(|_| !self.leg.is_held())
     }
 
     fn ring(&mut self, now: Instant) {
-        self.outputs.push_back(CallOutput::Ring);
-        self.outputs.push_back(CallOutput::Record(CallEvent::Ringing));
+        if let Plan::Bridge(plan) = &self.plan {
+            let bridge = Bridge::new(plan);
+            return self.lead(bridge, now);
+        }
+        self.tell_ringing(None);
         self.summon_agent();
         if self.agent.is_ready() {
             self.begin_talk(now);
@@ -300,7 +332,7 @@ impl Call {
     /// The agent is there: the caller is let in, if they are not yet. A side that is being called lets itself in.
     fn begin_talk(&mut self, now: Instant) {
         match self.phase {
-            Phase::Inviting { .. } | Phase::Over => return,
+            Phase::Inviting { .. } | Phase::Leading | Phase::Over => return,
             Phase::Ringing { .. } => self.answer(now),
             Phase::Answered { .. } => {}
         }
@@ -309,38 +341,56 @@ impl Call {
     }
 
     fn answer(&mut self, now: Instant) {
-        self.outputs.push_back(CallOutput::Answer(self.negotiation.local_sdp()));
+        self.outputs.push_back(CallOutput::Answer(LegId::First, self.leg.negotiation.local_sdp()));
         self.record_answer(now);
-        self.start_session(now);
+        self.start_session(LegId::First, now);
     }
 
     fn record_answer(&mut self, now: Instant) {
         self.tape.start(now);
-        let codec = self.negotiation.codec_name().to_owned();
+        self.leg.watch.start(now);
+        let codec = self.leg.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
         self.outputs.push_back(CallOutput::Record(CallEvent::Answered { codec }));
     }
 
-    fn start_session(&mut self, now: Instant) {
-        if let Some(negotiated) = self.negotiation.agreed()
-            && self.session.is_none()
-        {
-            let (signalling, speech) = (self.negotiation.signalling(), self.speech.clone());
-            self.session = Some(RtpSession::new(negotiated, signalling, speech, self.seed, now));
-            self.talk(now);
+    /// Has a leg's sound begin, or go on as was agreed on anew.
+    fn start_session(&mut self, leg: LegId, now: Instant) {
+        let speech = self.speech.clone();
+        if let Some(leg) = self.leg_mut(leg) {
+            leg.start(&speech, now);
+        }
+        self.talk(now);
+    }
+
+    fn leg_mut(&mut self, leg: LegId) -> Option<&mut Leg> {
+        match leg {
+            LegId::First => Some(&mut self.leg),
+            LegId::Second => self.second_mut(),
+            LegId::Parked => self.parked_mut(),
         }
     }
 
-    /// Applies what was agreed on anew: hold, resume, another address or codec.
-    fn renegotiate(&mut self, now: Instant) {
-        if let (Some(session), Some(negotiated)) = (&mut self.session, self.negotiation.agreed()) {
-            session.renegotiate(negotiated, now);
+    /// Asks a far end that is not heard whether it is there; `true` when it was asked before.
+    fn look_after(&mut self, leg: LegId, now: Instant) -> bool {
+        let Some(session) = self.leg_mut(leg).and_then(|leg| leg.session.as_mut()) else { return false };
+        if !session.is_abandoned(now) {
+            return false;
         }
+        if session.is_excused() {
+            return true;
+        }
+        session.excuse(now);
+        self.outputs.push_back(CallOutput::Probe(leg));
+        false
     }
 
-    /// Passes what the leg heard to the agent, and what the agent says back to the leg.
+    /// Passes what the leg heard to the agent, and what the agent says back to the leg; or from leg to leg.
     fn listen(&mut self, now: Instant) {
-        if let Some(session) = &mut self.session {
+        if self.bridge.is_some() {
+            return self.relay(now);
+        }
+        if let Some(session) = &mut self.leg.session {
             while let Some(heard) = session.poll_heard(now) {
                 self.tape.handle_heard(&heard, now);
                 match heard {
@@ -354,9 +404,20 @@ impl Call {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        if self.phase != Phase::Over {
-            self.outputs.push_back(CallOutput::End(outcome));
-            self.finish(outcome);
+        if self.phase == Phase::Over {
+            return;
+        }
+        self.outputs.push_back(CallOutput::End(LegId::First, outcome));
+        self.end_far(outcome);
+        self.finish(outcome);
+    }
+
+    fn end_far(&mut self, outcome: Outcome) {
+        if self.bridge.is_some() {
+            self.outputs.push_back(CallOutput::End(LegId::Second, outcome));
+        }
+        if self.parked_mut().is_some() {
+            self.outputs.push_back(CallOutput::End(LegId::Parked, outcome));
         }
     }
 
@@ -364,11 +425,25 @@ impl Call {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
         self.record_last_words();
-        self.session = None;
+        if let (Some(heard), Some(session)) = (self.agent.tone_heard(), &self.leg.session) {
+            self.outputs.push_back(CallOutput::Measured(heard, session.exchange()));
+        }
+        self.leg.session = None;
+        self.bridge = None;
         self.tape.finish();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));
         self.outputs.push_back(CallOutput::Record(CallEvent::Ended { outcome }));
         self.outputs.push_back(CallOutput::Finished);
+    }
+}
+
+fn agent_of(plan: &Plan, now: Instant) -> AgentSession {
+    match plan {
+        Plan::Echo => AgentSession::Echo(Echo::default()),
+        Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
+        Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
+        Plan::ToneTest => AgentSession::ToneTest(ToneTest::default()),
+        Plan::MediaStream(_) | Plan::OpenAiRealtime(_) | Plan::Bridge(_) => AgentSession::Awaited,
     }
 }
 

@@ -95,6 +95,8 @@ impl Negotiation {
     /// Takes the answer of a called side, whose signalling may come from elsewhere than our INVITE went to.
     pub(super) fn handle_called_answer(&mut self, sdp: Option<&[u8]>, signalling: IpAddr) -> Result<(), EndReason> {
         self.signalling = signalling;
+        // Another branch of a fork, or the 200 behind its 183, may say something else (RFC 3261 §13.2.2.4).
+        self.awaits_answer |= sdp.is_some();
         self.handle_answer(sdp).map(drop)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 
-use super::{AGENT_WAIT, Call, CallLimits, CallOutput, Line, Phase};
+use super::{AGENT_WAIT, Call, CallLimits, CallOutput, LegId, Line, Phase};
 use crate::route::Plan;
 
 /// What a placed call waits for.
@@ -33,8 +33,8 @@ impl Call {
         call.phase = Phase::Inviting { until };
         call.outbound = Some(Outbound::default());
         // Our own offer cannot be unreadable.
-        if call.negotiation.handle_offer(None).is_ok() {
-            call.outputs.push_back(CallOutput::Invite(call.negotiation.local_sdp()));
+        if call.leg.negotiation.handle_offer(None).is_ok() {
+            call.outputs.push_back(CallOutput::Invite(LegId::First, call.leg.negotiation.local_sdp()));
         }
         // A media-stream agent talks as soon as it is connected: it is, when there is somebody to talk to.
         if !matches!(call.plan, Plan::MediaStream(_)) {
@@ -44,7 +44,10 @@ impl Call {
     }
 
     /// The called side rings, or sends an answer ahead of the answer.
-    pub fn handle_progressed(&mut self, sdp: Option<&[u8]>) {
+    pub fn handle_progressed(&mut self, leg: LegId, sdp: Option<&[u8]>, now: Instant) {
+        if leg == LegId::Second {
+            return self.handle_second_progressed(sdp, now);
+        }
         let (Phase::Inviting { .. }, Some(outbound)) = (self.phase, &mut self.outbound) else { return };
         if let Some(sdp) = sdp {
             outbound.early_answer = Some(sdp.to_vec());
@@ -55,11 +58,14 @@ impl Call {
     }
 
     /// The called side has answered, and has been acknowledged.
-    pub fn handle_accepted(&mut self, sdp: Option<&[u8]>, signalling: IpAddr, now: Instant) {
+    pub fn handle_accepted(&mut self, leg: LegId, sdp: Option<&[u8]>, signalling: IpAddr, now: Instant) {
+        if leg == LegId::Second {
+            return self.handle_second_accepted(sdp, signalling, now);
+        }
         let (Phase::Inviting { .. }, Some(outbound)) = (self.phase, &mut self.outbound) else { return };
         let early = outbound.early_answer.take();
         outbound.greets_at = Some(now + CALLED_SPEAKS_FIRST);
-        if let Err(reason) = self.negotiation.handle_called_answer(sdp.or(early.as_deref()), signalling) {
+        if let Err(reason) = self.leg.handle_called_answer(sdp.or(early.as_deref()), signalling) {
             return self.end(Outcome::new(Blame::Trunk, reason));
         }
         let awaits_agent = !self.agent.is_ready();
@@ -68,7 +74,7 @@ impl Call {
         if matches!(self.plan, Plan::MediaStream(_)) {
             self.summon_agent();
         }
-        self.start_session(now);
+        self.start_session(LegId::First, now);
     }
 
     /// Has the agent open the conversation when it is time to.

@@ -1,5 +1,5 @@
 use talkstack_media::codec::g711::ALAW_TO_LINEAR;
-use talkstack_media::session::Channel;
+use talkstack_media::session::{Channel, RtpSession};
 
 use super::*;
 
@@ -7,9 +7,9 @@ use super::*;
 fn a_caller_who_sends_nothing_is_asked_once_and_then_the_call_ends() {
     let mut bench = Bench::new(Plan::Echo, Some(&offer("0", "sendrecv")));
     bench.pass(29);
-    assert!(!bench.saw(&CallOutput::Probe));
+    assert!(!bench.saw(&CallOutput::Probe(LegId::First)));
     bench.pass(2);
-    assert!(bench.saw(&CallOutput::Probe), "after 30 s without a first packet");
+    assert!(bench.saw(&CallOutput::Probe(LegId::First)), "after 30 s without a first packet");
     bench.pass(58);
     assert_eq!(bench.outcome(), None);
     bench.pass(3);
@@ -21,15 +21,15 @@ fn media_that_stops_is_missed_after_60_s_but_not_while_the_caller_holds() {
     let mut bench = Bench::new(Plan::Echo, Some(&offer("0", "sendrecv")));
     bench.talk(50);
     bench.pass(58);
-    assert!(!bench.saw(&CallOutput::Probe));
-    bench.call.handle_reoffer(Some(offer("0", "sendonly").as_bytes()), bench.now);
+    assert!(!bench.saw(&CallOutput::Probe(LegId::First)));
+    bench.call.handle_reoffer(LegId::First, Some(offer("0", "sendonly").as_bytes()), bench.now);
     bench.pass(300);
-    assert!(!bench.saw(&CallOutput::Probe), "held");
-    bench.call.handle_reoffer(Some(offer("0", "sendrecv").as_bytes()), bench.now);
+    assert!(!bench.saw(&CallOutput::Probe(LegId::First)), "held");
+    bench.call.handle_reoffer(LegId::First, Some(offer("0", "sendrecv").as_bytes()), bench.now);
     bench.pass(59);
-    assert!(!bench.saw(&CallOutput::Probe), "held time does not count");
+    assert!(!bench.saw(&CallOutput::Probe(LegId::First)), "held time does not count");
     bench.pass(2);
-    assert!(bench.saw(&CallOutput::Probe));
+    assert!(bench.saw(&CallOutput::Probe(LegId::First)));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_caller_who_was_heard_again_is_asked_again() {
     for round in 1..=2 {
         bench.talk(50);
         bench.pass(61);
-        let probes = bench.outputs.iter().filter(|output| **output == CallOutput::Probe).count();
+        let probes = bench.outputs.iter().filter(|output| **output == CallOutput::Probe(LegId::First)).count();
         assert_eq!((probes, bench.outcome()), (round, None));
     }
 }
@@ -46,7 +46,7 @@ fn a_caller_who_was_heard_again_is_asked_again() {
 #[test]
 fn an_ack_without_the_answer_that_was_due_ends_the_call() {
     let mut bench = Bench::new(Plan::Echo, None);
-    bench.call.handle_acknowledged(None, bench.now);
+    bench.call.handle_acknowledged(LegId::First, None, bench.now);
     bench.pass(1);
     assert_eq!(bench.outcome(), Some(Outcome::new(Blame::Caller, EndReason::BadOffer)));
 }
@@ -54,11 +54,15 @@ fn an_ack_without_the_answer_that_was_due_ends_the_call() {
 #[test]
 fn a_late_offer_in_mid_call_takes_effect_with_the_answer_in_its_ack() {
     let mut bench = Bench::new(Plan::Echo, Some(&offer("0", "sendrecv")));
-    bench.call.handle_acknowledged(None, bench.now);
-    bench.call.handle_reoffer(None, bench.now);
+    bench.call.handle_acknowledged(LegId::First, None, bench.now);
+    bench.call.handle_reoffer(LegId::First, None, bench.now);
     bench.pass(1);
     assert_eq!(bench.sent_to, "10.0.0.1:4000");
-    bench.call.handle_acknowledged(Some(offer("8", "sendrecv").replace("4000", "4010").as_bytes()), bench.now);
+    bench.call.handle_acknowledged(
+        LegId::First,
+        Some(offer("8", "sendrecv").replace("4000", "4010").as_bytes()),
+        bench.now,
+    );
     bench.pass(1);
     assert_eq!((&*bench.sent_to, bench.payload_type), ("10.0.0.1:4010", 8));
 }
@@ -67,14 +71,14 @@ fn a_late_offer_in_mid_call_takes_effect_with_the_answer_in_its_ack() {
 fn the_version_of_our_description_moves_only_when_it_differs() {
     let mut bench = Bench::new(Plan::Echo, Some(&offer("0", "sendrecv")));
     for direction in ["sendrecv", "sendonly", "sendonly", "sendrecv"] {
-        bench.call.handle_reoffer(Some(offer("0", direction).as_bytes()), bench.now);
+        bench.call.handle_reoffer(LegId::First, Some(offer("0", direction).as_bytes()), bench.now);
     }
     bench.pass(0);
     let versions: Vec<_> = bench
         .outputs
         .iter()
         .filter_map(|output| match output {
-            CallOutput::Answer(sdp) => sdp.lines().find(|line| line.starts_with("o="))?.split(' ').nth(2),
+            CallOutput::Answer(_, sdp) => sdp.lines().find(|line| line.starts_with("o="))?.split(' ').nth(2),
             _ => None,
         })
         .collect();
@@ -85,12 +89,12 @@ fn the_version_of_our_description_moves_only_when_it_differs() {
 fn nobody_waits_for_a_caller_who_holds() {
     let mut bench = Bench::new(Plan::Attendant { name: None }, Some(&offer("0", "sendrecv")));
     bench.talk(100 * 20);
-    bench.call.handle_reoffer(Some(offer("0", "sendonly").as_bytes()), bench.now);
-    let queued = |bench: &Bench| bench.call.session.as_ref().map(RtpSession::pushed);
+    bench.call.handle_reoffer(LegId::First, Some(offer("0", "sendonly").as_bytes()), bench.now);
+    let queued = |bench: &Bench| bench.call.leg.session.as_ref().map(RtpSession::pushed);
     let before = queued(&bench);
     bench.pass(600);
     assert_eq!((bench.outcome(), queued(&bench)), (None, before), "nothing is said in ten minutes on hold");
-    bench.call.handle_reoffer(Some(offer("0", "sendrecv").as_bytes()), bench.now);
+    bench.call.handle_reoffer(LegId::First, Some(offer("0", "sendrecv").as_bytes()), bench.now);
     bench.talk(100 * 60);
     assert_eq!(bench.outcome(), Some(Outcome::new(Blame::Agent, EndReason::HungUp)), "goodbye after the last menu");
 }
@@ -100,7 +104,7 @@ fn another_codec_in_mid_prompt_says_the_rest_of_it() {
     let mut bench = Bench::new(Plan::Attendant { name: None }, Some(&offer("0", "sendrecv")));
     bench.talk(50);
     bench.heard.clear();
-    bench.call.handle_reoffer(Some(offer("8", "sendrecv").as_bytes()), bench.now);
+    bench.call.handle_reoffer(LegId::First, Some(offer("8", "sendrecv").as_bytes()), bench.now);
     bench.payload_type = 8;
     bench.talk(50);
     let loud = bench.heard.iter().filter(|code| ALAW_TO_LINEAR[usize::from(**code)].unsigned_abs() > 300).count();
@@ -158,7 +162,7 @@ impl Bench {
             packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
             packet[4..8].copy_from_slice(&(u32::from(self.sequence) * 160).to_be_bytes());
             self.sequence += 1;
-            self.call.handle_rtp(SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
+            self.call.handle_rtp(LegId::First, SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
             self.run_until(self.now + Duration::from_millis(20));
         }
     }
@@ -167,7 +171,7 @@ impl Bench {
         let mut packet = [0; 2048];
         loop {
             self.call.handle_timeout(self.now);
-            while let Some(transmit) = self.call.poll_transmit(&mut packet, self.now) {
+            while let Some((_, transmit)) = self.call.poll_transmit(&mut packet, self.now) {
                 if transmit.channel == Channel::Rtp {
                     (self.sent_to, self.payload_type) = (transmit.to.to_string(), packet[1] & 0x7f);
                     self.heard.extend_from_slice(&packet[12..transmit.bytes]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use talkstack_control::server::ADMIN_SOCKET;
 
-use super::{CallCommand, CliCommand, MailCommand, lines};
+use super::{CallCommand, CliCommand, MailCommand, extension, provider, route, trunk};
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,12 @@ pub enum AdminError {
     /// The file of a password or key cannot be read. Exit code 1.
     #[error("cannot read the secret from {0} ({1})")]
     Secret(String, #[source] std::io::Error),
+    /// A word of the command line means nothing. Exit code 2.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// What was tested has a fault; it has been printed. Exit code 7.
+    #[error("a fault was found")]
+    Fault,
     /// Stdout is closed. Exit code 1.
     #[error("cannot print ({0})")]
     Print(#[source] std::io::Error),
@@ -41,6 +47,8 @@ impl AdminError {
             AdminError::Forbidden(_) => 5,
             AdminError::Refused(404, _) => 3,
             AdminError::Refused(409, _) => 4,
+            AdminError::Usage(_) => 2,
+            AdminError::Fault => 7,
             _ => 1,
         }
     }
@@ -81,23 +89,44 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
             let columns = ["startTime", "sid", "from", "to", "status", "seconds"];
             if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) }
         }
-        CliCommand::Trunk(command) => lines::trunk(command, &socket)?,
-        CliCommand::Provider(command) => lines::provider(command, &socket)?,
+        CliCommand::Trunk(command) => {
+            let (text, is_ok) = trunk::trunk(command, &socket)?;
+            print(&text)?;
+            return if is_ok { Ok(()) } else { Err(AdminError::Fault) };
+        }
+        CliCommand::Extension(command) => extension::extension(command, &socket)?,
+        CliCommand::Route(command) => route::route(command, &socket)?,
+        CliCommand::Provider(command) => provider::provider(command, &socket)?,
         CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
             return Ok(());
         }
     };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), AdminError> {
     std::io::stdout().write_all(text.as_bytes()).map_err(AdminError::Print)
 }
 
 /// One request over the socket; a connection each.
 pub(super) fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
+    ask_within(socket, method, path, body, ANSWER_MAX)
+}
+
+/// The same for an answer that takes its time.
+pub(super) fn ask_within(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    within: Duration,
+) -> Result<Value, AdminError> {
     let unreachable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => AdminError::Forbidden(socket.display().to_string()),
         _ => AdminError::Unreachable(socket.display().to_string(), error),
     };
     let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(unreachable)?;
+    stream.set_read_timeout(Some(within)).map_err(unreachable)?;
     let body = body.map(ToString::to_string).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\

@@ -60,6 +60,28 @@ impl<'de> Deserialize<'de> for ListenList {
     }
 }
 
+/// Addresses to listen on besides; there may be none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenList(pub Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for OpenList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse =
+            |text: &String| text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no \"address:port\"")));
+        one_or_many(deserializer)?.iter().map(parse).collect::<Result<_, _>>().map(OpenList)
+    }
+}
+
+/// Texts as a list, or as one text with commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_or_many(deserializer).map(Words)
+    }
+}
+
 /// Name servers as one text or a list; without a port it is 53.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsList(pub Vec<SocketAddr>);

@@ -16,7 +16,7 @@ use talkstack_control::port::Sealed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-pub use tls::client_config;
+pub use tls::{client_config, trusted_roots};
 pub use url::{AgentUrl, AgentUrlError};
 
 /// Where an agent is, and the key it wants.

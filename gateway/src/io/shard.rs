@@ -10,9 +10,8 @@
 //! The loop calls machines and decides nothing. A panic in one call's turn drops that call alone.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -25,15 +24,18 @@ use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
 use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
-use crate::call::{Call, CallLimits, CallOutput, LegAddress, Line, Offer};
+use crate::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
+use crate::route::Plan;
 
 mod agent_socket;
+mod agents;
+mod legs;
 mod messages;
 mod sockets;
 mod tapes;
 
 use agent_socket::AgentSocket;
-pub use messages::{OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
+pub use messages::{GivenLeg, OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 
 /// A shard's state; [`Shard::run`] is its thread.
@@ -57,7 +59,8 @@ pub struct Shard<S> {
 /// A call and what belongs to it outside its machines.
 struct Slot {
     call: Call,
-    pair: u32,
+    /// The ports of its legs.
+    pairs: [Option<u32>; LEGS],
     agent: Option<AgentSocket>,
     /// When the wheel brings the call up next.
     scheduled: Option<Instant>,
@@ -154,6 +157,7 @@ impl<S: Surroundings> Shard<S> {
             ToShard::Offered(offered) => self.offer(*offered, now),
             ToShard::Placed(placed) => self.place(*placed, now),
             ToShard::Call(id, message) => self.tell(id, message, now),
+            ToShard::Take(id, given) => self.take_leg(id, *given),
             ToShard::Drop(id) => {
                 if let Some(&key) = self.by_id.get(&id) {
                     self.forget(key);
@@ -174,8 +178,9 @@ impl<S: Surroundings> Shard<S> {
 
     fn place(&mut self, placed: PlacedCall, now: Instant) {
         let PlacedCall { id, plan, local, signalling, seed } = placed;
-        // A placed call belongs to a project.
-        self.adopt_call(id, local, true, now, |local, limits| {
+        // A placed call belongs to a project; a test is nobody's.
+        let is_recorded = plan != Plan::ToneTest;
+        self.adopt_call(id, local, is_recorded, now, |local, limits| {
             Call::dial(id, plan, Line { local, signalling }, limits, seed, now)
         });
     }
@@ -192,7 +197,7 @@ impl<S: Surroundings> Shard<S> {
         let Ok(pair) = self.take_pair(local, now) else {
             tracing::warn!(call = %id, "No RTP port is free; the call is refused");
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
-            self.surroundings.sip(id, SipWish::End(outcome));
+            self.surroundings.sip(id, SipWish::End(LegId::First, outcome));
             self.surroundings.sip(id, SipWish::Forgotten);
             self.record(id, CallEvent::Ended { outcome });
             return;
@@ -208,8 +213,10 @@ impl<S: Surroundings> Shard<S> {
             return self.report_panic(id);
         };
         let recorded = self.begin_tape(&mut call, is_recorded);
-        self.pairs.assign(pair, Some(key));
-        self.slots[key as usize] = Some(Slot { call, pair, agent: None, scheduled: None, is_touched: false, recorded });
+        self.pairs.assign(pair, Some((key, LegId::First)));
+        let pairs = [Some(pair), None, None];
+        self.slots[key as usize] =
+            Some(Slot { call, pairs, agent: None, scheduled: None, is_touched: false, recorded });
         self.by_id.insert(id, key);
         self.touch(key);
     }
@@ -223,34 +230,25 @@ impl<S: Surroundings> Shard<S> {
 
     fn tell(&mut self, id: CallId, message: ToCall, now: Instant) {
         let Some(&key) = self.by_id.get(&id) else { return };
-        if let ToCall::AgentConnected(connected) = message {
-            return self.adopt(key, connected, now);
+        match message {
+            ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
+            ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
+            ToCall::Transfer { from, .. } => self.park(key, from),
+            ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
+            _ => {}
         }
         self.turn(key, |call| match message {
-            ToCall::Acknowledged(sdp) => call.handle_acknowledged(sdp.as_deref(), now),
-            ToCall::ReOffered(sdp) => call.handle_reoffer(sdp.as_deref(), now),
-            ToCall::Progressed(sdp) => call.handle_progressed(sdp.as_deref()),
-            ToCall::Accepted { sdp, signalling } => call.handle_accepted(sdp.as_deref(), signalling, now),
-            ToCall::Ended(outcome) => call.handle_ended(outcome),
+            ToCall::Acknowledged(leg, sdp) => call.handle_acknowledged(leg, sdp.as_deref(), now),
+            ToCall::ReOffered(leg, sdp) => call.handle_reoffer(leg, sdp.as_deref(), now),
+            ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
+            ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
+            ToCall::Refused(outcome) => call.handle_refused(outcome, now),
+            ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
+            ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) => {}
-        });
-    }
-
-    /// Takes over an agent's connected socket.
-    fn adopt(&mut self, key: u32, connected: super::connect::Connected, now: Instant) {
-        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let token = Token::new(SocketKind::Agent, key);
-        let adopted = AgentSocket::new(connected.stream, connected.tls).and_then(|agent| {
-            sockets::watch(&self.epoll, agent.as_fd(), token, false)?;
-            Ok(agent)
-        });
-        slot.agent = adopted.ok();
-        let is_adopted = slot.agent.is_some();
-        self.turn(key, |call| {
-            if is_adopted { call.handle_connected(&connected.leftover, now) } else { call.handle_unreachable(now) }
+            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Give { .. } => {}
         });
     }
 
@@ -279,38 +277,11 @@ impl<S: Surroundings> Shard<S> {
         let Some((bytes, source)) = self.pairs.receive(pair, channel, buffer) else { return };
         match self.pairs.owner(pair) {
             None => self.ports.disturb(pair, now),
-            Some(key) => self.turn(key, |call| match channel {
-                Channel::Rtp => call.handle_rtp(source, &buffer[..bytes], now),
-                Channel::Rtcp => call.handle_rtcp(source, &buffer[..bytes], now),
+            Some((key, leg)) => self.turn(key, |call| match channel {
+                Channel::Rtp => call.handle_rtp(leg, source, &buffer[..bytes], now),
+                Channel::Rtcp => call.handle_rtcp(leg, source, &buffer[..bytes], now),
             }),
         }
-    }
-
-    fn read_agent(&mut self, key: u32, buffer: &mut [u8], now: Instant) {
-        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let Some(agent) = &mut slot.agent else { return };
-        let mut read = agent.read(buffer);
-        loop {
-            match read {
-                Ok(0) => return self.drop_agent(key, now),
-                Ok(bytes) => self.turn(key, |call| call.handle_agent_bytes(&buffer[..bytes], now)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    // Woken because it can be written to again, or half a TLS record has come.
-                    return self.touch(key);
-                }
-                Err(_) => return self.drop_agent(key, now),
-            }
-            let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-            let Some(bytes) = slot.agent.as_mut().and_then(|agent| agent.read_more(buffer)) else { return };
-            read = Ok(bytes);
-        }
-    }
-
-    fn drop_agent(&mut self, key: u32, now: Instant) {
-        if let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) {
-            slot.agent = None;
-        }
-        self.turn(key, |call| call.handle_agent_disconnect(now));
     }
 
     /// A deadline has come up; the call says whether it is really due.
@@ -361,27 +332,14 @@ impl<S: Surroundings> Shard<S> {
         self.touched = touched;
     }
 
-    fn write_agent(&mut self, key: u32, now: Instant) {
-        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let (Some(agent), Some(outbound)) = (&mut slot.agent, slot.call.agent_outbound()) else { return };
-        if agent.write(outbound).is_err() {
-            return self.drop_agent(key, now);
-        }
-        let wants_write = agent.wants_write(outbound);
-        if wants_write != agent.is_watched_for_write {
-            agent.is_watched_for_write = wants_write;
-            let token = Token::new(SocketKind::Agent, key);
-            // If the kernel refuses, the next message tries again.
-            let _ = sockets::watch_again(&self.epoll, agent.as_fd(), token, wants_write);
-        }
-    }
-
     fn send_media(&mut self, key: u32, buffer: &mut [u8], now: Instant) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let pairs = &self.pairs;
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(transmit) = slot.call.poll_transmit(buffer, now) {
-                pairs.send(slot.pair, transmit.channel, &buffer[..transmit.bytes], transmit.to);
+            while let Some((leg, transmit)) = slot.call.poll_transmit(buffer, now) {
+                if let Some(pair) = slot.pairs[leg as usize] {
+                    pairs.send(pair, transmit.channel, &buffer[..transmit.bytes], transmit.to);
+                }
             }
         }));
         if sent.is_err() {
@@ -395,12 +353,15 @@ impl<S: Surroundings> Shard<S> {
             let id = slot.call.id();
             let Some(output) = slot.call.poll_output() else { return };
             let wish = match output {
-                CallOutput::Invite(sdp) => SipWish::Invite(sdp),
-                CallOutput::Ring => SipWish::Ring,
-                CallOutput::Answer(sdp) => SipWish::Answer(sdp),
-                CallOutput::RefuseReOffer => SipWish::RefuseReOffer,
-                CallOutput::Probe => SipWish::Probe,
-                CallOutput::End(outcome) => SipWish::End(outcome),
+                CallOutput::Lead(order) => SipWish::Lead(order),
+                CallOutput::Invite(leg, sdp) => SipWish::Invite(leg, sdp),
+                CallOutput::Ring(sdp) => SipWish::Ring(sdp),
+                CallOutput::Answer(leg, sdp) => SipWish::Answer(leg, sdp),
+                CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
+                CallOutput::Refuse(status) => SipWish::Refuse(status),
+                CallOutput::Probe(leg) => SipWish::Probe(leg),
+                CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
+                CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {
                     self.record(id, event);
                     continue;
@@ -420,6 +381,14 @@ impl<S: Surroundings> Shard<S> {
                         agent.part(farewell);
                     }
                     continue;
+                }
+                CallOutput::Transferred => {
+                    self.let_go(key, LegId::Parked);
+                    SipWish::Transferred
+                }
+                CallOutput::Restore(outcome) => {
+                    self.move_leg(key, LegId::Parked, LegId::Second);
+                    SipWish::Restore(outcome)
                 }
                 CallOutput::Finished => {
                     self.forget(key);
@@ -460,7 +429,8 @@ impl<S: Surroundings> Shard<S> {
         tracing::error!(call = %id, "The call's machine panicked; the call ends");
         let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
         self.record(id, CallEvent::Ended { outcome });
-        self.surroundings.sip(id, SipWish::End(outcome));
+        self.surroundings.sip(id, SipWish::End(LegId::First, outcome));
+        self.surroundings.sip(id, SipWish::End(LegId::Second, outcome));
         self.surroundings.sip(id, SipWish::Forgotten);
     }
 
@@ -468,7 +438,9 @@ impl<S: Surroundings> Shard<S> {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::take) else { return };
         self.by_id.remove(&slot.call.id());
         self.end_tape(slot.recorded);
-        self.rest(slot.pair);
+        for pair in slot.pairs.into_iter().flatten() {
+            self.rest(pair);
+        }
         self.free.push(key);
     }
 
@@ -489,6 +461,9 @@ impl<S: Surroundings> Shard<S> {
 
 #[cfg(test)]
 mod tests;
+
+/// A call's legs at once: two that talk, and one that waits for what becomes of a transfer.
+const LEGS: usize = 3;
 
 /// 64 KiB: the largest UDP datagram; agents' streams are read in pieces of it.
 const BUFFER_BYTES: usize = 1 << 16;

@@ -7,23 +7,38 @@
 //!   shards' wishes ───────────────┘
 //! ```
 
+mod accounts;
 mod answered;
 mod cut_off;
 mod dial;
+mod extensions;
+mod health;
+mod lead;
+mod link;
 mod listen;
 mod offered;
+mod refusals;
+mod registrar;
+mod registrations;
+mod stop;
 mod streams;
+pub mod tls;
+mod transfer;
+mod trunk_test;
 mod watch;
+mod websocket;
 mod wishes;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, LineStates, Outcome, Snapshot, TrunkState,
+    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, Outcome, Snapshot,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
@@ -31,22 +46,27 @@ use talkstack_media::sip::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use accounts::Accounts;
 pub use dial::DialProgress;
 use dial::Dialling;
-pub use listen::{BindError, Listeners, SipAddress};
+pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
+use refusals::Pace;
 pub use streams::Opened;
 use streams::Streams;
+pub use tls::TlsFault;
+pub use trunk_test::TestId;
 use watch::ShardWatch;
 
 use super::inbox::Address;
 use super::resolve::Dns;
-use super::shard::{SipWish, ToCall, ToShard};
+use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::journal::JournalHandle;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
+use crate::trunk_test::Reached;
+use crate::trunks::PeerName;
 use crate::trunks::locate::Located;
-use crate::trunks::{PeerName, Targets};
 
 /// What the SIP thread is told by the threads around it.
 #[derive(Debug)]
@@ -63,6 +83,10 @@ pub enum ToSip {
     Answer(CallId, String),
     /// A trunk's name has been resolved; nothing found when it could not be.
     Resolved(PeerName, Located),
+    /// An address of a trunk that is being tested was tried.
+    Reached(TestId, Reached, Option<Opened>),
+    /// A leg of another call for this one; its shard is to have it.
+    Given(CallId, Box<GivenLeg>),
     /// End all calls and stop.
     Stop,
 }
@@ -79,6 +103,8 @@ pub struct SipConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
     pub advertised_ip: Option<IpAddr>,
+    /// `box.timezone`: the clock that routes go by.
+    pub timezone: TimeZone,
     /// `sip.dns`.
     pub dns: Vec<SocketAddr>,
 }
@@ -95,6 +121,10 @@ pub struct SipSurroundings {
     pub secret: Secret,
     /// Dialogs that the last run left open; each gets its BYE.
     pub cut_off: Vec<String>,
+    /// Our certificate, and whom we believe.
+    pub tls: Option<tls::Tls>,
+    /// The file of what phones have registered.
+    pub bindings: PathBuf,
 }
 
 /// What the sockets' tasks have read.
@@ -125,9 +155,17 @@ pub struct SipThread {
     streams: Streams,
     listeners: Arc<Listeners>,
     local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
-    counters: SipCounters,
-    strangers_told: Option<Instant>,
+    told: Told,
     watch: ShardWatch,
+    is_stopping: bool,
+}
+
+/// What is told to people, and not more often than they can read.
+#[derive(Default)]
+struct Told {
+    counters: SipCounters,
+    strangers: Option<Instant>,
+    refusals: Pace,
 }
 
 /// A message from a socket.
@@ -171,10 +209,12 @@ impl SipThread {
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
         };
-        let SipSurroundings { journal, own_inbox, gate, secret, cut_off } = surroundings;
+        let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
         let (sender, receiver) = mpsc::channel(RECEIVED_MAX);
-        let mut dialling = Dialling::new(gate, secret, own_inbox, Dns::new(config.dns.clone()), random.u64());
-        dialling.trunks.apply(&snapshot, Instant::now());
+        let accounts = Accounts::open(bindings, random.seed(), Instant::now());
+        let dns = Dns::new(config.dns.clone());
+        let mut dialling = Dialling::new(gate, secret, own_inbox, accounts, dns, random.u64());
+        dialling.apply(&snapshot, Instant::now());
         let thread = SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
@@ -186,11 +226,11 @@ impl SipThread {
             journal,
             dialling,
             random,
-            streams: Streams::new(sender),
+            streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
             local_addresses: HashMap::new(),
-            counters: SipCounters::default(),
-            strangers_told: None,
+            told: Told::default(),
+            is_stopping: false,
         };
         (thread, Sockets(receiver))
     }
@@ -198,6 +238,7 @@ impl SipThread {
     /// Runs until told to stop.
     pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
         listen::spawn_readers(&self.listeners, self.streams.sender());
+        self.apply_accounts();
         loop {
             self.resolve_due(Instant::now());
             self.carry_out();
@@ -217,29 +258,25 @@ impl SipThread {
                     let now = Instant::now();
                     self.endpoint.handle_timeout(now);
                     self.handle_dial_timeout(now);
+                    self.handle_accounts_timeout(now);
                     self.end_cut_off(now);
                 }
             }
             self.watch_shards(Instant::now());
         }
-        self.end_all_calls().await;
+        self.end_all_calls(&mut sockets).await;
     }
 
     fn handle_inbox(&mut self, message: ToSip) -> bool {
         match message {
             ToSip::Wish(id, wish) => self.handle_wish(id, wish),
-            ToSip::Snapshot(snapshot, applied) => {
-                self.dialling.apply(&snapshot, Instant::now());
-                self.snapshot = snapshot;
-                if let Some(applied) = applied {
-                    // Whoever waited may be gone.
-                    let _ = applied.send(());
-                }
-            }
+            ToSip::Snapshot(snapshot, applied) => self.handle_snapshot(snapshot, applied),
             ToSip::Command(command_id, command, reply) => self.handle_command(command_id, command, reply),
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, located) => self.handle_resolved(&name, located, Instant::now()),
+            ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
+            ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
         }
         true
@@ -261,26 +298,16 @@ impl SipThread {
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
             // What changes nothing need not be remembered.
             (None, Command::Lines) => return self.tell_lines(reply),
-            (None, Command::TestTrunk { .. } | Command::Simulate(_)) => CommandReply::NoSuchCall,
+            (None, Command::Simulate(question)) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.simulate(&question));
+                return;
+            }
+            (None, Command::TestTrunk { trunk_id, number }) => return self.test_trunk(trunk_id, number, reply),
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);
         // Whoever asked may be gone; a command that comes again gets the same answer.
         let _ = reply.send(answer);
-    }
-
-    /// How trunks are, as far as it is known here.
-    fn tell_lines(&self, reply: oneshot::Sender<CommandReply>) {
-        let trunks = self.snapshot.trunks.keys().map(|id| (id.clone(), self.trunk_state(id))).collect();
-        // Whoever asked may be gone.
-        let _ = reply.send(CommandReply::Lines(Box::new(LineStates { trunks, ..LineStates::default() })));
-    }
-
-    fn trunk_state(&self, id: &str) -> TrunkState {
-        let addresses = match self.dialling.trunks.targets(id) {
-            Targets::Known(addresses) => addresses.iter().map(SocketAddr::to_string).collect(),
-            Targets::Pending | Targets::None => Vec::new(),
-        };
-        TrunkState { addresses, ..TrunkState::default() }
     }
 
     fn handle_received(&mut self, received: Received) {
@@ -301,7 +328,7 @@ impl SipThread {
                     return self.count_stranger(now);
                 }
                 if let Err(error) = self.streams.adopt(stream) {
-                    self.counters.streams_refused += 1;
+                    self.told.counters.streams_refused += 1;
                     tracing::debug!("Closed a new SIP connection: {error}");
                 }
             }
@@ -314,16 +341,17 @@ impl SipThread {
             Received::Closed { stream } => {
                 self.streams.forget(stream);
                 self.endpoint.handle_stream_closed(stream);
+                self.handle_account_stream_closed(stream);
             }
         }
     }
 
     /// A source that gets no answer: told to the operator, once a minute at the most.
     fn count_stranger(&mut self, now: Instant) {
-        self.counters.not_admitted += 1;
-        if self.strangers_told.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
-            self.strangers_told = Some(now);
-            let count = self.counters.not_admitted;
+        self.told.counters.not_admitted += 1;
+        if self.told.strangers.is_none_or(|told| told + STRANGERS_TOLD_EVERY <= now) {
+            self.told.strangers = Some(now);
+            let count = self.told.counters.not_admitted;
             tracing::warn!(
                 count,
                 "Gave no answer to {count} SIP messages or connections: sip.accept does not admit them"
@@ -345,7 +373,7 @@ impl SipThread {
                     (_, Some(stream)) => self.streams.send(stream, bytes),
                     (_, None) => {
                         if let Err(error) = self.streams.connect(&flow, bytes) {
-                            self.counters.streams_refused += 1;
+                            self.told.counters.streams_refused += 1;
                             tracing::debug!("Opened no SIP connection: {error}");
                         }
                     }
@@ -356,6 +384,8 @@ impl SipThread {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let event = self.handle_led_event(event).and_then(|event| self.handle_test_event(event));
+        let Some(event) = event.and_then(|event| self.handle_account_event(event)) else { return };
         match event {
             Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
             Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
@@ -363,17 +393,21 @@ impl SipThread {
                 self.handle_refused(dialog, status, contacts, retry_after);
             }
             Event::Unanswered { dialog } => self.handle_unanswered(dialog),
+            Event::Offered(offered) if self.is_stopping => {
+                let cause = Some("the box is stopping".into());
+                self.refuse(offered.dialog, 503, cause, Some(offered::RETRY_AFTER));
+            }
             Event::Offered(offered) => self.handle_offered(*offered),
             Event::ReOffered { dialog, sdp, .. } => {
-                if let Some(id) = self.switchboard.call_of(dialog)
-                    && self.tell(id, ToCall::ReOffered(sdp)) != Some(true)
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && self.tell(id, ToCall::ReOffered(leg, sdp)) != Some(true)
                 {
                     self.refuse(dialog, 500, Some("The media thread is busy".into()), None);
                 }
             }
             Event::Acknowledged { dialog, sdp } => {
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Acknowledged(sdp));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Acknowledged(leg, sdp));
                 }
             }
             Event::Ended { dialog, cause, .. } => {
@@ -384,17 +418,22 @@ impl SipThread {
                     EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
                     EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
-                if let Some(id) = self.switchboard.call_of(dialog) {
-                    self.tell(id, ToCall::Ended(outcome));
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::Ended(leg, outcome));
                 }
             }
-            Event::RefusalSeen(seen) => tracing::debug!("{seen:?}"),
+            Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
+            Event::Referred { dialog, target, replaces, .. } => {
+                self.handle_referred(dialog, &target, replaces.as_ref());
+            }
             // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
-            | Event::Referred { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
+            | Event::Registering { .. }
+            | Event::Responded { .. }
+            | Event::RequestTimedOut { .. }
             | Event::Info { .. } => {}
         }
     }
@@ -435,28 +474,6 @@ impl SipThread {
         self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
         local
     }
-
-    /// The box stops: every call gets its BYE and its record, within [`STOP_MAX`].
-    async fn end_all_calls(&mut self) {
-        let outcome = Outcome::new(Blame::Operator, EndReason::Restarted);
-        let calls: Vec<CallId> = self.switchboard.calls().collect();
-        for id in calls {
-            self.handle_wish(id, SipWish::End(outcome));
-            self.tell(id, ToCall::Ended(outcome));
-        }
-        let until = Instant::now() + STOP_MAX;
-        while self.endpoint.dialogs() > 0 && Instant::now() < until {
-            self.carry_out();
-            tokio::task::yield_now().await;
-            let Some((at, _)) = self.endpoint.poll_timeout() else { break };
-            if at > until {
-                break;
-            }
-            tokio::time::sleep_until(at.into()).await;
-            self.endpoint.handle_timeout(Instant::now());
-        }
-        self.carry_out();
-    }
 }
 
 /// 1,024 messages between the sockets and the endpoint: a second at 1,000 a second. Full: the kernel's buffers wait.
@@ -476,6 +493,3 @@ const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
 
 /// 4,096 peers; a box has tens.
 const LOCAL_ADDRESSES_MAX: usize = 4096;
-
-/// 3 s: BYE and two retransmissions over UDP.
-const STOP_MAX: Duration = Duration::from_secs(3);

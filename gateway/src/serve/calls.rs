@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 use talkstack_control::gate::{DialPolicy, Gate};
@@ -20,8 +21,11 @@ use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
 use crate::io::recorder::Recorder;
-use crate::io::shard::{Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
-use crate::io::sip::{BindError, INBOX_MAX, Listeners, SipConfig, SipSurroundings, SipThread, ToSip};
+use crate::io::shard::{GivenLeg, Shard, ShardConfig, SipWish, Surroundings, ToCall, ToShard};
+use crate::io::sip::tls::{Tls, TlsFileError, TlsFiles};
+use crate::io::sip::{
+    BindError, INBOX_MAX, Listeners, MoreListeners, SecuredAddress, SipConfig, SipSurroundings, SipThread, ToSip,
+};
 use crate::journal::{Journal, JournalHandle, OpenError};
 use crate::plane::Plane;
 use crate::random::{NoRandom, Random};
@@ -31,6 +35,9 @@ use crate::speech::Speaker;
 /// The call plane cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    TlsFile(#[from] TlsFileError),
     /// SIP cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -58,7 +65,7 @@ pub struct Calls {
     shards: Vec<RunningShard>,
     recorder: Option<Recorder>,
     journal: Journal,
-    addresses: Vec<SocketAddr>,
+    sip_bound: SipBound,
     plane: Plane,
 }
 
@@ -95,15 +102,17 @@ impl Calls {
             own_inbox: sip.clone(),
             gate: Gate::new(DialPolicy { allow: config.dial.allow.0.clone() }),
             secret,
+            tls: Some(open_tls(config)?),
+            bindings: dir.join("bindings"),
         };
         let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
-        Ok(Calls { sip, sip_thread, shards, recorder, journal, addresses: bound, plane })
+        Ok(Calls { sip, sip_thread, shards, recorder, journal, sip_bound: bound, plane })
     }
 
     /// Where SIP listens.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.addresses.clone()
+    pub fn sip(&self) -> &SipBound {
+        &self.sip_bound
     }
 
     /// The end of the pipe to control.
@@ -200,27 +209,41 @@ fn start_sip(
     surroundings: SipSurroundings,
     random: Random,
     inbox: mpsc::Receiver<ToSip>,
-) -> Result<(JoinHandle<()>, Vec<SocketAddr>), StartError> {
+) -> Result<(JoinHandle<()>, SipBound), StartError> {
     let advertise = config.sip.advertise.clone();
     let sip_config = SipConfig {
         accept: config.sip.accept,
         setup_required: config.setup.required,
         calls_max: config.calls.max.0 as usize,
         advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
+        // It was found when the configuration was read; a machine whose zones are gone since goes by UTC.
+        timezone: TimeZone::get(&config.site.timezone.0).unwrap_or(TimeZone::UTC),
         advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
         dns: config.sip.dns.0.clone(),
     };
     let listen = config.sip.listen.0.clone();
+    let more = MoreListeners {
+        tls: config.sip.tls_listen.0.clone(),
+        ws: config.sip.ws_listen.0.clone(),
+        wss: config.sip.wss_listen.0.clone(),
+        origins: config.sip.ws_origins.0.clone(),
+    };
+    let fingerprint = surroundings.tls.as_ref().and_then(Tls::fingerprint).map(str::to_owned);
     let (bound, wait) = std::sync::mpsc::sync_channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("sip".into()).spawn(move || {
         runtime.block_on(async move {
-            let listeners = match Listeners::bind(&listen) {
+            let listeners = Listeners::bind(&listen).and_then(|mut listeners| {
+                listeners.bind_more(&more, surroundings.tls.as_ref())?;
+                Ok(listeners)
+            });
+            let listeners = match listeners {
                 Ok(listeners) => listeners,
                 Err(error) => return drop(bound.send(Err(error))),
             };
-            let addresses = listeners.addresses().into_iter().map(|address| address.0).collect();
-            if bound.send(Ok(addresses)).is_err() {
+            let plain = listeners.addresses().into_iter().map(|address| address.0).collect();
+            let secured = listeners.secured().to_vec();
+            if bound.send(Ok(SipBound { plain, secured, fingerprint })).is_err() {
                 return;
             }
             let (sip, sockets) =
@@ -228,8 +251,42 @@ fn start_sip(
             sip.run(sockets, inbox).await;
         });
     })?;
-    let addresses: Vec<SocketAddr> = wait.recv().map_err(std::io::Error::other)??;
+    let addresses: SipBound = wait.recv().map_err(std::io::Error::other)??;
     Ok((thread, addresses))
+}
+
+/// Where SIP listens, as it was bound.
+#[derive(Debug, Clone, Default)]
+pub struct SipBound {
+    /// UDP and TCP.
+    pub plain: Vec<SocketAddr>,
+    /// TLS, WS and WSS.
+    pub secured: Vec<SecuredAddress>,
+    /// Of our certificate: SHA-256 in hex digits.
+    pub fingerprint: Option<String>,
+}
+
+/// Our certificate where anything listens with it, and whom we believe.
+fn open_tls(config: &Config) -> Result<Tls, StartError> {
+    let sip = &config.sip;
+    let own = sip.tls_certificate.clone().zip(sip.tls_key.clone());
+    let files = TlsFiles {
+        own,
+        client_ca: sip.tls_client_ca.clone(),
+        ca: sip.tls_ca.clone(),
+        dir: config.store.dir.join("tls"),
+    };
+    if !sip.wants_tls() {
+        return Ok(Tls::client(&files)?);
+    }
+    let listened = sip.tls_listen.0.iter().chain(&sip.wss_listen.0).map(SocketAddr::ip);
+    let addresses = listened.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let advertised = sip.advertise.iter().map(|advertise| advertise.host.clone());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut names: Vec<String> = advertised.chain(addresses).chain([host, "localhost".to_owned()]).collect();
+    names.sort();
+    names.dedup();
+    Ok(Tls::open(&files, &names)?)
 }
 
 /// The threads around a shard.
@@ -252,6 +309,10 @@ struct Agents {
 impl Surroundings for Around {
     fn sip(&self, id: CallId, wish: SipWish) -> bool {
         self.sip.try_send(ToSip::Wish(id, wish)).is_ok()
+    }
+
+    fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool {
+        self.sip.try_send(ToSip::Given(to, given)).is_ok()
     }
 
     fn record(&self, id: CallId, event: CallEvent) -> bool {

@@ -43,6 +43,13 @@ fn what_cannot_be_carried_is_refused_with_its_cause() {
 }
 
 #[test]
+fn a_session_is_refreshed_and_changed_by_update() {
+    let daemon = Daemon::serve(&[]);
+    Sipp::new(daemon.sip(), "refresh").succeeds();
+    Sipp::new(daemon.sip(), "refresh").over_tcp().succeeds();
+}
+
+#[test]
 fn a_call_that_is_cancelled_while_it_rings_ends_without_an_answer() {
     // An agent that accepts and says nothing keeps the call ringing for three seconds.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

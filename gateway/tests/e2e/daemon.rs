@@ -17,6 +17,8 @@ pub(crate) struct Daemon {
     pub(crate) dir: PathBuf,
     pub(crate) sip: Vec<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
+    /// What it says at the start.
+    line: String,
     _own_dir: Option<TempDir>,
 }
 
@@ -65,11 +67,18 @@ impl Daemon {
                 .collect::<Vec<SocketAddr>>()
         };
         let (sip, http) = (addresses("sip=udp:"), addresses("http=").first().copied());
-        Daemon { pid: child.id(), child, dir: dir.to_owned(), sip, http, _own_dir: None }
+        Daemon { pid: child.id(), child, dir: dir.to_owned(), sip, http, line, _own_dir: None }
     }
 
     pub(crate) fn sip(&self) -> SocketAddr {
         self.sip[0]
+    }
+
+    /// Where it listens over `tls`, `ws` or `wss`.
+    pub(crate) fn secured(&self, transport: &str) -> SocketAddr {
+        let prefix = format!("sip={transport}:");
+        let word = self.line.split(' ').find_map(|word| word.strip_prefix(&prefix)).expect("it listens there");
+        word.parse().expect("an address")
     }
 
     pub(crate) fn pid(&self) -> u32 {

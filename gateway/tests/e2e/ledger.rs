@@ -128,7 +128,7 @@ impl Trial {
             "/api/v1/trunks",
             &json!({
                 "name": "line", "host": host, "port": port, "transport": "udp", "numbers": [NUMBER],
-                "max_channels": 1000, "default": true,
+                "max_channels": 1000, "default": true, "options_interval_s": 0,
             }),
         );
         self.key = owner.get("/user/generate-apikey")["apiKey"].as_str().expect("a key").to_owned();

@@ -14,13 +14,18 @@ mod hooks;
 mod http;
 mod ledger;
 mod outbound;
+#[path = "../peers/mod.rs"]
+mod peers;
 mod phones;
 mod realtime;
+mod routes;
 mod rtp_phone;
+mod secure;
 mod signal;
 mod sipp;
 mod sound;
 mod survival;
 mod synced;
+mod trunk_test;
 mod uas;
 mod wire;

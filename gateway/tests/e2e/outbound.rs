@@ -22,6 +22,17 @@ fn a_call_is_placed_rings_is_answered_and_ends_as_the_called_side_wishes() {
 }
 
 #[test]
+fn early_media_that_a_trunk_sends_reliably_is_acknowledged_and_its_session_refreshed() {
+    for transport in ["udp", "tcp"] {
+        let trunk = SippTrunk::start("trunk_prack", transport, &[]);
+        let site = Site::new(&[], trunk.address, transport, json!({}));
+        let ended = site.ended(&site.dial("+15550000001"));
+        assert_eq!(ended["status"], "completed", "{transport}: {ended}");
+        trunk.succeeds();
+    }
+}
+
+#[test]
 fn each_refusal_of_a_trunk_has_its_status() {
     for (scenario, status) in [("trunk_busy", "busy"), ("trunk_reject", "failed"), ("trunk_rings", "no-answer")] {
         let trunk = SippTrunk::start(scenario, "udp", &[]);
@@ -91,7 +102,7 @@ fn a_refused_destination_sends_no_invite() {
 }
 
 /// A box with an owner, a trunk, and an agent that has a number.
-struct Site {
+pub(crate) struct Site {
     client: Client,
     project: String,
     agent: String,
@@ -99,15 +110,15 @@ struct Site {
     _daemon: Daemon,
 }
 
-const NUMBER: &str = "+15551234567";
+pub(crate) const NUMBER: &str = "+15551234567";
 
 impl Site {
-    fn new(settings: &[(&str, &str)], trunk: SocketAddr, transport: &str, extra: Value) -> Self {
+    pub(crate) fn new(settings: &[(&str, &str)], trunk: SocketAddr, transport: &str, extra: Value) -> Self {
         let daemon = Daemon::serve(settings);
         let client = Client::owner(&daemon);
         let mut fields = json!({
             "name": "line", "host": trunk.ip().to_string(), "port": trunk.port(), "transport": transport,
-            "numbers": [NUMBER], "max_channels": 10, "default": true,
+            "numbers": [NUMBER], "max_channels": 10, "default": true, "options_interval_s": 0,
         });
         for (name, value) in extra.as_object().into_iter().flatten() {
             fields[name] = value.clone();
@@ -121,7 +132,7 @@ impl Site {
         Site { client, project, agent, _daemon: daemon }
     }
 
-    fn dial(&self, number: &str) -> Value {
+    pub(crate) fn dial(&self, number: &str) -> Value {
         let (status, answer) = self.try_dial(number);
         assert_eq!(status, 200, "{answer}");
         answer["call"].clone()
@@ -133,7 +144,7 @@ impl Site {
     }
 
     /// The call once it has ended.
-    fn ended(&self, call: &Value) -> Value {
+    pub(crate) fn ended(&self, call: &Value) -> Value {
         let id = json!({ "sid": call["call_id"], "projectId": self.project });
         wait_until("the call has ended", || {
             let found = self.client.post("/call", &id);

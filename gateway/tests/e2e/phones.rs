@@ -68,6 +68,11 @@ impl Baresip {
 
     /// Calls `user`, says `words`, and stays on the line.
     pub(crate) fn calling(target: SocketAddr, user: &str, words: &[i16]) -> Self {
+        Baresip::dialling(&format!("sip:{user}@{target}"), words)
+    }
+
+    /// Calls a URI, says `words`, and stays on the line.
+    pub(crate) fn dialling(uri: &str, words: &[i16]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let words_path = dir.path().join("words.wav");
         // baresip hangs up when its source ends; no case lasts this long.
@@ -91,7 +96,7 @@ impl Baresip {
         let child = Command::new("baresip")
             .arg("-f")
             .arg(dir.path())
-            .args(["-e", &format!("/dial sip:{user}@{target}")])
+            .args(["-e", &format!("/dial {uri}")])
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use talkstack_control::port::{
-    AgentRoute, CallEvent, Decoder, FirstSpeaker, NumberRoute, Outcome, PROTOCOL_VERSION, ProviderRoute, Snapshot,
-    ToCalls, ToControl, encode,
+    AgentRoute, CallEvent, Command, CommandId, CommandReply, Decoder, FirstSpeaker, NumberRoute, Outcome,
+    PROTOCOL_VERSION, ProviderRoute, Snapshot, ToCalls, ToControl, encode,
 };
 
 use crate::daemon::{Daemon, wait_until};
@@ -160,7 +160,7 @@ pub(crate) struct ScriptedControl {
 impl ScriptedControl {
     pub(crate) fn connect(dir: &Path) -> Self {
         let stream = UnixStream::connect(dir.join("calls.sock")).expect("the call plane listens");
-        stream.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
+        stream.set_read_timeout(Some(Duration::from_secs(15))).expect("set");
         let mut control = ScriptedControl { stream, decoder: Decoder::default() };
         control.send(&ToCalls::Hello { version: PROTOCOL_VERSION, stored: None });
         control
@@ -199,21 +199,41 @@ impl ScriptedControl {
 
     /// Looks at what happens until there is an answer.
     pub(crate) fn wait_for_event<T>(&mut self, mut look: impl FnMut(CallEvent) -> Option<T>) -> T {
+        self.wait_for(|message| match message {
+            ToControl::Record(record) => look(record.event),
+            _ => None,
+        })
+    }
+
+    /// Asks for something and waits for the answer; what happens meanwhile is passed over.
+    pub(crate) fn ask(&mut self, name: &str, command: Command) -> CommandReply {
+        self.send(&ToCalls::Command { command_id: CommandId(name.into()), command });
+        self.wait_for_reply(name)
+    }
+
+    /// Waits for the answer to a command.
+    pub(crate) fn wait_for_reply(&mut self, name: &str) -> CommandReply {
+        self.wait_for(|message| match message {
+            ToControl::Reply { command_id, reply } if command_id.0 == name => Some(reply),
+            _ => None,
+        })
+    }
+
+    /// Looks at what the call plane sends until there is an answer.
+    pub(crate) fn wait_for<T>(&mut self, mut look: impl FnMut(ToControl) -> Option<T>) -> T {
         loop {
             while let Some(message) = self.decoder.next_message().expect("readable") {
-                if let ToControl::Record(record) = message
-                    && let Some(answer) = look(record.event)
-                {
+                if let Some(answer) = look(message) {
                     return answer;
                 }
             }
             let mut buffer = [0; 4096];
-            let bytes = self.stream.read(&mut buffer).expect("records come");
+            let bytes = self.stream.read(&mut buffer).expect("messages come");
             self.decoder.feed(&buffer[..bytes]);
         }
     }
 
-    fn send(&mut self, message: &ToCalls) {
+    pub(crate) fn send(&mut self, message: &ToCalls) {
         let mut bytes = Vec::new();
         encode(message, &mut bytes).expect("short");
         self.stream.write_all(&bytes).expect("written");

@@ -21,7 +21,7 @@ fn an_fsync_comes_before_each_acknowledgement() {
     let host = trunk.address.ip().to_string();
     let line = json!({
         "name": "line", "host": host, "port": trunk.address.port(), "transport": "udp", "numbers": ["+15551234567"],
-        "max_channels": 10, "default": true,
+        "max_channels": 10, "default": true, "options_interval_s": 0,
     });
     owner.create("/api/v1/trunks", &line);
     let project = owner.post("/project/create-project", &json!({ "name": "signed project", "description": "" }));

@@ -227,7 +227,7 @@ impl Dialog {
     }
 }
 
-fn response(request: &str, status: &str, own: &str, body: &str) -> String {
+pub(crate) fn response(request: &str, status: &str, own: &str, body: &str) -> String {
     let mut text = format!("SIP/2.0 {status}\r\n");
     for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
         let value = field(request, name).unwrap_or_default();

@@ -6,6 +6,7 @@
 //!        └────────────── model: what must have been heard and recorded ──────┘
 //! ```
 
+mod bridge;
 mod phone;
 mod world;
 
@@ -45,6 +46,6 @@ fn a_broken_machine_does_not_get_through() {
 }
 
 /// 200 at each commit; TALKSTACK_SIM_SEEDS asks for more.
-fn seeds() -> u64 {
+pub(crate) fn seeds() -> u64 {
     std::env::var("TALKSTACK_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
 }

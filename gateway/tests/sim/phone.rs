@@ -52,13 +52,19 @@ pub(crate) struct Phone {
     /// Numbered frames that came back, with the RTP sequence they came in.
     pub(crate) heard: BTreeMap<u16, (u32, Instant)>,
     pub(crate) sent_at: BTreeMap<u32, Instant>,
-    /// From asking for hold until the resumption is granted: what is sent then need not come back.
-    is_on_hold: bool,
-    pub(crate) sent_on_hold: BTreeSet<u32>,
     pub(crate) packets_heard: u32,
-    pub(crate) saw_hold_mirrored: bool,
+    pub(crate) hold: Hold,
+}
+
+/// What became of holding.
+#[derive(Debug, Default)]
+pub(crate) struct Hold {
+    /// From asking for it until the resumption is granted: what is sent then need not come back.
+    is_on: bool,
+    pub(crate) sent: BTreeSet<u32>,
+    pub(crate) was_mirrored: bool,
     /// A lost ACK made the box refuse it for the moment (491).
-    pub(crate) hold_refused: bool,
+    pub(crate) was_refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,11 +93,8 @@ impl Phone {
             is_over: false,
             heard: BTreeMap::new(),
             sent_at: BTreeMap::new(),
-            is_on_hold: false,
-            sent_on_hold: BTreeSet::new(),
             packets_heard: 0,
-            saw_hold_mirrored: false,
-            hold_refused: false,
+            hold: Hold::default(),
         };
         let invite = phone.request("INVITE", 1, "sendrecv");
         phone.pending = Some((invite, now, T1 / 2));
@@ -122,8 +125,8 @@ impl Phone {
                 self.to_tag = field(text, "To")?.split("tag=").nth(1)?.to_owned();
                 self.media =
                     text.lines().find_map(|line| line.strip_prefix("m=audio ")?.split(' ').next()?.parse().ok());
-                self.is_on_hold &= number != RESUME;
-                self.saw_hold_mirrored |= text.contains("a=recvonly");
+                self.hold.is_on &= number != RESUME;
+                self.hold.was_mirrored |= text.contains("a=recvonly");
                 if self.answered_at.is_none() {
                     self.answered_at = Some(now);
                     self.next_frame = Some((now, 0));
@@ -132,7 +135,7 @@ impl Phone {
             }
             ("481" | "491" | "500", "INVITE") => {
                 self.pending = None;
-                self.hold_refused = true;
+                self.hold.was_refused = true;
                 None
             }
             ("200", "BYE") => {
@@ -169,8 +172,8 @@ impl Phone {
                 self.next_frame = Some((at + FRAME, number + 1));
                 self.frames_sent = number + 1;
                 self.sent_at.insert(number, now);
-                if self.is_on_hold {
-                    self.sent_on_hold.insert(number);
+                if self.hold.is_on {
+                    self.hold.sent.insert(number);
                 }
                 Some(frame(number))
             }
@@ -202,7 +205,7 @@ impl Phone {
         let Some(step) = self.steps.pop() else { return };
         let text = match step {
             Step::Hold => {
-                self.is_on_hold = true;
+                self.hold.is_on = true;
                 self.request("INVITE", 2, "sendonly")
             }
             Step::Resume => self.request("INVITE", 3, "sendrecv"),
@@ -255,7 +258,7 @@ fn answer(request: &str) -> String {
 }
 
 /// A frame that says its number, in bytes that µ-law brings back as they are.
-fn frame(number: u32) -> Vec<u8> {
+pub(crate) fn frame(number: u32) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend((number as u16).to_be_bytes());
     packet.extend((number * 160).to_be_bytes());
@@ -266,7 +269,7 @@ fn frame(number: u32) -> Vec<u8> {
     packet
 }
 
-fn frame_number(payload: &[u8]) -> Option<u32> {
+pub(crate) fn frame_number(payload: &[u8]) -> Option<u32> {
     let digits = payload.strip_prefix(&[0x21, 0x3c, 0x21, 0x4d])?.get(..8)?;
     let is_whole = payload[12..].iter().all(|byte| *byte == 0xb5);
     is_whole.then(|| digits.iter().enumerate().map(|(at, byte)| u32::from(byte & 15) << (4 * at)).sum())

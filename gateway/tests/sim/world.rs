@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
-use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, Offer};
+use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Offer};
 use talkstack_gateway::route::Plan;
 use talkstack_media::audio::playout::{CUSHION_MAX, FRAME};
 use talkstack_media::audio::pool::SpeechPool;
@@ -157,7 +157,7 @@ impl World {
             }
             Packet::RtpToBox(bytes) => {
                 if let Some(call) = &mut self.call {
-                    call.handle_rtp(phone_rtp, &bytes, self.now);
+                    call.handle_rtp(LegId::First, phone_rtp, &bytes, self.now);
                 }
             }
             Packet::RtpToPhone(bytes) => self.phone.handle_rtp(&bytes, self.now),
@@ -190,7 +190,7 @@ impl World {
     fn send_media(&mut self) {
         let mut buffer = [0; 2048];
         let delay = if self.sabotage == Sabotage::DelayFrames { Duration::from_millis(300) } else { Duration::ZERO };
-        while let Some(transmit) = self.call.as_mut().and_then(|call| call.poll_transmit(&mut buffer, self.now)) {
+        while let Some((_, transmit)) = self.call.as_mut().and_then(|call| call.poll_transmit(&mut buffer, self.now)) {
             if transmit.channel == Channel::Rtp && self.sabotage == Sabotage::SwapFrames {
                 self.swap(buffer[..transmit.bytes].to_vec());
             } else if transmit.channel == Channel::Rtp {
@@ -234,18 +234,18 @@ impl World {
             }
             Event::Acknowledged { sdp, .. } if self.sabotage != Sabotage::SwallowAck => {
                 if let Some(call) = &mut self.call {
-                    call.handle_acknowledged(sdp.as_deref(), now);
+                    call.handle_acknowledged(LegId::First, sdp.as_deref(), now);
                 }
             }
             Event::Acknowledged { .. } => {
                 // As if the machine had not seen it.
                 if let Some(call) = &mut self.call {
-                    call.handle_ended(Outcome::new(Blame::Trunk, EndReason::NoAck));
+                    call.handle_ended(LegId::First, Outcome::new(Blame::Trunk, EndReason::NoAck), now);
                 }
             }
             Event::ReOffered { sdp, .. } => {
                 if let Some(call) = &mut self.call {
-                    call.handle_reoffer(sdp.as_deref(), now);
+                    call.handle_reoffer(LegId::First, sdp.as_deref(), now);
                 }
             }
             Event::Ended { cause: EndCause::Bye, .. } if self.sabotage == Sabotage::SwallowBye => {}
@@ -258,7 +258,7 @@ impl World {
                     EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
                 };
                 if let Some(call) = &mut self.call {
-                    call.handle_ended(outcome);
+                    call.handle_ended(LegId::First, outcome, now);
                 }
             }
             // The simulated phone calls; nobody calls it, and it neither transfers nor presses a key.
@@ -269,11 +269,13 @@ impl World {
     fn carry_out(&mut self, output: CallOutput) {
         let (Some(dialog), now) = (self.dialog, self.now) else { return };
         let _ = match output {
-            CallOutput::Ring => self.endpoint.ring(dialog, None, now),
-            CallOutput::Answer(sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
-            CallOutput::RefuseReOffer => self.endpoint.refuse(dialog, Refusal::new(488), now),
-            CallOutput::Probe => self.endpoint.probe(dialog, now),
-            CallOutput::End(_) => self.endpoint.hang_up(dialog, None, now),
+            CallOutput::Ring(_) => self.endpoint.ring(dialog, None, now),
+            CallOutput::Answer(_, sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
+            CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
+            CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
+            CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
+            // A phone that vanishes is heard by nobody, and its line has the fault it has.
+            CallOutput::Record(CallEvent::Diagnosed { .. }) => Ok(()),
             CallOutput::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) {
                     self.ended_at = Some(now);
@@ -284,7 +286,15 @@ impl World {
                 self.events.push(event);
                 Ok(())
             }
-            CallOutput::Invite(_) | CallOutput::Connect(_) | CallOutput::Speak(_) | CallOutput::Disconnect(_) => Ok(()),
+            CallOutput::Lead(_)
+            | CallOutput::Transferred
+            | CallOutput::Restore(_)
+            | CallOutput::Refuse(_)
+            | CallOutput::Invite(..)
+            | CallOutput::Connect(_)
+            | CallOutput::Measured(..)
+            | CallOutput::Speak(_)
+            | CallOutput::Disconnect(_) => Ok(()),
             CallOutput::Finished => {
                 self.call = None;
                 Ok(())
@@ -376,14 +386,14 @@ impl World {
         let kept = (100 - self.weather.loss_percent) * (100 - self.weather.loss_percent);
         // A phone that has lost the box's BYE talks on to nobody.
         let is_in_time = |number: &u32, at: &Instant| {
-            self.ended_at.is_none_or(|ended| *at < ended) && !phone.sent_on_hold.contains(number)
+            self.ended_at.is_none_or(|ended| *at < ended) && !phone.hold.sent.contains(number)
         };
         let in_time = phone.sent_at.iter().filter(|(number, at)| is_in_time(number, at)).count() as u64;
         let least = in_time * kept * 85 / 100 / 10_000;
         if (numbers.len() as u64) < least.saturating_sub(15) {
             return Err(format!("only {} of {in_time} frames came back, not {least}", numbers.len()));
         }
-        if self.script.hold && !phone.saw_hold_mirrored && !phone.hold_refused {
+        if self.script.hold && !phone.hold.was_mirrored && !phone.hold.was_refused {
             return Err("hold was not mirrored".into());
         }
         Ok(())

@@ -27,8 +27,17 @@ fuzz_target!(|bytes: &[u8]| {
     for round in 0..40 {
         let now = start + Duration::from_secs(round);
         while let Some(output) = endpoint.poll_output() {
-            if let Output::Event(Event::Offered(offered)) = output {
-                let _ = endpoint.answer(offered.dialog, b"v=0", now);
+            // Whatever is told is acted on; what its state does not allow is an error.
+            match output {
+                Output::Event(Event::Offered(offered)) if bytes.len() % 2 == 0 => {
+                    let _ = endpoint.ring(offered.dialog, Some(b"v=0"), now);
+                    let _ = endpoint.answer(offered.dialog, b"v=0", now);
+                }
+                Output::Event(Event::Offered(offered)) => drop(endpoint.answer(offered.dialog, b"v=0", now)),
+                Output::Event(Event::ReOffered { dialog, .. }) => drop(endpoint.answer(dialog, b"v=0", now)),
+                Output::Event(Event::Referred { dialog, .. }) => drop(endpoint.accept_refer(dialog, now)),
+                Output::Event(Event::Acknowledged { dialog, .. }) => drop(endpoint.reinvite(dialog, b"v=1", now)),
+                _ => {}
             }
         }
         endpoint.handle_timeout(now);

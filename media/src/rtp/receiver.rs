@@ -55,6 +55,8 @@ struct Stream {
     covered_until: Instant,
     /// Silence handed out that the timestamps have not caught up with, in samples.
     surplus: u32,
+    /// The peers have agreed anew since the last audio.
+    is_resumed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +164,10 @@ impl Receiver {
             // What waits is coded as it was agreed on before.
             self.forget_waiting();
         }
+        if let Some(stream) = &mut self.stream {
+            // Who was silent on hold has missed nothing.
+            stream.is_resumed = true;
+        }
         self.payload_types = payload_types;
     }
 
@@ -261,6 +267,7 @@ impl Receiver {
             has_hole: false,
             covered_until: former.map_or(now, |stream| stream.covered_until.max(now)),
             surplus: 0,
+            is_resumed: false,
         });
     }
 
@@ -294,6 +301,10 @@ impl Receiver {
                 let samples = samples as usize;
                 return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Pause(samples) });
             }
+        }
+        if std::mem::take(&mut stream.is_resumed) || gap > GAP_MAX || slot.marker {
+            // What begins here is not what was missing while silence was handed out.
+            stream.surplus = 0;
         }
         slot.kind = None;
         self.waiting -= 1;
@@ -404,6 +415,28 @@ mod tests {
             assert_eq!(line.arrive(at), [Received::Audio]);
             assert_eq!(line.payload, vec![at as u8; 160]);
             line.pass(20);
+        }
+    }
+
+    #[test]
+    fn who_speaks_again_after_a_long_silence_is_heard_at_once() {
+        // A clock that went on, one that stood still, and one that stood still on hold.
+        for (jump, is_held) in [(20 * 8000, false), (0, true)] {
+            let mut line = Line::new();
+            line.arrive(0);
+            for _ in 0..1000 {
+                line.pass(20);
+                line.poll();
+            }
+            if is_held {
+                line.receiver.renumber(PayloadTypes { audio: 0, telephone_event: Some(101) });
+            }
+            for at in 1..=50 {
+                line.receive(at, u32::from(at) * 160 + jump, 0).expect("taken");
+                let received = line.poll();
+                assert!(received.contains(&Received::Audio), "packet {at} after a jump of {jump}: {received:?}");
+                line.pass(20);
+            }
         }
     }
 

@@ -6,12 +6,14 @@
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
+mod exchange;
 mod noise;
 mod rtp;
 
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
+pub use exchange::{Exchange, Heed};
 pub use rtp::RtpSession;
 
 use crate::audio::frame::Frame;

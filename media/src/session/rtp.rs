@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
+use super::exchange::{Exchange, Heed};
 use super::{Channel, Heard, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
 use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
 use crate::codec::plc::Concealer;
+use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -31,6 +33,8 @@ pub struct RtpSession {
     /// No packet has come since the far end was excused.
     is_excused: bool,
     refused_packets: u64,
+    received_packets: u64,
+    heed: Heed,
 }
 
 /// From packets to audio.
@@ -48,6 +52,7 @@ struct Input {
 struct Output {
     playout: Playout,
     sender: Sender,
+    keys: EventSender,
     noise_at: usize,
     samples: Vec<i16>,
     coded: Vec<u8>,
@@ -70,6 +75,7 @@ impl RtpSession {
             output: Output {
                 playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
                 sender: Sender::new(ssrc, sequence),
+                keys: EventSender::default(),
                 noise_at: 0,
                 samples: Vec::new(),
                 coded: Vec::new(),
@@ -81,6 +87,8 @@ impl RtpSession {
             last_packet: None,
             is_excused: false,
             refused_packets: 0,
+            received_packets: 0,
+            heed: Heed::Untold,
             negotiated,
         }
     }
@@ -127,8 +135,9 @@ impl RtpSession {
         match verdict {
             Verdict::Accept => {
                 self.hear_of(now);
-                if self.input.receiver.handle_packet(packet, now).is_err() {
-                    self.refused_packets += 1;
+                match self.input.receiver.handle_packet(packet, now) {
+                    Ok(()) => self.received_packets += 1,
+                    Err(_) => self.refused_packets += 1,
                 }
             }
             Verdict::Refuse => self.refused_packets += 1,
@@ -141,10 +150,11 @@ impl RtpSession {
         // Reports carry no sequence number; counting them makes five of one source in a row the proof.
         self.control_packets = self.control_packets.wrapping_add(1);
         let verdict = self.control_latch.handle_packet(source, ssrc, self.control_packets, now);
-        if verdict == Verdict::Refuse || self.rtcp.handle_packet(packet, self.report_time(now)).is_err() {
+        let (Verdict::Accept, Ok(figures)) = (verdict, self.rtcp.handle_packet(packet, self.report_time(now))) else {
             self.refused_packets += 1;
             return;
-        }
+        };
+        self.heed = self.heed.after(packet, figures);
         self.hear_of(now);
     }
 
@@ -235,13 +245,34 @@ impl RtpSession {
             return None;
         }
         let mut payload = [0; FRAME_BYTES];
-        let Output { playout, sender, noise_at, .. } = &mut self.output;
-        let frame = playout.take(&mut payload, now)?;
-        if frame.kind == FrameKind::ComfortNoise {
-            noise::fill(self.negotiated.codec, noise_at, &mut payload);
+        let Output { playout, sender, keys, noise_at, .. } = &mut self.output;
+        loop {
+            let frame = playout.take(&mut payload, now)?;
+            let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
+                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(payload_type)) => {
+                    sender.build(payload_type, timestamp, marker, &payload, packet)
+                }
+                (Some(EventFrame::Pause), _) => continue,
+                _ => {
+                    if frame.kind == FrameKind::ComfortNoise {
+                        noise::fill(self.negotiated.codec, noise_at, &mut payload);
+                    }
+                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet)
+                }
+            };
+            return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
         }
-        let bytes = sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet);
-        Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes })
+    }
+
+    /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
+    /// telephone events, or too many wait.
+    pub fn press(&mut self, key: char) -> bool {
+        self.negotiated.telephone_event.is_some() && self.output.keys.press(key)
+    }
+
+    /// Speech that waits for its turn, in time.
+    pub fn queued(&self) -> Duration {
+        self.output.playout.queued()
     }
 
     /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
@@ -287,6 +318,12 @@ impl RtpSession {
     /// Packets that were dropped: from strangers, malformed, late or doubled.
     pub fn refused_packets(&self) -> u64 {
         self.refused_packets
+    }
+
+    /// What has gone either way so far.
+    pub fn exchange(&self) -> Exchange {
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        Exchange { received: self.received_packets, sent, heed: self.heed }
     }
 
     fn hear_of(&mut self, now: Instant) {
@@ -396,6 +433,29 @@ mod tests {
         bench.receive("10.0.0.1:4000", &packet(0, 0));
         assert!(matches!(bench.session.poll_heard(bench.now), Some(Heard::Held(frame)) if frame.samples == [0; 160]));
         assert!(bench.run(Duration::from_secs(10)).iter().all(|(_, packet)| is_rtcp(packet)));
+    }
+
+    #[test]
+    fn the_far_end_s_reports_tell_whether_our_packets_arrive() {
+        let mut bench = Bench::new(false);
+        let sent = bench.run(Duration::from_secs(1));
+        assert_eq!(bench.session.exchange(), Exchange { received: 0, sent: sent.len() as u32, heed: Heed::Untold });
+        bench.receive("10.0.0.1:4000", &packet(0, 0));
+        // A sender report of a side that has heard nobody has no block.
+        let mut report = vec![0x80, 200, 0, 6, 0, 0, 0, 9];
+        report.resize(28, 1);
+        bench.receive_report("10.0.0.1:4001", &report);
+        assert_eq!((bench.session.exchange().received, bench.session.exchange().heed), (1, Heed::Nothing));
+        let ssrc = sent.first().map(|(_, packet)| packet[8..12].to_vec()).expect("noise");
+        let block = |lost: u8| [&ssrc[..], &[lost, 0, 0, 0], &[0; 16]].concat();
+        let receiver_report = |lost: u8| [&[0x81, 201, 0, 7, 0, 0, 0, 9][..], &block(lost)].concat();
+        bench.receive_report("10.0.0.1:4001", &receiver_report(3));
+        assert_eq!(bench.session.exchange().heed, Heed::Arrives);
+        // Bytes that report nothing change nothing.
+        bench.receive_report("10.0.0.1:4001", &[0x80, 203, 0, 0]);
+        assert_eq!(bench.session.exchange().heed, Heed::Arrives);
+        bench.receive_report("10.0.0.1:4001", &receiver_report(255));
+        assert_eq!(bench.session.exchange().heed, Heed::Nothing);
     }
 
     fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {

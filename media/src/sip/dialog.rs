@@ -130,11 +130,14 @@ impl Dialog {
         }
     }
 
-    /// Writes a request within the dialog (RFC 3261 §12.2.1.1). `via` and `contact` are whole header values.
-    pub fn request(&mut self, method: &Method, via: &str, contact: &str, fields: &[(&str, String)]) -> Vec<u8> {
-        let cseq = self.next_cseq();
-        let fields = [&[("Contact", contact.to_owned())], fields].concat();
-        self.write(method, cseq, via, &fields, b"")
+    /// The number of our last request.
+    pub fn last_cseq(&self) -> u32 {
+        self.local_cseq
+    }
+
+    /// Us, as Referred-By names us (RFC 3892).
+    pub fn local_uri(&self) -> String {
+        NameAddr::parse(&self.local).map(|local| format!("<{}>", local.uri)).unwrap_or_default()
     }
 
     /// Writes any request to the far end: `fields` are whole header values, the body's length is added.
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn a_request_goes_to_the_contact_through_the_recorded_route() {
         let mut dialog = dialog("Record-Route: <sip:p1;lr>, <sip:p2;lr>\r\n");
-        let text = String::from_utf8(dialog.request(&Method::Bye, "v", "<sip:us>", &[])).expect("text");
+        let text = String::from_utf8(bye(&mut dialog)).expect("text");
         assert!(text.starts_with("BYE sip:phone@10.0.0.1:5062 SIP/2.0\r\n"), "{text}");
         assert!(text.contains("Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>\r\n"), "{text}");
         assert!(text.contains("From: <sip:c@d>;tag=ours\r\nTo: \"A\" <sip:a@b>;tag=7\r\n"), "{text}");
@@ -209,7 +212,7 @@ mod tests {
     #[test]
     fn a_strict_router_becomes_the_request_uri() {
         let mut dialog = dialog("Record-Route: <sip:192.0.2.1>, <sip:p2;lr>\r\n");
-        let text = String::from_utf8(dialog.request(&Method::Bye, "v", "<sip:us>", &[])).expect("text");
+        let text = String::from_utf8(bye(&mut dialog)).expect("text");
         assert!(text.starts_with("BYE sip:192.0.2.1 SIP/2.0\r\n"), "{text}");
         assert!(text.contains("Route: <sip:p2;lr>\r\nRoute: <sip:phone@10.0.0.1:5062>\r\n"), "{text}");
         assert_eq!(dialog.next_hop(), Some(("192.0.2.1".parse().expect("address"), 5060)));
@@ -221,6 +224,11 @@ mod tests {
         assert_eq!(dialog.handle_cseq(5), Err(OutOfOrder));
         assert_eq!(dialog.handle_cseq(9), Ok(()));
         assert_eq!(dialog.handle_cseq(8), Err(OutOfOrder));
+    }
+
+    fn bye(dialog: &mut Dialog) -> Vec<u8> {
+        let cseq = dialog.next_cseq();
+        dialog.write(&Method::Bye, cseq, "v", &[], b"")
     }
 
     fn dialog(fields: &str) -> Dialog {

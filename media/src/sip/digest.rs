@@ -9,9 +9,9 @@
 use std::fmt;
 
 use md5::Md5;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512_256};
 
-use super::message::split;
+use super::message::{Headers, split};
 
 /// What one side knows of itself to answer challenges with.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,13 +29,55 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A hash that challenges may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A hash that challenges may ask for, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Algorithm {
     /// RFC 2617; what every trunk takes.
     Md5,
     /// RFC 8760.
     Sha256,
+    /// RFC 8760; SHA-512 cut to 256 bits with its own initial values (FIPS 180-4 §5.3.6.2).
+    Sha512Of256,
+}
+
+impl Algorithm {
+    /// All of them, the weakest first.
+    pub const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512Of256];
+
+    /// As the parameter `algorithm` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Md5 => "MD5",
+            Algorithm::Sha256 => "SHA-256",
+            Algorithm::Sha512Of256 => "SHA-512-256",
+        }
+    }
+
+    /// Reads a name; case means nothing.
+    pub fn parse(name: &str) -> Option<Self> {
+        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The hash in small hex letters.
+    pub fn hash(self, text: &str) -> String {
+        match self {
+            Algorithm::Md5 => hex(&Md5::digest(text)),
+            Algorithm::Sha256 => hex(&Sha256::digest(text)),
+            Algorithm::Sha512Of256 => hex(&Sha512_256::digest(text)),
+        }
+    }
+
+    /// HA1: what stands for the password where this algorithm and realm are used.
+    pub fn ha1(self, username: &str, realm: &str, password: &str) -> String {
+        self.hash(&format!("{username}:{realm}:{password}"))
+    }
+
+    /// The response over HA1 and all that protects it with `qop=auth` (RFC 7616 §3.4.1).
+    pub fn response(self, ha1: &str, nonce: &str, answered: &Answered<'_>) -> String {
+        let Answered { method, uri, cnonce, count } = answered;
+        let ha2 = self.hash(&format!("{method}:{uri}"));
+        self.hash(&format!("{ha1}:{nonce}:{count:08x}:{cnonce}:auth:{ha2}"))
+    }
 }
 
 /// One challenge that can be answered.
@@ -83,6 +125,7 @@ impl Challenge {
             found.next().map(|(_, value)| unquoted(value.trim()).to_owned())
         };
         let algorithm = parameter("algorithm");
+        let named = Algorithm::parse(algorithm.as_deref().unwrap_or("MD5"))?;
         let qop = parameter("qop");
         let offers_auth = |qop: &str| qop.split(',').any(|word| word.trim().eq_ignore_ascii_case("auth"));
         if qop.as_deref().is_some_and(|qop| !offers_auth(qop)) {
@@ -91,11 +134,7 @@ impl Challenge {
         let challenge = Challenge {
             realm: parameter("realm")?,
             is_stale: parameter("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
-            algorithm: match algorithm.as_deref().unwrap_or("MD5") {
-                name if name.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
-                name if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
-                _ => return None,
-            },
+            algorithm: named,
             nonce: parameter("nonce")?,
             opaque: parameter("opaque"),
             names_algorithm: algorithm.is_some(),
@@ -107,6 +146,14 @@ impl Challenge {
         (!long).then_some(challenge)
     }
 
+    /// The strongest of the challenges that WWW-Authenticate or Proxy-Authenticate (`field`) offers and that can be
+    /// answered; of two with one algorithm the upper (RFC 8760 §2.4).
+    pub fn strongest(headers: &Headers, field: &str) -> Option<Self> {
+        let offered: Vec<_> =
+            headers.texts(field).take(CHALLENGES_MAX).filter_map(|value| Challenge::parse(&value)).collect();
+        offered.into_iter().rev().max_by_key(|challenge| challenge.algorithm)
+    }
+
     /// Tells whether this and `other` hand out the same nonce, so that one count runs for both.
     pub fn shares_nonce_with(&self, other: &Challenge) -> bool {
         self.nonce == other.nonce
@@ -116,12 +163,12 @@ impl Challenge {
     pub fn answer(&self, credentials: &Credentials, answered: &Answered<'_>) -> String {
         let Credentials { username, password } = credentials;
         let Answered { method, uri, cnonce, count } = answered;
-        let ha1 = self.hash(&format!("{username}:{}:{password}", self.realm));
-        let ha2 = self.hash(&format!("{method}:{uri}"));
+        let ha1 = self.algorithm.ha1(username, &self.realm, password);
         let response = if self.has_qop {
-            self.hash(&format!("{ha1}:{}:{count:08x}:{cnonce}:auth:{ha2}", self.nonce))
+            self.algorithm.response(&ha1, &self.nonce, answered)
         } else {
-            self.hash(&format!("{ha1}:{}:{ha2}", self.nonce))
+            let ha2 = self.algorithm.hash(&format!("{method}:{uri}"));
+            self.algorithm.hash(&format!("{ha1}:{}:{ha2}", self.nonce))
         };
         let username = username.replace('\\', "\\\\").replace('"', "\\\"");
         let mut text = format!(
@@ -129,10 +176,7 @@ impl Challenge {
             self.realm, self.nonce
         );
         if self.names_algorithm {
-            text.push_str(match self.algorithm {
-                Algorithm::Md5 => ", algorithm=MD5",
-                Algorithm::Sha256 => ", algorithm=SHA-256",
-            });
+            text.push_str(&format!(", algorithm={}", self.algorithm.name()));
         }
         if self.has_qop {
             text.push_str(&format!(", cnonce=\"{cnonce}\", qop=auth, nc={count:08x}"));
@@ -142,22 +186,18 @@ impl Challenge {
         }
         text
     }
-
-    fn hash(&self, text: &str) -> String {
-        match self.algorithm {
-            Algorithm::Md5 => hex(&Md5::digest(text)),
-            Algorithm::Sha256 => hex(&Sha256::digest(text)),
-        }
-    }
 }
 
-fn unquoted(value: &str) -> &str {
+pub(super) fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// 8 challenges in one response: an algorithm each, of which RFC 7616 has six.
+const CHALLENGES_MAX: usize = 8;
 
 /// 1,024 octets: the longest nonces met have 200; they go back with every answer.
 const VALUE_BYTES_MAX: usize = 1024;
@@ -191,6 +231,34 @@ mod tests {
                 super::tests::answer(&text, "Circle of Life", "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", 1);
             assert!(answer.contains(&format!("response=\"{response}\", algorithm={algorithm}")), "{answer}");
         }
+    }
+
+    #[test]
+    fn sha_512_256_is_the_hash_with_initial_values_of_its_own() {
+        // RFC 7616 §3.9.2 computes its example with SHA-512 cut short; erratum 4897 names what its text asks for.
+        let credentials = Credentials { username: "J\u{e4}s\u{f8}n Doe".into(), password: "Secret, or not?".into() };
+        let cnonce = "NTg6RKcb9boFIAS3KrFK9BGeh+iDa/sm6jUMp2wds69v";
+        let answered = Answered { method: "GET", uri: "/doe.json", cnonce, count: 1 };
+        let challenge = "Digest realm=\"api@example.org\", qop=\"auth\", algorithm=SHA-512-256, \
+            nonce=\"5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK\"";
+        let answer = Challenge::parse(challenge).expect("served").answer(&credentials, &answered);
+        let response = "response=\"3798d4131c277846293534c3edc11bd8a5e4cdcbff78b05db9d95eeb1cec68a5\"";
+        assert!(answer.contains(&format!("{response}, algorithm=SHA-512-256")), "{answer}");
+    }
+
+    #[test]
+    fn the_strongest_challenge_is_answered_whatever_the_order() {
+        let offer = |algorithms: &[&str]| {
+            let mut headers = Headers::default();
+            for algorithm in algorithms {
+                headers.push("WWW-Authenticate", format!("Digest realm=\"x\", nonce=\"n\", algorithm={algorithm}"));
+            }
+            Challenge::strongest(&headers, "WWW-Authenticate").map(|challenge| challenge.algorithm)
+        };
+        assert_eq!(offer(&["MD5", "SHA-256", "SHA-512-256"]), Some(Algorithm::Sha512Of256));
+        assert_eq!(offer(&["SHA-256", "MD5"]), Some(Algorithm::Sha256));
+        assert_eq!(offer(&["AKAv1-MD5", "MD5"]), Some(Algorithm::Md5));
+        assert_eq!(offer(&["AKAv1-MD5"]), None);
     }
 
     #[test]
@@ -236,7 +304,7 @@ mod tests {
             "Basic realm=\"x\"",
             "Digest nonce=\"n\"",
             "Digest realm=\"x\"",
-            "Digest realm=\"x\", nonce=\"n\", algorithm=SHA-512-256",
+            "Digest realm=\"x\", nonce=\"n\", algorithm=SHA-512",
             "Digest realm=\"x\", nonce=\"n\", algorithm=MD5-sess",
             "Digest realm=\"x\", nonce=\"n\", qop=\"auth-int\"",
             "Digest",

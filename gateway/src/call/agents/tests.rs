@@ -8,7 +8,7 @@ use talkstack_media::audio::pool::SpeechPool;
 
 use super::*;
 use crate::agent::openai_realtime::{Greets, Opening};
-use crate::call::{CallLimits, LegAddress, Line, Offer};
+use crate::call::{CallLimits, LegAddress, LegId, Line, Offer};
 use crate::io::connect::{AgentTarget, AgentUrl};
 use crate::route::RealtimePlan;
 
@@ -87,7 +87,7 @@ fn a_late_offer_rings_too_and_its_sound_begins_with_the_ack() {
     assert_eq!(bench.outputs(), ["Ring", "Ringing", "Connect", "Answer", "Answered"]);
     bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
     bench.receive(delta(16_000));
-    bench.call.handle_acknowledged(Some(OFFER), bench.now);
+    bench.call.handle_acknowledged(LegId::First, Some(OFFER), bench.now);
     assert!(bench.is_speaking(), "what came before the ACK is played");
 }
 
@@ -104,7 +104,7 @@ fn what_was_said_is_recorded_before_the_end() {
         json!({ "type": "conversation.item.input_audio_transcription.completed", "item_id": "u", "transcript": "Yes" });
     bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
     bench.call.handle_agent_bytes(&frame(&words), bench.now);
-    bench.call.handle_ended(Outcome::new(Blame::Caller, EndReason::HungUp));
+    bench.call.handle_ended(LegId::First, Outcome::new(Blame::Caller, EndReason::HungUp), bench.now);
     assert_eq!(bench.outputs(), ["Said", "Disconnect", "Ended", "Finished"]);
     assert_eq!((bench.said[0].speaker, bench.said[0].at_ms), (Speaker::Caller, 2000));
 }
@@ -116,11 +116,11 @@ fn a_placed_call_is_greeted_a_second_and_a_half_after_its_answer_and_not_before(
     bench.call.handle_connected(b"", bench.now);
     bench.set_up();
     bench.wait(Duration::from_secs(5));
-    bench.call.handle_progressed(None);
-    bench.call.handle_progressed(None);
+    bench.call.handle_progressed(LegId::First, None, bench.now);
+    bench.call.handle_progressed(LegId::First, None, bench.now);
     assert_eq!(bench.outputs(), ["Ringing"], "once");
     assert!(!bench.told().contains("response.create"), "nobody is there to greet");
-    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    bench.call.handle_accepted(LegId::First, Some(OFFER), [10, 0, 0, 1].into(), bench.now);
     assert_eq!(bench.outputs(), ["Answered"]);
     bench.wait(Duration::from_millis(1490));
     assert!(!bench.told().contains("response.create"), "the called side may speak first");
@@ -133,7 +133,7 @@ fn a_called_side_that_speaks_first_is_not_talked_over() {
     let mut bench = Bench::dialling();
     bench.call.handle_connected(b"", bench.now);
     bench.set_up();
-    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    bench.call.handle_accepted(LegId::First, Some(OFFER), [10, 0, 0, 1].into(), bench.now);
     bench.wait(Duration::from_millis(500));
     bench.receive(json!({ "type": "input_audio_buffer.speech_started", "item_id": "u" }));
     bench.wait(Duration::from_secs(3));
@@ -143,7 +143,7 @@ fn a_called_side_that_speaks_first_is_not_talked_over() {
 #[test]
 fn an_agent_that_comes_after_the_answer_greets_at_once() {
     let mut bench = Bench::dialling();
-    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    bench.call.handle_accepted(LegId::First, Some(OFFER), [10, 0, 0, 1].into(), bench.now);
     bench.wait(Duration::from_secs(3));
     assert!(!bench.is_speaking(), "comfort noise");
     bench.call.handle_connected(b"", bench.now);
@@ -154,7 +154,7 @@ fn an_agent_that_comes_after_the_answer_greets_at_once() {
 #[test]
 fn who_does_not_answer_is_given_up_after_the_ring_time() {
     let mut bench = Bench::dialling();
-    bench.call.handle_progressed(None);
+    bench.call.handle_progressed(LegId::First, None, bench.now);
     bench.outputs();
     bench.wait(Duration::from_millis(44_990));
     assert_eq!(bench.outputs(), [""; 0]);
@@ -171,7 +171,7 @@ fn an_agent_lost_while_the_phone_rings_leaves_the_answer_to_the_attendant() {
     bench.outputs();
     bench.call.handle_agent_disconnect(bench.now);
     assert_eq!(bench.outputs(), ["Disconnect"], "the phone goes on ringing");
-    bench.call.handle_accepted(Some(OFFER), [10, 0, 0, 1].into(), bench.now);
+    bench.call.handle_accepted(LegId::First, Some(OFFER), [10, 0, 0, 1].into(), bench.now);
     assert_eq!(bench.outputs(), ["Answered"]);
     assert!(bench.is_speaking(), "the attendant");
 }
@@ -179,11 +179,11 @@ fn an_agent_lost_while_the_phone_rings_leaves_the_answer_to_the_attendant() {
 #[test]
 fn an_answer_ahead_of_the_answer_counts_and_none_at_all_ends_the_call() {
     let mut bench = Bench::dialling();
-    bench.call.handle_progressed(Some(OFFER));
-    bench.call.handle_accepted(None, [10, 0, 0, 1].into(), bench.now);
+    bench.call.handle_progressed(LegId::First, Some(OFFER), bench.now);
+    bench.call.handle_accepted(LegId::First, None, [10, 0, 0, 1].into(), bench.now);
     assert_eq!(bench.outputs(), ["Invite", "Connect", "Ringing", "Answered"]);
     let mut bench = Bench::dialling();
-    bench.call.handle_accepted(None, [10, 0, 0, 1].into(), bench.now);
+    bench.call.handle_accepted(LegId::First, None, [10, 0, 0, 1].into(), bench.now);
     assert_eq!(bench.outputs(), ["Invite", "Connect", "End", "Disconnect", "Ended", "Finished"]);
     assert_eq!(bench.ended, Some(Outcome::new(Blame::Trunk, EndReason::BadOffer)));
 }
@@ -278,10 +278,10 @@ impl Bench {
         let mut names = Vec::new();
         while let Some(output) = self.call.poll_output() {
             names.push(match output {
-                CallOutput::Invite(_) => "Invite",
-                CallOutput::End(_) => "End",
-                CallOutput::Ring => "Ring",
-                CallOutput::Answer(_) => "Answer",
+                CallOutput::Invite(..) => "Invite",
+                CallOutput::End(..) => "End",
+                CallOutput::Ring(_) => "Ring",
+                CallOutput::Answer(..) => "Answer",
                 CallOutput::Connect(_) => "Connect",
                 CallOutput::Disconnect(_) => "Disconnect",
                 CallOutput::Finished => "Finished",
@@ -295,6 +295,8 @@ impl Bench {
                     self.said.push(utterance);
                     "Said"
                 }
+                // These callers say nothing.
+                CallOutput::Record(CallEvent::Diagnosed { .. }) => continue,
                 other => panic!("{other:?}"),
             });
         }

@@ -10,6 +10,15 @@ use rustls::{ClientConfig, RootCertStore};
 /// # Errors
 /// When the cryptography offers no protocol version, which ring does.
 pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted_roots())
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Mozilla's roots, and the system's, or those of `SSL_CERT_FILE` where it is set.
+pub fn trusted_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
@@ -19,9 +28,5 @@ pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     if refused > 0 {
         tracing::warn!(refused, "Certificates that the system trusts are left out: {refused}");
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    roots
 }

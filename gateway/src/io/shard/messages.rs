@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
+use talkstack_media::session::Exchange;
 
+use crate::agent::tone_test::ToneHeard;
+use crate::call::{Leg, LegId, LegOrder};
 use crate::io::connect::{AgentTarget, Connected};
-use crate::route::Plan;
+use crate::io::ports::PortPair;
+use crate::route::{BridgePlan, Plan};
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub enum ToShard {
     Placed(Box<PlacedCall>),
     /// Something happened to a call.
     Call(CallId, ToCall),
+    /// A leg of another call takes the place of one of this call's.
+    Take(CallId, Box<GivenLeg>),
     /// Drop a call that SIP has given up, without a word.
     Drop(CallId),
     /// Finish: the thread ends when it has read this.
@@ -60,20 +66,50 @@ pub struct PlacedCall {
 #[derive(Debug)]
 pub enum ToCall {
     /// ACK, with the answer if the offer was late.
-    Acknowledged(Option<Vec<u8>>),
+    Acknowledged(LegId, Option<Vec<u8>>),
     /// re-INVITE.
-    ReOffered(Option<Vec<u8>>),
+    ReOffered(LegId, Option<Vec<u8>>),
     /// The called side rings; perhaps with an answer ahead of the answer.
-    Progressed(Option<Vec<u8>>),
+    Progressed(LegId, Option<Vec<u8>>),
     /// The called side has answered.
     Accepted {
+        /// Which.
+        leg: LegId,
         /// Its answer; `None` when it came with [`ToCall::Progressed`].
         sdp: Option<Vec<u8>>,
         /// Where the signalling comes from.
         signalling: IpAddr,
     },
-    /// The dialog is over.
-    Ended(Outcome),
+    /// The way to the line that [`SipWish::Lead`] asked for is known.
+    Line {
+        /// The host our SDP shows to it.
+        local: IpAddr,
+        /// Where its INVITE goes.
+        signalling: IpAddr,
+        /// Unpredictable, as [`OfferedCall::seed`].
+        seed: u64,
+    },
+    /// The line that was called has refused, or cannot be called.
+    Refused(Outcome),
+    /// The dialog of a leg is over.
+    Ended(LegId, Outcome),
+    /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
+    /// and that of who stays the first leg's.
+    Transfer {
+        /// Who leaves.
+        from: LegId,
+        /// Who is to come.
+        plan: Box<BridgePlan>,
+    },
+    /// A leg goes over to another call, and this call ends; [`Surroundings::give`] brings it there.
+    Give {
+        /// Which of its legs.
+        leg: LegId,
+        /// To which call.
+        to: CallId,
+        /// In the place of which of its legs.
+        at: LegId,
+    },
     /// End the call.
     HangUp(Outcome),
     /// The agent's connection is up.
@@ -84,12 +120,22 @@ pub enum ToCall {
     Spoken(Option<Vec<i16>>),
 }
 
+/// A leg on its way from one call to another, with its sockets: what comes meanwhile waits in the kernel's buffers.
+#[derive(Debug)]
+pub struct GivenLeg {
+    pub(super) leg: Leg,
+    pub(super) pair: PortPair,
+    pub(super) at: LegId,
+}
+
 /// What a shard asks of the threads around it. Implementations must not block.
 pub trait Surroundings: Send {
     /// Hands a call's wish to the SIP thread; `false` when its queue is full.
     fn sip(&self, id: CallId, wish: SipWish) -> bool;
     /// Writes to the journal; `false` when it is full.
     fn record(&self, id: CallId, event: CallEvent) -> bool;
+    /// Brings a leg to the shard of the call that it is for; `false` when it is lost on the way.
+    fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool;
     /// Has a text spoken; [`ToCall::Spoken`] answers.
     fn speak(&self, id: CallId, text: String);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
@@ -99,18 +145,28 @@ pub trait Surroundings: Send {
 /// What a call asks of SIP.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SipWish {
+    /// Find the way to another line; [`ToCall::Line`] or [`ToCall::Refused`] answers.
+    Lead(Box<LegOrder>),
     /// INVITE with this offer.
-    Invite(String),
-    /// 180.
-    Ring,
+    Invite(LegId, String),
+    /// 180, or 183 with SDP.
+    Ring(Option<String>),
     /// 200 with SDP.
-    Answer(String),
+    Answer(LegId, String),
     /// 488 to the open re-INVITE.
-    RefuseReOffer,
+    RefuseReOffer(LegId),
+    /// This final response to the caller.
+    Refuse(u16),
     /// OPTIONS within the dialog.
-    Probe,
-    /// A final response or BYE.
-    End(Outcome),
+    Probe(LegId),
+    /// What a test call has heard, and how its packets went.
+    Measured(ToneHeard, Exchange),
+    /// A final response, CANCEL or BYE.
+    End(LegId, Outcome),
+    /// Tell the one who has asked for a transfer that it is done, and end the parked dialog.
+    Transferred,
+    /// Tell them that nobody came; the parked dialog is the second leg's again.
+    Restore(Outcome),
     /// The shard has forgotten the call.
     Forgotten,
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::epoll;
 use talkstack_media::session::Channel;
 
+use crate::call::LegId;
 use crate::io::ports::{Family, PortPair};
 
 /// What a readable socket is.
@@ -78,8 +79,8 @@ pub(super) struct Pairs {
 #[derive(Debug)]
 struct Open {
     pair: PortPair,
-    /// The call that has it; `None` while it rests.
-    owner: Option<u32>,
+    /// The call that has it, and for which leg; `None` while it rests.
+    owner: Option<(u32, LegId)>,
 }
 
 impl Pairs {
@@ -110,13 +111,23 @@ impl Pairs {
         Some(open.pair)
     }
 
-    pub(super) fn assign(&mut self, key: u32, owner: Option<u32>) {
+    /// Gives a pair away: its sockets stay open, and are watched here no more.
+    pub(super) fn give(&mut self, epoll: &OwnedFd, key: u32) -> Option<PortPair> {
+        let pair = self.close(key)?;
+        for socket in [&pair.rtp, &pair.rtcp] {
+            // One that is not watched need not be forgotten.
+            let _ = epoll::delete(epoll, socket);
+        }
+        Some(pair)
+    }
+
+    pub(super) fn assign(&mut self, key: u32, owner: Option<(u32, LegId)>) {
         if let Some(Some(open)) = self.open.get_mut(key as usize) {
             open.owner = owner;
         }
     }
 
-    pub(super) fn owner(&self, key: u32) -> Option<u32> {
+    pub(super) fn owner(&self, key: u32) -> Option<(u32, LegId)> {
         self.open.get(key as usize)?.as_ref()?.owner
     }
 

@@ -24,7 +24,8 @@ fn a_panic_in_one_call_ends_it_with_a_bye_and_a_record_and_no_other_call_notices
         bench.told(),
         [
             Told::Record(CallId(1), ended),
-            Told::Sip(CallId(1), SipWish::End(outcome)),
+            Told::Sip(CallId(1), SipWish::End(LegId::First, outcome)),
+            Told::Sip(CallId(1), SipWish::End(LegId::Second, outcome)),
             Told::Sip(CallId(1), SipWish::Forgotten)
         ]
     );
@@ -32,7 +33,7 @@ fn a_panic_in_one_call_ends_it_with_a_bye_and_a_record_and_no_other_call_notices
     bench.shard.tell(CallId(2), ToCall::HangUp(hung_up), Instant::now());
     assert!(bench.shard.slots[healthy as usize].is_some());
     bench.round();
-    assert!(bench.told().contains(&Told::Sip(CallId(2), SipWish::End(hung_up))));
+    assert!(bench.told().contains(&Told::Sip(CallId(2), SipWish::End(LegId::First, hung_up))));
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn an_agent_that_takes_all_memory_for_speech_is_closed_with_1008_and_the_attenda
     let [.., 0x88, 0x82, a, b, _, _, high, low] = heard[..] else { panic!("{} bytes and no close", heard.len()) };
     assert_eq!(u16::from_be_bytes([high ^ a, low ^ b]), 1008);
     assert!(bench.shard.slots[key as usize].is_some(), "the call goes on");
-    assert!(!bench.told().iter().any(|told| matches!(told, Told::Sip(_, SipWish::End(_)))));
+    assert!(!bench.told().iter().any(|told| matches!(told, Told::Sip(_, SipWish::End(..)))));
 }
 
 #[derive(Debug, PartialEq)]
@@ -93,6 +94,10 @@ struct Around(Sender<Told>);
 impl Surroundings for Around {
     fn sip(&self, id: CallId, wish: SipWish) -> bool {
         self.0.send(Told::Sip(id, wish)).is_ok()
+    }
+
+    fn give(&self, _: CallId, _: Box<GivenLeg>) -> bool {
+        false
     }
 
     fn record(&self, id: CallId, event: CallEvent) -> bool {

@@ -16,13 +16,19 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::Uri;
-use talkstack_media::sip::{Credentials, DialogId, Extensions, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts::Accounts;
 use super::answered::Answered;
+use super::extensions::extensions;
+use super::lead::Leading;
 use super::streams::{self, Opened};
+use super::tls::PeerIdentity;
+use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
+use crate::call::LegId;
 use crate::caller_id::{Carrier, Disclosure, carriers, domain, present};
 use crate::dial::{Attempt, AttemptOutput, check};
 use crate::io::resolve::Dns;
@@ -42,8 +48,13 @@ pub(super) struct Dialling {
     /// Calls of the last second by trunk.
     rates: BTreeMap<String, Rate>,
     dns: Dns,
-    gate: Gate,
-    secret: Secret,
+    /// Second legs.
+    pub(super) leading: Leading,
+    /// Accounts on both sides.
+    pub(super) accounts: Accounts,
+    pub(super) gate: Gate,
+    pub(super) secret: Secret,
+    pub(super) tests: TrunkTests,
     /// For tasks that answer later.
     pub(super) own_inbox: mpsc::Sender<ToSip>,
 }
@@ -79,15 +90,25 @@ pub enum DialProgress {
 }
 
 impl Dialling {
-    pub(super) fn new(gate: Gate, secret: Secret, own_inbox: mpsc::Sender<ToSip>, dns: Dns, seed: u64) -> Self {
+    pub(super) fn new(
+        gate: Gate,
+        secret: Secret,
+        own_inbox: mpsc::Sender<ToSip>,
+        accounts: Accounts,
+        dns: Dns,
+        seed: u64,
+    ) -> Self {
         Dialling {
             answered: Answered::default(),
             placing: BTreeMap::new(),
             trunks: Trunks::new(seed),
             rates: BTreeMap::new(),
             dns,
+            leading: Leading::default(),
+            accounts,
             gate,
             secret,
+            tests: TrunkTests::default(),
             own_inbox,
         }
     }
@@ -96,7 +117,8 @@ impl Dialling {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let of = |placing: &Placing| [placing.addresses_until, placing.attempt.poll_timeout()];
         let waiting = self.placing.values().flat_map(of).flatten();
-        waiting.chain(self.trunks.poll_timeout()).min()
+        let machines = [self.trunks.poll_timeout(), self.accounts.poll_timeout(), self.tests.poll_timeout()];
+        waiting.chain(machines.into_iter().flatten()).min()
     }
 
     /// The call is to end while it is being placed; what comes of it is of no interest any more.
@@ -267,6 +289,7 @@ impl SipThread {
 
     /// Goes on with every call whose addresses are known by now, or whose patience is over.
     pub(super) fn handle_dial_timeout(&mut self, now: Instant) {
+        self.handle_test_timeout(now);
         let is_waiting = |placing: &Placing| placing.addresses_until.is_some();
         let placing = self.dialling.placing.iter();
         let waiting: Vec<CallId> = placing.filter(|(_, placing)| is_waiting(placing)).map(|(id, _)| *id).collect();
@@ -339,36 +362,48 @@ impl SipThread {
         match placing.attempt.poll_output() {
             None => {}
             Some(AttemptOutput::Seize) => self.seize(id, Instant::now()),
-            Some(AttemptOutput::Connect(Hop { transport, .. })) if transport != Transport::Tcp => {
-                placing.attempt.handle_connected(false);
-                self.carry_out_attempt(id);
-            }
-            Some(AttemptOutput::Connect(Hop { address: target, .. })) => match self.streams.towards(target) {
+            Some(AttemptOutput::Connect(hop)) => match self.streams.towards(hop.address, hop.transport) {
                 Some(stream) => {
                     placing.stream = Some(stream);
                     placing.attempt.handle_connected(true);
                     self.carry_out_attempt(id);
                 }
-                None => {
-                    let (inbox, port) = (self.dialling.own_inbox.clone(), self.listeners.port_towards(target));
-                    tokio::spawn(async move {
-                        let opened = streams::connect(target, port).await;
-                        // The thread that asked is the one that is told; it may have stopped.
-                        let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened))).await;
-                    });
-                }
+                None => self.connect(id, hop),
             },
             Some(AttemptOutput::Invite(hop)) => self.send_invite(id, hop.address),
             Some(AttemptOutput::GiveUp(outcome)) if placing.is_at_shard => {
                 self.dialling.placing.remove(&id);
-                self.tell(id, ToCall::Ended(outcome));
+                self.tell(id, ToCall::Ended(LegId::First, outcome));
             }
             Some(AttemptOutput::GiveUp(outcome)) => self.end_unplaced(id, outcome),
         }
     }
 
+    /// Has a connection made for the next INVITE.
+    fn connect(&mut self, id: CallId, hop: Hop) {
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        let peer = PeerIdentity::of_trunk(&placing.attempt.carrier().trunk);
+        let port = self.listeners.port_towards(hop.address, hop.transport);
+        let connector = self.streams.connector(hop.address, hop.transport, port, peer);
+        let inbox = self.dialling.own_inbox.clone();
+        tokio::spawn(async move {
+            let opened = match connector {
+                Ok(connector) => streams::connect(hop.address, connector).await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = &opened {
+                tracing::warn!(call = %id, "Cannot reach the trunk: {fault}");
+            }
+            // The thread that asked is the one that is told; it may have stopped.
+            let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened.ok()))).await;
+        });
+    }
+
     fn send_invite(&mut self, id: CallId, target: SocketAddr) {
-        let local = SocketAddr::new(self.local_address(target, Instant::now()), self.listeners.port_towards(target));
+        let local = SocketAddr::new(
+            self.local_address(target, Instant::now()),
+            self.listeners.port_towards(target, Transport::Udp),
+        );
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let Some(sdp) = placing.sdp.clone() else { return };
         let over_udp = Flow { transport: Transport::Udp, local, remote: target, stream: None };
@@ -378,6 +413,8 @@ impl SipThread {
         let who = present(&carrier.trunk, &carrier.presents, None, Disclosure::Shown);
         let mut fields = who.fields;
         fields.extend(route(&carrier.trunk).map(|route| ("Route", route)));
+        let service = self.dialling.accounts.lines.service_route(&carrier.id);
+        fields.extend(service.iter().map(|route| ("Route", route.clone())));
         if !attempt.is_at_trunk() {
             // Whoever a redirection leads to is not the trunk: what only the trunk may know stays with it.
             fields.clear();
@@ -387,14 +424,14 @@ impl SipThread {
             request_uri: Uri::Sip(attempt.uri().clone()),
             from: who.from,
             to: format!("<sip:{}@{}>", dialled(&carrier.trunk.numbering, &attempt.order().to), domain(&carrier.trunk)),
-            extensions: Extensions::default(),
+            extensions: extensions(&carrier.trunk.signalling),
             fields,
             sdp: sdp.into_bytes(),
             credentials: attempt.is_at_trunk().then(|| credentials(&self.dialling.secret, &carrier.trunk)).flatten(),
         };
         let Ok(dialog) = self.endpoint.invite(order, Instant::now()) else {
             self.dialling.placing.remove(&id);
-            self.tell(id, ToCall::Ended(Outcome::new(Blame::Gateway, EndReason::Overloaded)));
+            self.tell(id, ToCall::Ended(LegId::First, Outcome::new(Blame::Gateway, EndReason::Overloaded)));
             return;
         };
         placing.attempt.handle_sent(Instant::now());
@@ -412,7 +449,7 @@ impl SipThread {
         if let Some(placing) = self.dialling.placing.get_mut(&id) {
             placing.attempt.handle_progressed();
         }
-        self.tell(id, ToCall::Progressed(sdp));
+        self.tell(id, ToCall::Progressed(LegId::First, sdp));
     }
 
     /// The far end has answered.
@@ -422,8 +459,8 @@ impl SipThread {
         let target = self.dialling.placing.remove(&id).and_then(|placing| placing.attempt.target());
         let Some(target) = target else { return };
         self.save_dialog(id, dialog);
-        if self.tell(id, ToCall::Accepted { sdp, signalling: target.ip() }) != Some(true) {
-            self.handle_wish(id, SipWish::End(Outcome::new(Blame::Gateway, EndReason::Overloaded)));
+        if self.tell(id, ToCall::Accepted { leg: LegId::First, sdp, signalling: target.ip() }) != Some(true) {
+            self.handle_wish(id, SipWish::End(LegId::First, Outcome::new(Blame::Gateway, EndReason::Overloaded)));
         }
     }
 
@@ -463,7 +500,7 @@ impl SipThread {
     }
 }
 
-fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
+pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credentials> {
     let name = trunk.access.auth_username.as_ref().or(trunk.username.as_ref());
     let (username, sealed) = (name?.clone(), trunk.password.as_ref()?);
     match secret.unseal(TRUNK_PASSWORD_PURPOSE, sealed) {

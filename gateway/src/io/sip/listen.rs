@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
-use talkstack_media::sip::Flow;
+use talkstack_media::sip::{Flow, Transport};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
+use super::link::{Acceptor, Begins};
+use super::tls::Tls;
+use super::websocket::Origins;
 use super::{Received, streams};
 
 /// Where SIP listens, as it was bound.
@@ -31,7 +34,31 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Listeners {
     udp: Vec<(UdpSocket, SocketAddr)>,
-    tcp: Vec<Arc<TcpListener>>,
+    /// Listeners for streams, and how those begin.
+    streams: Vec<(Arc<TcpListener>, Begins)>,
+    secured: Vec<SecuredAddress>,
+}
+
+/// Where SIP listens under TLS or for WebSockets, as it was bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecuredAddress {
+    /// TLS, WS or WSS.
+    pub transport: Transport,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// Where else SIP is to listen.
+#[derive(Clone, Default)]
+pub struct MoreListeners {
+    /// `sip.tls_listen`.
+    pub tls: Vec<SocketAddr>,
+    /// `sip.ws_listen`.
+    pub ws: Vec<SocketAddr>,
+    /// `sip.wss_listen`.
+    pub wss: Vec<SocketAddr>,
+    /// `sip.ws_origins`.
+    pub origins: Vec<String>,
 }
 
 impl Listeners {
@@ -40,15 +67,48 @@ impl Listeners {
     /// # Errors
     /// [`BindError`] for the first address that cannot be bound.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let mut listeners = Listeners { udp: Vec::new(), tcp: Vec::new() };
+        let mut listeners = Listeners { udp: Vec::new(), streams: Vec::new(), secured: Vec::new() };
         for &address in addresses {
             let (udp, tcp, bound) = bind_both(address)?;
             let udp = UdpSocket::from_std(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
             let tcp = TcpListener::from_std(tcp).map_err(|source| BindError { transport: "TCP", address, source })?;
             listeners.udp.push((udp, bound));
-            listeners.tcp.push(Arc::new(tcp));
+            listeners.streams.push((Arc::new(tcp), Begins::Plain));
         }
         Ok(listeners)
+    }
+
+    /// Binds what is to listen besides; without TLS what needs it is left out.
+    ///
+    /// # Errors
+    /// [`BindError`] for the first address that cannot be bound.
+    pub fn bind_more(&mut self, more: &MoreListeners, tls: Option<&Tls>) -> Result<(), BindError> {
+        let acceptor = tls.and_then(Tls::acceptor).map(Acceptor);
+        let origins = || Origins(more.origins.clone().into());
+        let secured = [
+            (Transport::Tls, &more.tls, acceptor.clone().map(Begins::Tls)),
+            (Transport::Ws, &more.ws, Some(Begins::WebSocket(None, origins()))),
+            (Transport::Wss, &more.wss, acceptor.map(|acceptor| Begins::WebSocket(Some(acceptor), origins()))),
+        ];
+        for (transport, addresses, begins) in secured {
+            let Some(begins) = begins else { continue };
+            for &address in addresses {
+                let failed = |source| BindError { transport: transport.via_name(), address, source };
+                let listener = bind_tcp(address).and_then(|listener| {
+                    let bound = listener.local_addr()?;
+                    Ok((TcpListener::from_std(listener)?, bound))
+                });
+                let (listener, bound) = listener.map_err(failed)?;
+                self.streams.push((Arc::new(listener), begins.clone()));
+                self.secured.push(SecuredAddress { transport, address: bound });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it listens besides, with the ports the kernel chose.
+    pub fn secured(&self) -> &[SecuredAddress] {
+        &self.secured
     }
 
     /// The addresses, with the ports the kernel chose.
@@ -62,7 +122,13 @@ impl Listeners {
     }
 
     /// The port that a peer of this family reaches us at.
-    pub(super) fn port_towards(&self, remote: SocketAddr) -> u16 {
+    pub(super) fn port_towards(&self, remote: SocketAddr, transport: Transport) -> u16 {
+        if transport == Transport::Tls {
+            let is_ours = |secured: &&SecuredAddress| {
+                secured.transport == transport && secured.address.is_ipv4() == remote.is_ipv4()
+            };
+            return self.secured.iter().find(is_ours).map_or(5061, |secured| secured.address.port());
+        }
         let of_family = self.udp.iter().find(|(_, address)| address.is_ipv4() == remote.is_ipv4());
         of_family.map_or(5060, |(_, address)| address.port())
     }
@@ -96,13 +162,13 @@ pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Re
             }
         });
     }
-    for listener in &listeners.tcp {
-        let (listener, sender) = (Arc::clone(listener), sender.clone());
+    for (listener, begins) in &listeners.streams {
+        let (listener, begins, sender) = (Arc::clone(listener), begins.clone(), sender.clone());
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, remote)) => {
-                        let stream = streams::Opened { stream, remote, listens_at: None };
+                        let stream = streams::Opened { link: begins.link(stream), remote, listens_at: None };
                         if sender.send(Received::Opened { stream }).await.is_err() {
                             return;
                         }
@@ -189,7 +255,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talkstack_media::sip::Transport;
 
     #[test]
     fn an_answer_leaves_from_the_address_that_was_asked() {

@@ -1,57 +1,81 @@
 //! Calls that come in: found, admitted, journalled and handed to a shard, or refused with the cause.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use talkstack_control::port::{Blame, CallEvent, CallId, CallStarted, Direction, EndReason, Outcome};
-use talkstack_media::sip::Offered;
-use talkstack_media::sip::message::NameAddr;
+use jiff::Timestamp;
+use talkstack_control::port::{
+    Blame, CallEvent, CallId, CallStarted, CommandReply, Direction, EndReason, Outcome, RouteQuestion,
+};
+use talkstack_media::sip::message::{NameAddr, Uri};
+use talkstack_media::sip::{DialogId, Offered};
 
 use super::SipThread;
+use super::registrar::Caller;
 use crate::io::shard::{OfferedCall, ToShard};
-use crate::route::{Route, number_digits, route};
+use crate::route::{Line, NoRoute, Question, Route, Router, Rule, number_digits, simulate};
 use crate::switchboard::Channels;
 
 impl SipThread {
     /// A call comes in: found, admitted, journalled and handed to a shard, or refused with the cause.
     pub(super) fn handle_offered(&mut self, offered: Offered) {
         let dialog = offered.dialog;
-        let users = [offered.request_uri.user(), offered.to.uri.user()].map(Option::unwrap_or_default);
-        let route = match route(&self.snapshot, users[0], users[1]) {
+        self.apply_extensions(&offered);
+        let caller = self.authenticate_offered(&offered, Instant::now());
+        let trunk_id = match &caller {
+            Caller::Extension(_) => None,
+            _ => self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned),
+        };
+        let phone = match &caller {
+            Caller::Extension(user) => Some(user.clone()),
+            Caller::Stranger | Caller::Unproven(_) => None,
+        };
+        let routed = self.route_of(&offered, &caller, trunk_id.as_deref());
+        let is_emergency = routed.as_ref().map_or_else(|no| *no == NoRoute::NoEmergencyTrunk, Route::is_emergency);
+        if let Caller::Unproven(refusal) = caller
+            && !is_emergency
+        {
+            // A dialog that is gone already needs no refusal.
+            let _ = self.endpoint.refuse(dialog, refusal, Instant::now());
+            return;
+        }
+        let route = match routed {
             Ok(route) => route,
             Err(no_route) => {
-                tracing::info!("Refused a call with 404: nobody here has the number or user it asks for");
+                let status = no_route.status();
+                match no_route {
+                    NoRoute::NoEmergencyTrunk => tracing::error!("Refused an emergency call with {status}: {no_route}"),
+                    _ => tracing::info!("Refused a call with {status}: the routes of this box lead it nowhere"),
+                }
                 tracing::debug!("{no_route}");
-                return self.refuse(dialog, 404, Some(no_route.to_string()), None);
+                return self.refuse(dialog, status, Some(no_route.to_string()), None);
             }
         };
         let id = CallId(self.random.u128());
-        let trunk_id = self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned);
-        let trunk = trunk_id.as_deref().and_then(|id| Some((id, self.snapshot.trunks.get(id)?)));
-        let channels = trunk.map(|(trunk, route)| Channels { trunk, max: route.max_channels });
-        let room = if self.has_room() {
-            self.switchboard.admit(id, Some(dialog), channels).map_err(|full| full.to_string())
-        } else {
-            Err("the journal is full".into())
-        };
-        let shard = match room {
+        let shard = match self.room_for(id, &route, dialog, trunk_id.as_deref()) {
             Ok(shard) => shard,
             Err(cause) => {
-                self.counters.overloaded += 1;
+                self.told.counters.overloaded += 1;
                 tracing::warn!("Refused a call with 503: {cause}");
                 return self.refuse(dialog, 503, Some(cause), Some(RETRY_AFTER));
             }
         };
+        if let Some(user) = &phone {
+            self.switchboard.set_party(dialog, user);
+        }
         self.record(id, CallEvent::Started(started(&offered, &route, trunk_id)));
-        tracing::info!(call = %id, "A call comes in");
+        match route.is_emergency() {
+            true => tracing::warn!(call = %id, "An emergency call comes in from a phone of this box"),
+            false => tracing::info!(call = %id, "A call comes in"),
+        }
         let call = OfferedCall {
             id,
+            // The built-in users are nobody's, and nothing is announced to who calls for help.
+            is_recorded: route.project_id.is_some() && !route.is_emergency(),
             plan: route.plan,
             sdp: offered.sdp,
             local: self.config.advertised_ip.unwrap_or(offered.flow.local.ip()),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
-            // The built-in users are nobody's.
-            is_recorded: route.project_id.is_some(),
         };
         if self.shards[shard].send(ToShard::Offered(Box::new(call))).is_err() {
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);
@@ -59,6 +83,66 @@ impl SipThread {
             self.switchboard.remove(id);
             self.refuse(dialog, 503, Some("the media thread is busy".into()), Some(RETRY_AFTER));
         }
+    }
+
+    /// Where the call goes, by the configuration and the clock of this moment.
+    fn route_of(&self, offered: &Offered, caller: &Caller, trunk_id: Option<&str>) -> Result<Route, NoRoute> {
+        let service = match &offered.request_uri {
+            Uri::Other(urn) => Some(urn.as_str()),
+            Uri::Sip(_) | Uri::Tel(..) => None,
+        };
+        let phone = match caller {
+            Caller::Extension(user) => self.snapshot.extensions.get_key_value(user),
+            // Known by where it registered from, a phone calls for help without being asked who it is.
+            Caller::Unproven(_) => self.bound_caller(offered),
+            Caller::Stranger => None,
+        };
+        let is_proven = matches!(caller, Caller::Extension(_));
+        let line = match (phone, trunk_id) {
+            (Some((user, extension)), _) => Line::Extension(user, extension),
+            (None, Some(trunk_id)) => Line::Trunk(trunk_id),
+            (None, None) => Line::Other,
+        };
+        let question = Question {
+            request_user: service.or_else(|| offered.request_uri.user()).unwrap_or_default(),
+            to_user: offered.to.uri.user().unwrap_or_default(),
+            caller: offered.from.uri.user().unwrap_or_default(),
+            line,
+        };
+        let at = self.config.timezone.to_datetime(Timestamp::now());
+        let router = Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at };
+        let answer = router.route(&question);
+        if phone.is_some() && !is_proven && !matches!(answer.rule, Rule::Emergency(_)) {
+            return router.route(&Question { line: Line::Other, ..question }).verdict;
+        }
+        answer.verdict
+    }
+
+    /// The shard that takes the call, or why none does. Who calls for help is taken in past every limit.
+    fn room_for(
+        &mut self,
+        id: CallId,
+        route: &Route,
+        dialog: DialogId,
+        trunk_id: Option<&str>,
+    ) -> Result<usize, String> {
+        let trunk = trunk_id.and_then(|id| Some((id, self.snapshot.trunks.get(id)?)));
+        let channels = trunk.map(|(trunk, route)| Channels { trunk, max: route.max_channels });
+        let admitted = if route.is_emergency() {
+            self.switchboard.admit_past_limits(id, Some(dialog), trunk_id)
+        } else if self.has_room() {
+            self.switchboard.admit(id, Some(dialog), channels)
+        } else {
+            return Err("the journal is full".into());
+        };
+        admitted.map_err(|full| full.to_string())
+    }
+
+    /// Says where a call would go, and lets nothing ring.
+    pub(super) fn simulate(&self, question: &RouteQuestion) -> CommandReply {
+        let asked = question.at_ms.and_then(|ms| Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok());
+        let at = self.config.timezone.to_datetime(asked.unwrap_or_else(Timestamp::now));
+        CommandReply::Routed(Box::new(simulate(&self.snapshot, &self.dialling.gate, question, at)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! SIP over TCP: one task a connection, bounded in number, in time and in what waits to be written.
+//! SIP over streams: one task a connection, bounded in number, in time and in what waits to be written.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Received;
+use super::link::{HANDSHAKE_MAX, Link, accept_tls};
+use super::tls::{PeerIdentity, Tls, TlsFault};
+use super::websocket;
 
 /// The connections that are open.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub(super) struct Streams {
     open: HashMap<StreamId, Open>,
     per_source: HashMap<IpAddr, usize>,
     next_id: u64,
+    tls: Option<Tls>,
+    /// Whom connections under TLS were made to: requests of dialogs that go on make them anew.
+    identities: HashMap<SocketAddr, PeerIdentity>,
 }
 
 #[derive(Debug)]
@@ -37,16 +43,50 @@ struct Open {
 /// A connection that was accepted, or that we have made.
 #[derive(Debug)]
 pub struct Opened {
-    pub(super) stream: TcpStream,
+    pub(super) link: Link,
     pub(super) remote: SocketAddr,
     /// Of a connection that we have made: the port that the far end can reach us at.
     pub(super) listens_at: Option<u16>,
 }
 
-/// Connects to a peer, within [`CONNECT_MAX`]. `listens_at` is the port we listen at for its family.
-pub(super) async fn connect(remote: SocketAddr, listens_at: u16) -> Option<Opened> {
-    let stream = timeout(CONNECT_MAX, TcpStream::connect(remote)).await.ok()?.ok()?;
-    Some(Opened { stream, remote, listens_at: Some(listens_at) })
+/// How a connection is made.
+#[derive(Clone)]
+pub(super) struct Connector {
+    /// The port we listen at for the peer's family.
+    pub(super) listens_at: u16,
+    /// TLS, and whom it must be with; `None` connects plainly.
+    pub(super) tls: Option<(Tls, PeerIdentity)>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectFault {
+    /// Nobody took it, or not in time.
+    #[error("no connection ({0})")]
+    Tcp(#[from] std::io::Error),
+    /// It was taken, and TLS did not come to be.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// Nothing here connects so: a WebSocket is the far end's to open.
+    #[error("nothing here opens such a connection")]
+    NotOurs,
+}
+
+/// Connects to a peer, within [`CONNECT_MAX`], and begins TLS where it is wanted.
+///
+/// # Errors
+/// [`ConnectFault`].
+pub(super) async fn connect(remote: SocketAddr, connector: Connector) -> Result<Opened, ConnectFault> {
+    let connecting = timeout(CONNECT_MAX, TcpStream::connect(remote)).await;
+    let stream = connecting.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    let link = match connector.tls {
+        None => Link::Plain(stream),
+        Some((tls, peer)) => {
+            let handshake = timeout(HANDSHAKE_MAX, tls.connect(stream, &peer)).await;
+            Link::Tls(Box::new(handshake.map_err(|_| TlsFault::Broken)??))
+        }
+    };
+    Ok(Opened { link, remote, listens_at: Some(connector.listens_at) })
 }
 
 /// A connection that is not taken over. The peer's doing; it was closed.
@@ -64,8 +104,28 @@ pub(super) enum AdoptError {
 }
 
 impl Streams {
-    pub(super) fn new(sender: mpsc::Sender<Received>) -> Self {
-        Streams { sender, open: HashMap::new(), per_source: HashMap::new(), next_id: 0 }
+    pub(super) fn new(sender: mpsc::Sender<Received>, tls: Option<Tls>) -> Self {
+        let (open, per_source, identities) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Streams { sender, open, per_source, next_id: 0, tls, identities }
+    }
+
+    /// How a connection to `remote` is made over `transport`; who is there is remembered for requests that follow.
+    ///
+    /// # Errors
+    /// [`ConnectFault::NotOurs`].
+    pub(super) fn connector(
+        &mut self,
+        remote: SocketAddr,
+        transport: Transport,
+        listens_at: u16,
+        peer: PeerIdentity,
+    ) -> Result<Connector, ConnectFault> {
+        if transport != Transport::Tls {
+            return Ok(Connector { listens_at, tls: None });
+        }
+        let tls = self.tls.clone().ok_or(ConnectFault::NotOurs)?;
+        self.expect(remote, peer.clone());
+        Ok(Connector { listens_at, tls: Some((tls, peer)) })
     }
 
     /// Where all sockets' messages go.
@@ -73,23 +133,32 @@ impl Streams {
         &self.sender
     }
 
+    /// Notes who must be found at an address that a connection under TLS is made to.
+    pub(super) fn expect(&mut self, remote: SocketAddr, peer: PeerIdentity) {
+        if self.identities.len() >= IDENTITIES_MAX {
+            self.identities.clear();
+        }
+        self.identities.insert(remote, peer);
+    }
+
     /// Takes a connection over.
     ///
     /// # Errors
     /// [`AdoptError`].
     pub(super) fn adopt(&mut self, opened: Opened) -> Result<StreamId, AdoptError> {
-        let Opened { stream, remote, listens_at } = opened;
-        let local = stream.local_addr()?;
+        let Opened { link, remote, listens_at } = opened;
+        let local = link.tcp().local_addr()?;
         let local = SocketAddr::new(local.ip().to_canonical(), listens_at.unwrap_or(local.port()));
-        let (connection, outgoing) = self.begin(local, remote)?;
+        let (connection, outgoing) = self.begin(local, remote, link.transport())?;
         let id = connection.id;
-        tokio::spawn(connection.serve(stream, outgoing));
+        tokio::spawn(connection.serve(link, outgoing));
         Ok(id)
     }
 
-    /// A connection that goes to `remote`.
-    pub(super) fn towards(&self, remote: SocketAddr) -> Option<StreamId> {
-        let is_open = |open: &Open| open.flow.remote == remote && open.writer.is_some();
+    /// A connection that goes to `remote` over `transport`.
+    pub(super) fn towards(&self, remote: SocketAddr, transport: Transport) -> Option<StreamId> {
+        let is_open =
+            |open: &Open| open.flow.remote == remote && open.flow.transport == transport && open.writer.is_some();
         self.open.iter().find(|(_, open)| is_open(open)).map(|(id, _)| *id)
     }
 
@@ -98,14 +167,27 @@ impl Streams {
     /// # Errors
     /// [`AdoptError`].
     pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>) -> Result<(), AdoptError> {
-        let (connection, outgoing) = self.begin(flow.local, flow.remote)?;
+        let (connection, outgoing) = self.begin(flow.local, flow.remote, flow.transport)?;
         self.send(connection.id, bytes);
         let remote = flow.remote;
+        let unknown = || PeerIdentity { name: remote.ip().to_string(), fingerprint: None };
+        let peer = self.identities.get(&remote).cloned().unwrap_or_else(unknown);
+        let connector = match flow.transport {
+            // Nobody listens for WebSockets but us.
+            Transport::Ws | Transport::Wss => Err(ConnectFault::NotOurs),
+            transport => self.connector(remote, transport, flow.local.port(), peer),
+        };
         tokio::spawn(async move {
-            match timeout(CONNECT_MAX, TcpStream::connect(remote)).await {
-                Ok(Ok(stream)) => connection.serve(stream, outgoing).await,
-                // The thread may have stopped.
-                _ => drop(connection.sender.send(Received::Closed { stream: connection.id }).await),
+            let opened = match connector {
+                Ok(connector) => connect(remote, connector).await,
+                Err(fault) => Err(fault),
+            };
+            match opened {
+                Ok(opened) => connection.serve(opened.link, outgoing).await,
+                Err(fault) => {
+                    tracing::debug!("Opened no SIP connection: {fault}");
+                    connection.close().await;
+                }
             }
         });
         Ok(())
@@ -116,6 +198,7 @@ impl Streams {
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
+        transport: Transport,
     ) -> Result<(Connection, mpsc::Receiver<Vec<u8>>), AdoptError> {
         if self.open.len() >= STREAMS_MAX {
             return Err(AdoptError::TooMany);
@@ -127,7 +210,7 @@ impl Streams {
         self.next_id += 1;
         let id = StreamId(self.next_id);
         let (writer, outgoing) = mpsc::channel(OUTGOING_MAX);
-        let flow = Flow { transport: Transport::Tcp, local, remote, stream: Some(id) };
+        let flow = Flow { transport, local, remote, stream: Some(id) };
         let waiting = Arc::<AtomicUsize>::default();
         // Held weakly: when the stream is finished its queue closes and the task ends.
         let connection =
@@ -172,7 +255,7 @@ impl Streams {
 }
 
 /// One connection, as its task sees it.
-struct Connection {
+pub(super) struct Connection {
     id: StreamId,
     writer: mpsc::WeakSender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
@@ -180,10 +263,48 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, outgoing: mpsc::Receiver<Vec<u8>>) {
-        let _ = stream.set_nodelay(true);
-        let (reading, writing) = stream.into_split();
-        self.carry(reading, writing, outgoing).await;
+    /// Finishes what is still to be shaken, then reads and writes until either side ends it.
+    async fn serve(self, link: Link, outgoing: mpsc::Receiver<Vec<u8>>) {
+        let _ = link.tcp().set_nodelay(true);
+        match link {
+            Link::Plain(stream) => {
+                let (reading, writing) = stream.into_split();
+                self.carry(reading, writing, outgoing).await;
+            }
+            Link::Tls(stream) => {
+                let (reading, writing) = tokio::io::split(*stream);
+                self.carry(reading, writing, outgoing).await;
+            }
+            Link::AwaitsTls(stream, acceptor) => match accept_tls(stream, &acceptor).await {
+                Some(stream) => {
+                    let (reading, writing) = tokio::io::split(stream);
+                    self.carry(reading, writing, outgoing).await;
+                }
+                None => self.close().await,
+            },
+            Link::AwaitsWebSocket(stream, None, origins) => {
+                websocket::serve(self, stream, &origins, outgoing).await;
+            }
+            Link::AwaitsWebSocket(stream, Some(acceptor), origins) => match accept_tls(stream, &acceptor).await {
+                Some(stream) => websocket::serve(self, stream, &origins, outgoing).await,
+                None => self.close().await,
+            },
+        }
+    }
+
+    /// Octets that wait to be written.
+    pub(super) fn waiting(&self) -> &Arc<AtomicUsize> {
+        &self.waiting
+    }
+
+    /// Hands a message on; `false` when nobody takes it.
+    pub(super) async fn received(&self, bytes: Vec<u8>) -> bool {
+        self.sender.send(Received::Message { stream: self.id, bytes }).await.is_ok()
+    }
+
+    /// Says that it is over; the thread may have stopped.
+    pub(super) async fn close(&self) {
+        let _ = self.sender.send(Received::Closed { stream: self.id }).await;
     }
 
     /// Reads and writes until either side ends it.
@@ -196,7 +317,12 @@ impl Connection {
         let waiting = Arc::clone(&self.waiting);
         let write = async move {
             while let Some(bytes) = outgoing.recv().await {
-                if !matches!(timeout(WRITE_MAX, writing.write_all(&bytes)).await, Ok(Ok(()))) {
+                let write = async {
+                    writing.write_all(&bytes).await?;
+                    // TLS holds octets back.
+                    writing.flush().await
+                };
+                if !matches!(timeout(WRITE_MAX, write).await, Ok(Ok(()))) {
                     break;
                 }
                 waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
@@ -219,7 +345,7 @@ impl Connection {
             };
             let _ = timeout(FAREWELL_MAX, farewell).await;
         }
-        let _ = self.sender.send(Received::Closed { stream: self.id }).await;
+        self.close().await;
     }
 
     /// Reads messages until the connection ends, or cannot be read any further: then with the head to answer from.
@@ -277,6 +403,9 @@ const OUTGOING_MAX: usize = 64;
 /// 64 KiB wait behind the message being queued: with the longest message 128 KiB a connection, 128 MiB for all.
 const OUTGOING_BYTES_MAX: usize = 64 << 10;
 
+/// 4,096 peers; a box has tens.
+const IDENTITIES_MAX: usize = 4096;
+
 /// 4 KiB: most messages in one read.
 const READ_BYTES: usize = 4096;
 
@@ -284,19 +413,19 @@ const READ_BYTES: usize = 4096;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// 10 s to the first byte.
-const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
+pub(super) const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
 
 /// 30 s from a message's first octet to its last.
 const MESSAGE_MAX: Duration = Duration::from_secs(30);
 
 /// 30 min between messages: a registration's refresh, a session timer, or the keep-alives of RFC 5626.
-const IDLE_MAX: Duration = Duration::from_secs(1800);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(1800);
 
 /// 2 s to take the answer to what closes the connection.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// 10 s to write one message.
-const WRITE_MAX: Duration = Duration::from_secs(10);
+pub(super) const WRITE_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -379,16 +508,16 @@ mod tests {
 
     #[tokio::test]
     async fn one_source_has_its_share_and_the_count_leaves_nothing_behind() {
-        let mut streams = Streams::new(mpsc::channel(16).0);
+        let mut streams = Streams::new(mpsc::channel(16).0, None);
         let local = "10.0.0.2:5060".parse().expect("address");
         let of = |source: usize| SocketAddr::from(([10, 1, 0, source as u8], 40_000));
         for count in 0..STREAMS_MAX {
-            streams.begin(local, of(count / STREAMS_PER_SOURCE_MAX)).expect("room");
+            streams.begin(local, of(count / STREAMS_PER_SOURCE_MAX), Transport::Tcp).expect("room");
             if count + 1 == STREAMS_PER_SOURCE_MAX {
-                assert!(matches!(streams.begin(local, of(0)), Err(AdoptError::TooManyOfSource)));
+                assert!(matches!(streams.begin(local, of(0), Transport::Tcp), Err(AdoptError::TooManyOfSource)));
             }
         }
-        assert!(matches!(streams.begin(local, of(99)), Err(AdoptError::TooMany)));
+        assert!(matches!(streams.begin(local, of(99), Transport::Tcp), Err(AdoptError::TooMany)));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
         ids.into_iter().for_each(|id| streams.forget(id));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
@@ -408,9 +537,9 @@ mod tests {
     impl Served {
         fn new() -> Self {
             let (sender, received) = mpsc::channel(16);
-            let mut streams = Streams::new(sender);
+            let mut streams = Streams::new(sender, None);
             let address = "10.0.0.2:5060".parse().expect("address");
-            let (connection, outgoing) = streams.begin(address, address).expect("room");
+            let (connection, outgoing) = streams.begin(address, address, Transport::Tcp).expect("room");
             let (peer, ours) = duplex(1024);
             let (reading, writing) = tokio::io::split(ours);
             let id = connection.id;

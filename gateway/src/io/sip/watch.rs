@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
 
 use super::SipThread;
-use crate::io::shard::{SipWish, ToShard};
+use crate::io::shard::ToShard;
 
 /// What was last seen of each media thread.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl SipThread {
         let outcome = Outcome::new(Blame::Gateway, EndReason::Aborted);
         let calls: Vec<_> = self.switchboard.calls_of(shard).collect();
         for id in calls {
-            self.handle_wish(id, SipWish::End(outcome));
+            self.end_legs(id, outcome);
             self.record(id, CallEvent::Ended { outcome });
             self.switchboard.remove(id);
             // Should it come back, it drops the call without another record.
@@ -127,6 +127,7 @@ mod tests {
             calls_max: 10,
             advertised: None,
             advertised_ip: None,
+            timezone: jiff::tz::TimeZone::UTC,
             dns: Vec::new(),
         };
         let dir = tempfile::tempdir().expect("a directory");
@@ -138,6 +139,8 @@ mod tests {
             gate: Gate::new(DialPolicy::default()),
             secret: Secret::open(&dir.path().join("secret.key")).expect("made"),
             cut_off: Vec::new(),
+            tls: None,
+            bindings: dir.path().join("bindings"),
         };
         let random = Random::new().expect("random numbers");
         let snapshot = Arc::new(Snapshot::default());

@@ -3,55 +3,111 @@
 use std::time::Instant;
 
 use talkstack_control::port::{CallId, EndReason, Outcome};
-use talkstack_media::sip::Refusal;
+use talkstack_media::sip::{DialogId, Endpoint, Refusal};
 
 use super::SipThread;
 use super::offered::RETRY_AFTER;
+use crate::call::LegId;
 use crate::io::shard::SipWish;
 
 impl SipThread {
     pub(super) fn handle_wish(&mut self, id: CallId, wish: SipWish) {
         let now = Instant::now();
-        if wish == SipWish::Forgotten {
-            self.switchboard.remove(id);
-            return;
-        }
-        if let SipWish::Invite(sdp) = wish {
-            return self.handle_own_offer(id, sdp);
-        }
-        if let SipWish::End(_) = wish {
-            self.dialling.abandon(id);
-        }
-        let Some(dialog) = self.switchboard.entry(id).and_then(|entry| entry.dialog) else { return };
-        // A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
-        let _ = match wish {
-            SipWish::Ring => self.endpoint.ring(dialog, None, now),
-            SipWish::Answer(sdp) => match self.endpoint.saved_before_answer(dialog) {
-                Some(saved) => return self.answer_once_written(id, saved, sdp),
-                None => {
-                    let answered = self.endpoint.answer(dialog, sdp.as_bytes(), now);
-                    self.save_dialog(id, dialog);
-                    answered
+        let Some(wish) = self.handle_test_wish(id, wish) else { return };
+        match wish {
+            SipWish::Forgotten => {
+                self.abandon_led(id);
+                if let Some(parked) = self.switchboard.dialog(id, LegId::Parked) {
+                    // A transfer that crossed the end of its call.
+                    let _ = self.endpoint.hang_up(parked, None, now);
                 }
-            },
-            SipWish::RefuseReOffer => self.endpoint.refuse(dialog, Refusal::new(488), now),
-            SipWish::Probe => self.endpoint.probe(dialog, now),
-            SipWish::End(outcome) => {
-                let refused = self.endpoint.refuse(dialog, refusal(outcome), now);
-                refused.or_else(|_| self.endpoint.hang_up(dialog, farewell(outcome), now))
+                self.switchboard.remove(id);
             }
-            SipWish::Invite(_) | SipWish::Forgotten => Ok(()),
-        };
+            SipWish::Transferred => self.end_transfer(id),
+            SipWish::Restore(failure) => self.undo_transfer(id, failure),
+            SipWish::Lead(order) => self.handle_lead(id, *order),
+            SipWish::Invite(LegId::First, sdp) => self.handle_own_offer(id, sdp),
+            SipWish::Invite(_, sdp) => self.handle_led_offer(id, &sdp),
+            SipWish::End(leg, outcome) => self.end_leg(id, leg, outcome),
+            SipWish::Ring(sdp) => self.with_dialog(id, LegId::First, |endpoint, dialog| {
+                endpoint.ring(dialog, sdp.as_deref().map(str::as_bytes), now)
+            }),
+            SipWish::Answer(leg, sdp) => self.answer(id, leg, sdp, now),
+            SipWish::RefuseReOffer(leg) => {
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(488), now))
+            }
+            SipWish::Refuse(status) => self
+                .with_dialog(id, LegId::First, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(status), now)),
+            SipWish::Measured(..) => {}
+            SipWish::Probe(leg) => self.with_dialog(id, leg, |endpoint, dialog| endpoint.probe(dialog, now)),
+        }
+    }
+
+    fn answer(&mut self, id: CallId, leg: LegId, sdp: String, now: Instant) {
+        let Some(dialog) = self.switchboard.dialog(id, leg) else { return };
+        if leg == LegId::First
+            && let Some(saved) = self.endpoint.saved_before_answer(dialog)
+        {
+            return self.answer_once_written(id, saved, sdp);
+        }
+        // As in `with_dialog`.
+        let _ = self.endpoint.answer(dialog, sdp.as_bytes(), now);
+        self.save_dialog(id, dialog);
+    }
+
+    /// Ends a leg's dialog, or what is to become one.
+    pub(super) fn end_leg(&mut self, id: CallId, leg: LegId, outcome: Outcome) {
+        let now = Instant::now();
+        match leg {
+            LegId::First => self.dialling.abandon(id),
+            LegId::Second => self.abandon_led(id),
+            LegId::Parked => {}
+        }
+        self.with_dialog(id, leg, |endpoint, dialog| {
+            let refused = endpoint.refuse(dialog, refusal(outcome), now);
+            refused.or_else(|_| endpoint.hang_up(dialog, farewell(outcome), now))
+        });
+        if leg != LegId::First
+            && let Some(dialog) = self.switchboard.dialog(id, leg)
+        {
+            // No event follows, and another line may take its place.
+            self.switchboard.leave(dialog);
+        }
+    }
+
+    /// Ends all that a call has open.
+    pub(super) fn end_legs(&mut self, id: CallId, outcome: Outcome) {
+        self.end_leg(id, LegId::First, outcome);
+        self.end_leg(id, LegId::Second, outcome);
+        self.end_leg(id, LegId::Parked, outcome);
+    }
+
+    /// A wish that the dialog's state does not allow lost a race with the far end, whose event is on its way.
+    fn with_dialog<E>(
+        &mut self,
+        id: CallId,
+        leg: LegId,
+        carry_out: impl FnOnce(&mut Endpoint, DialogId) -> Result<(), E>,
+    ) {
+        if let Some(dialog) = self.switchboard.dialog(id, leg) {
+            let _ = carry_out(&mut self.endpoint, dialog);
+        }
     }
 }
 
 /// The final response for a call that ends before its answer.
-fn refusal(outcome: Outcome) -> Refusal {
+pub(super) fn refusal(outcome: Outcome) -> Refusal {
     let (status, reason) = match outcome.reason {
         EndReason::NotFound => (404, "nobody answers here"),
         EndReason::NoCommonCodec => (488, "no codec in common; this box speaks PCMU and PCMA"),
         EndReason::BadOffer => (488, "the session description cannot be used"),
         EndReason::Overloaded => (503, "no RTP port is free"),
+        EndReason::Busy => (486, "the called line is busy"),
+        EndReason::NoAnswer => (480, "nobody answers"),
+        EndReason::Unreachable => (480, "the called line cannot be reached"),
+        EndReason::Rejected => (603, "the called line refused the call"),
+        EndReason::DestinationNotAllowed => (403, "this box does not call there"),
+        EndReason::NoTrunk => (503, "no trunk carries the call"),
         EndReason::Restarted => (503, "the box is stopping"),
         EndReason::Aborted => (500, "the call failed inside the box"),
         _ => (480, "the call was ended by the box"),

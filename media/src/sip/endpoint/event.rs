@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{DialogId, Flow};
-use crate::sip::message::{Headers, Method, NameAddr, Replaces, Uri};
+use super::{DialogId, Flow, RequestId, ServerRequestId};
+use crate::sip::message::{Headers, Method, NameAddr, Replaces, Request, Uri};
 
 /// What the endpoint wants done.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,6 +144,35 @@ pub enum Event {
     Unanswered {
         /// Which.
         dialog: DialogId,
+    },
+    /// A request of ours outside dialogs has its final response; a challenge only where it cannot be answered.
+    Responded {
+        /// Which.
+        request: RequestId,
+        /// 200 to 699.
+        status: u16,
+        /// The phrase behind it, for people.
+        phrase: String,
+        /// All header fields.
+        headers: Headers,
+        /// Where it went.
+        flow: Flow,
+        /// CSeq of its last try.
+        cseq: u32,
+    },
+    /// A request of ours outside dialogs got no final response for 64·T1 (timer F), or the transport failed.
+    RequestTimedOut {
+        /// Which.
+        request: RequestId,
+    },
+    /// A REGISTER has come: answer it with [`Endpoint::respond_outside`](super::Endpoint::respond_outside).
+    Registering {
+        /// Its name for the answer.
+        id: ServerRequestId,
+        /// Where it came from.
+        flow: Flow,
+        /// All of it.
+        request: Box<Request>,
     },
 }
 

@@ -45,6 +45,11 @@ impl Extensions {
         SUPPORTED.iter().filter(is_used).copied().collect::<Vec<_>>().join(", ")
     }
 
+    /// The header fields that tell what we can do.
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("Allow", self.allow().to_owned()), ("Supported", self.supported())]
+    }
+
     /// The value of Allow.
     pub(super) fn allow(&self) -> &'static str {
         if self.refer { ALLOW } else { ALLOW_WITHOUT_REFER }
@@ -60,8 +65,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What an INVITE says; it alone can require reliable responses (RFC 3262 §4).
     pub(super) fn of(headers: &Headers) -> Self {
-        let mut peer = Peer::default();
+        let mut peer = Peer { requires_reliable: headers.lists("Require", "100rel"), ..Peer::default() };
         peer.learn(headers);
         peer
     }
@@ -72,15 +78,20 @@ impl Peer {
             let methods = headers.elements("Allow").into_iter().take(METHODS_MAX);
             self.methods = methods.filter_map(|method| Method::parse(&method)).collect();
         }
-        if headers.raw("Supported").next().is_some() || headers.raw("Require").next().is_some() {
-            let is_named = |tag: &&&str| headers.lists("Supported", tag) || headers.lists("Require", tag);
-            self.tags = SUPPORTED.iter().filter(is_named).copied().collect();
+        if headers.raw("Supported").next().is_some() {
+            self.tags.clear();
         }
-        self.requires_reliable = headers.lists("Require", "100rel");
+        let is_named = |tag: &&&str| headers.lists("Supported", tag) || headers.lists("Require", tag);
+        self.tags.extend(SUPPORTED.iter().filter(is_named).copied());
     }
 
     pub(super) fn allows(&self, method: &Method) -> bool {
         self.methods.contains(method)
+    }
+
+    /// It has refused a method that its Allow names.
+    pub(super) fn disallow(&mut self, method: &Method) {
+        self.methods.remove(method);
     }
 
     pub(super) fn supports(&self, tag: &str) -> bool {
@@ -125,6 +136,6 @@ mod tests {
         assert!(peer.allows(&Method::Update) && !peer.allows(&Method::Refer));
         assert!(peer.supports("timer") && peer.supports("100rel") && !peer.supports("x-other"));
         peer.learn(&Headers::default());
-        assert!(peer.allows(&Method::Update) && peer.supports("timer") && !peer.requires_reliable);
+        assert!(peer.allows(&Method::Update) && peer.supports("timer") && peer.requires_reliable);
     }
 }

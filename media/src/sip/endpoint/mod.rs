@@ -11,8 +11,10 @@
 
 mod event;
 mod extensions;
+mod outside;
 mod requests;
 mod respond;
+mod servers;
 mod session;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -25,14 +27,17 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::message::{Core, Framing, Headers, Message, Method, Rejected, Response, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
-use super::transaction::server_invite::{self, ServerInvite};
-use super::transaction::server_non_invite::ServerNonInvite;
 use super::transaction::{Reliability, Timers};
+use outside::Outside;
 use respond::Reply;
-use session::{InviteName, Outgoing, Session, Tried};
+#[cfg(test)]
+use servers::TRANSACTIONS_BYTES_MAX;
+use servers::{Asked, Server};
+use session::{Ask, InviteName, Outgoing, Session, Tried};
 
 pub use event::{CommandError, EndCause, Event, Offered, Output, Refusal, RefusalSeen};
 pub use extensions::{Extensions, Reliable};
+pub use outside::{OutsideReply, OutsideRequest, RequestId, ServerRequestId};
 pub use session::{InviteError, InviteOrder, SavedError};
 
 /// What an endpoint is set up with.
@@ -60,7 +65,7 @@ impl Default for EndpointConfig {
 }
 
 /// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// Datagrams.
     Udp,
@@ -172,6 +177,7 @@ pub struct Endpoint {
     by_tags: HashMap<(String, String, String), DialogId>,
     by_invite: HashMap<InviteName, DialogId>,
     outgoing: Outgoing,
+    outside: Outside,
     next_dialog: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
@@ -181,44 +187,12 @@ pub struct Endpoint {
 }
 
 #[derive(Debug)]
-enum Server {
-    Invite { machine: ServerInvite, flow: Flow, headers: Headers, to_tag: String, dialog: Option<DialogId> },
-    Other { machine: ServerNonInvite, flow: Flow, asked: Option<Box<Asked>> },
-}
-
-/// What a response that comes later is written from.
-#[derive(Debug)]
-struct Asked {
-    method: Method,
-    headers: Headers,
-    to_tag: String,
-    /// Where the request came from, for `received` and `rport`.
-    source: Flow,
-}
-
-impl Server {
-    /// What it keeps of messages: the response, which repeats most of the request, and the request's fields.
-    fn bytes(&self) -> usize {
-        match self {
-            Server::Invite { headers, .. } => twice(headers),
-            Server::Other { asked: Some(asked), .. } => twice(&asked.headers),
-            Server::Other { machine, .. } => machine.handle_retransmission().unwrap_or_default().len(),
-        }
-    }
-}
-
-fn twice(headers: &Headers) -> usize {
-    headers.iter().map(|header| 2 * (header.value.len() + FIELD_BYTES)).sum()
-}
-
-#[derive(Debug)]
 struct Client {
     machine: ClientNonInvite,
     flow: Flow,
     dialog: DialogId,
-    purpose: Purpose,
-    /// Its own header fields, to be sent again with credentials.
-    fields: Vec<(&'static str, String)>,
+    /// What was asked, to be sent again with credentials.
+    ask: Ask,
     /// The challenges it was answered with.
     tried: Vec<Tried>,
 }
@@ -232,6 +206,28 @@ enum Purpose {
     Probe,
     /// Withdrawing its INVITE.
     Cancel,
+    /// Acknowledging a provisional response.
+    Prack,
+    /// Changing or refreshing the session.
+    Update,
+    /// Sending the far end elsewhere.
+    Refer,
+    /// Telling what became of it.
+    Notify,
+}
+
+impl Purpose {
+    fn method(self) -> Method {
+        match self {
+            Purpose::Bye => Method::Bye,
+            Purpose::Probe => Method::Options,
+            Purpose::Cancel => Method::Cancel,
+            Purpose::Prack => Method::Prack,
+            Purpose::Update => Method::Update,
+            Purpose::Refer => Method::Refer,
+            Purpose::Notify => Method::Notify,
+        }
+    }
 }
 
 impl Endpoint {
@@ -246,6 +242,7 @@ impl Endpoint {
             by_tags: HashMap::new(),
             by_invite: HashMap::new(),
             outgoing: Outgoing::default(),
+            outside: Outside::default(),
             next_dialog: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -317,22 +314,27 @@ impl Endpoint {
             return self.handle_invite_response(flow, &key, response, now);
         }
         let Some(client) = self.clients.get_mut(&key) else {
-            self.counters.dropped += 1;
+            if !self.handle_outside_response(&key, response, now) {
+                self.counters.dropped += 1;
+            }
             return;
         };
         let is_final = client.machine.handle_response(response.status, now);
-        let (dialog, purpose) = (client.dialog, client.purpose);
+        let (dialog, purpose) = (client.dialog, client.ask.purpose);
         self.schedule_client(key.clone());
-        if is_final && self.answer_challenge(&key, response, now) {
+        if !is_final || self.answer_challenge(&key, response, now) {
             return;
         }
-        if is_final {
-            self.see_their_refusal(*flow, Some(dialog), response);
+        if purpose == Purpose::Update {
+            return self.handle_reoffer_answer(flow, dialog, response, now);
         }
-        match (is_final, purpose) {
+        self.see_their_refusal(*flow, Some(dialog), response);
+        match purpose {
             // Whatever the answer to a BYE says, the dialog is over (RFC 3261 §15.1.1).
-            (true, Purpose::Bye) => self.forget_session(dialog),
-            (true, Purpose::Probe) if matches!(response.status, 408 | 481) => self.end_unreachable(dialog, now),
+            Purpose::Bye => self.forget_session(dialog),
+            Purpose::Probe if matches!(response.status, 408 | 481) => self.end_unreachable(dialog, now),
+            Purpose::Refer => self.handle_refer_answer(dialog, response.status, &response.headers),
+            Purpose::Notify => self.handle_notify_answer(dialog, response.status),
             _ => {}
         }
     }
@@ -366,77 +368,31 @@ impl Endpoint {
         }
     }
 
-    fn handle_server_timeout(&mut self, key: TransactionKey, now: Instant) {
-        let Some(server) = self.servers.get_mut(&key) else { return };
-        match server {
-            Server::Other { machine, .. } if machine.poll_timeout() <= now => self.forget_server(&key),
-            Server::Other { .. } => self.schedule_server(key),
-            Server::Invite { machine, flow, .. } => {
-                if let server_invite::Action::Send(bytes) = machine.handle_timeout(now) {
-                    self.outputs.push_back(Output::Send { flow: *flow, bytes: bytes.to_vec() });
-                }
-                if machine.is_terminated() {
-                    self.forget_server(&key);
-                } else {
-                    self.schedule_server(key);
-                }
-            }
-        }
-    }
-
     fn handle_client_timeout(&mut self, key: TransactionKey, now: Instant) {
+        if self.handle_outside_timeout(&key, now) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(&key) else { return self.handle_invite_timeout(key, now) };
-        let (dialog, purpose) = (client.dialog, client.purpose);
+        let (dialog, purpose) = (client.dialog, client.ask.purpose);
         match client.machine.handle_timeout(now) {
             client_non_invite::Action::Send(bytes) => {
                 self.outputs.push_back(Output::Send { flow: client.flow, bytes: bytes.to_vec() });
             }
-            client_non_invite::Action::TimedOut if purpose == Purpose::Probe => self.end_unreachable(dialog, now),
-            client_non_invite::Action::TimedOut if purpose == Purpose::Bye => self.forget_session(dialog),
-            client_non_invite::Action::TimedOut | client_non_invite::Action::Nothing => {}
+            client_non_invite::Action::TimedOut => match purpose {
+                Purpose::Probe => self.end_unreachable(dialog, now),
+                Purpose::Bye => self.forget_session(dialog),
+                Purpose::Update => self.handle_reoffer_lost(dialog, now),
+                Purpose::Refer => self.handle_refer_answer(dialog, 408, &Headers::default()),
+                Purpose::Notify => self.handle_notify_answer(dialog, 408),
+                Purpose::Cancel | Purpose::Prack => {}
+            },
+            client_non_invite::Action::Nothing => {}
         }
         if self.clients.get(&key).is_some_and(|client| client.machine.is_terminated()) {
             self.clients.remove(&key);
         } else {
             self.schedule_client(key);
         }
-    }
-
-    fn remember_server(&mut self, key: TransactionKey, server: Server) {
-        self.servers_bytes += server.bytes();
-        if let Some(former) = self.servers.insert(key, server) {
-            self.servers_bytes -= former.bytes();
-        }
-    }
-
-    fn forget_server(&mut self, key: &TransactionKey) {
-        drop(self.take_server(key));
-    }
-
-    fn take_server(&mut self, key: &TransactionKey) -> Option<Server> {
-        let server = self.servers.remove(key)?;
-        self.servers_bytes -= server.bytes();
-        Some(server)
-    }
-
-    /// Tells whether what was refused or answered at once is no longer remembered: a retransmission is judged anew.
-    /// The other half is kept for calls, so that a flood of refused ones keeps nobody out.
-    fn is_flooded(&self) -> bool {
-        self.servers.len() >= TRANSACTIONS_MAX / 2 || self.servers_bytes >= TRANSACTIONS_BYTES_MAX / 2
-    }
-
-    /// Tells whether no further call can be taken in.
-    fn is_full(&self) -> bool {
-        self.servers.len() >= TRANSACTIONS_MAX || self.servers_bytes >= TRANSACTIONS_BYTES_MAX
-    }
-
-    fn schedule_server(&mut self, key: TransactionKey) {
-        let at = match self.servers.get(&key) {
-            Some(Server::Invite { machine, .. }) => machine.poll_timeout(),
-            Some(Server::Other { machine, .. }) => Some(machine.poll_timeout()),
-            None => None,
-        };
-        self.timers.extend(at.map(|at| (at, Timer::Server(key))));
     }
 
     fn schedule_client(&mut self, key: TransactionKey) {
@@ -463,15 +419,6 @@ impl Endpoint {
         format!("{:016x}", self.random.next_u64())
     }
 }
-
-/// 65,536 answered requests at 64·T1 each: 2,000 a second.
-const TRANSACTIONS_MAX: usize = 1 << 16;
-
-/// 128 MiB: 65,536 requests of 2 KiB. Longer ones fill it sooner, never further.
-const TRANSACTIONS_BYTES_MAX: usize = 128 << 20;
-
-/// 64 octets: the name of a header field and what the lists around it take.
-const FIELD_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests;

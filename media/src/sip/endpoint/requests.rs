@@ -6,6 +6,7 @@ use super::extensions::{ALLOW, Extensions, SUPPORTED};
 use super::respond::Reply;
 use super::{Asked, DialogId, Endpoint, Flow, RefusalSeen, Server, TransactionKey};
 use crate::sip::message::{Headers, Method, Request, Response, Uri, reason_phrase};
+use crate::sip::session_timer::{INTERVAL_MIN, SessionExpires};
 use crate::sip::transaction::server_invite;
 use crate::sip::transaction::server_non_invite::ServerNonInvite;
 
@@ -49,9 +50,18 @@ impl Endpoint {
             Method::Cancel => self.handle_cancel(flow, &request, now),
             Method::Bye => self.handle_bye(flow, &request, now),
             Method::Info => self.handle_info(flow, &request, now),
+            Method::Prack => self.handle_prack(flow, &request, now),
+            Method::Update => self.handle_update(flow, &request, now),
+            Method::Refer if in_dialog => self.handle_refer(flow, &request, now),
+            Method::Notify => self.handle_notify(flow, &request, now),
+            Method::Refer => {
+                let reply = Reply::new(403).because("REFER is taken within a call only");
+                self.reply(flow, &request, reply, now);
+            }
             Method::Options if in_dialog => {
                 self.handle_in_dialog(flow, &request, capabilities(Reply::new(200)), now);
             }
+            Method::Register => self.handle_register(flow, request, now),
             Method::Options => self.reply(flow, &request, capabilities(Reply::new(200)), now),
             _ => {
                 self.counters.refused += 1;
@@ -156,7 +166,9 @@ impl Endpoint {
             return None;
         }
         let mut unsupported = request.headers.elements("Require");
-        unsupported.retain(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)));
+        let of_register: &[&str] = if request.method == Method::Register { &REGISTER_SUPPORTED } else { &[] };
+        let is_served = |tag: &str| SUPPORTED.iter().chain(of_register).any(|known| known.eq_ignore_ascii_case(tag));
+        unsupported.retain(|tag| !is_served(tag));
         if !unsupported.is_empty() {
             let tags = unsupported.join(", ");
             let rule = format!("it requires extensions that this box lacks: {tags}");
@@ -168,6 +180,11 @@ impl Endpoint {
             // here, whatever they have left (RFC 4475 §3.3.11).
             return Some(Reply::new(483).because("Max-Forwards is 0"));
         }
+        let is_joined = is_invite && request.headers.text("Join").is_some();
+        if request.headers.text("Replaces").is_some() && (!is_invite || is_joined) {
+            // RFC 3891 §3.
+            return Some(Reply::new(400).because("Replaces stands in an INVITE only, and not beside Join"));
+        }
         let has_description = matches!(request.method, Method::Invite | Method::Update | Method::Prack);
         if has_description && !request.body.is_empty() && !carries_sdp(request) {
             let reply = Reply::new(415).with("Accept", "application/sdp").with("Accept-Encoding", "identity");
@@ -176,8 +193,19 @@ impl Endpoint {
         if is_invite && !accepts_sdp(request) {
             return Some(Reply::new(406).because("its Accept leaves application/sdp out"));
         }
-        None
+        let is_refresh = matches!(request.method, Method::Invite | Method::Update);
+        if is_refresh { refuse_interval(request) } else { None }
     }
+}
+
+/// Refuses a session refresh request whose interval is too small or unreadable (RFC 4028 §9).
+fn refuse_interval(request: &Request) -> Option<Reply> {
+    let Ok(asked) = SessionExpires::of(&request.headers) else {
+        return Some(Reply::new(400).because("its Session-Expires or Min-SE cannot be read"));
+    };
+    let is_too_small = asked.answer(Some(INTERVAL_MIN)).is_err();
+    let min = INTERVAL_MIN.as_secs().to_string();
+    is_too_small.then(|| Reply::new(422).with("Min-SE", min).because("its session interval is under 90 s"))
 }
 
 /// Adds what an OPTIONS response tells (RFC 3261 §11.2).
@@ -292,6 +320,9 @@ fn sdp_part(body: &[u8], boundary: &str) -> Option<Vec<u8>> {
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
+
+/// What a REGISTER may require beside: RFC 3327, RFC 5626.
+const REGISTER_SUPPORTED: [&str; 2] = ["path", "outbound"];
 
 /// 16 parts: an INVITE with a description, a picture, a location and a signature has four.
 const PARTS_MAX: usize = 16;

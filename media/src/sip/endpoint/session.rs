@@ -1,65 +1,93 @@
 //! INVITE sessions: from the offer to the BYE (RFC 3261 §13–§15).
 //!
 //! ```text
-//!   INVITE ─▶ Offered ── ring ──▶ 180
+//!   INVITE ─▶ Offered ── ring ──▶ 180, or 183 with early media (reliable)
 //!                │ answer ─▶ 200, repeated until ACK ─▶ Acknowledged ── BYE either way ──▶ over
-//!                │ refuse ─▶ 300–699                        │ re-INVITE ─▶ ReOffered ─▶ answer or refuse
-//!                └ CANCEL ─▶ 487, Ended
+//!                │ refuse ─▶ 300–699                        │ re-INVITE, UPDATE ─▶ ReOffered ─▶ answer or refuse
+//!                └ CANCEL ─▶ 487, Ended                     │ reinvite ─▶ Reanswered or ReofferFailed
+//!                                                           └ REFER either way (refer)
 //! ```
 
 mod account;
 mod answers;
+mod descriptions;
+mod incoming;
 mod info;
 mod outgoing;
+mod progress;
+mod refer;
 mod refused;
+mod reliable;
+mod reoffer;
+mod replaces;
 mod request;
 mod saved;
+mod timing;
+mod update;
 
 use std::time::{Duration, Instant};
 
-use rand_chacha::rand_core::RngCore;
-
 use super::extensions::{Extensions, Peer};
-use super::requests::{sdp_of, server_key};
+use super::requests::server_key;
 use super::respond::Reply;
 use super::{
-    CommandError, DialogId, EndCause, Endpoint, Event, Flow, Offered, Output, Purpose, Refusal, Server, StreamId,
-    Timer, TransactionKey,
+    CommandError, DialogId, EndCause, Endpoint, Event, Flow, Output, Purpose, Refusal, Server, StreamId, Timer,
+    TransactionKey,
 };
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{Headers, Method, Reason, Request};
-use crate::sip::transaction::server_invite::ServerInvite;
 
-use account::Account;
-use request::{contact, via};
+use descriptions::Descriptions;
+use refer::Referrals;
+use reliable::ReliableResponses;
+use reoffer::Reoffer;
+use request::contact;
+use timing::Timing;
 
-pub(super) use request::reason_value;
-
-pub(super) use account::Tried;
+pub(super) use account::{Account, Tried};
 pub(super) use outgoing::Outgoing;
 pub use outgoing::{InviteError, InviteOrder};
+pub(super) use request::{Ask, reason_value, via};
 pub use saved::SavedError;
 
 /// One dialog and its INVITE usage.
 #[derive(Debug)]
 pub(super) struct Session {
-    dialog: Dialog,
+    far: Far,
     /// Of an INVITE that came.
     invite_name: Option<InviteName>,
     flow: Flow,
-    /// The far end sits behind a NAT, or left its Contact out: requests go back to where its own came from.
-    is_behind_nat: bool,
     /// The INVITE or re-INVITE that waits for its final response.
     pending: Option<TransactionKey>,
     /// The 2xx that waits for its ACK.
     unacknowledged: Option<Unacknowledged>,
+    /// Our INVITE whose 2xx brought an offer: its ACK waits for our answer.
+    late: Option<TransactionKey>,
     state: State,
     /// What challenges to our requests are answered with.
     account: Option<Account>,
     /// What this line uses of SIP's extensions.
     extensions: Extensions,
-    /// What the far end can do.
+    reliable: ReliableResponses,
+    /// What we want changed or refreshed.
+    reoffer: Option<Reoffer>,
+    timing: Timing,
+    referrals: Referrals,
+    /// Of a call that we placed: which branch of the fork it is.
+    branch: u32,
+    /// The entry of this session among the endpoint's timers.
+    scheduled: Option<Instant>,
+}
+
+/// The far end: one answered dialog has one, a call that forks has one in each branch.
+#[derive(Debug, Clone)]
+struct Far {
+    dialog: Dialog,
+    descriptions: Descriptions,
+    /// What it can do.
     peer: Peer,
+    /// It sits behind a NAT, or left its Contact out: requests go back to where its own came from.
+    is_behind_nat: bool,
 }
 
 /// Call-ID, From tag and CSeq: what copies of one INVITE share, whichever path they took.
@@ -99,47 +127,7 @@ impl Endpoint {
 
     /// Tells whether the far end's last Allow names a method.
     pub fn allows(&self, dialog: DialogId, method: &Method) -> bool {
-        self.sessions.get(&dialog).is_some_and(|session| session.peer.allows(method))
-    }
-
-    /// Sends 180 to the INVITE, or 183 with a description: early media may follow.
-    ///
-    /// # Errors
-    /// [`CommandError`].
-    pub fn ring(&mut self, dialog: DialogId, sdp: Option<&[u8]>, now: Instant) -> Result<(), CommandError> {
-        let mut reply = self.described(dialog, if sdp.is_some() { 183 } else { 180 })?;
-        reply.sdp = sdp.map(<[u8]>::to_vec);
-        self.respond(dialog, &reply, now)
-    }
-
-    /// Sends 200 with `sdp` to the INVITE or re-INVITE that waits, and repeats it until the ACK.
-    ///
-    /// # Errors
-    /// [`CommandError`].
-    pub fn answer(&mut self, dialog: DialogId, sdp: &[u8], now: Instant) -> Result<(), CommandError> {
-        let mut reply = self.described(dialog, 200)?;
-        reply.sdp = Some(sdp.to_vec());
-        self.respond(dialog, &reply, now)
-    }
-
-    /// Sends a final response other than 2xx to the INVITE or re-INVITE that waits. The first ends the dialog.
-    ///
-    /// # Errors
-    /// [`CommandError`].
-    pub fn refuse(&mut self, dialog: DialogId, refusal: Refusal, now: Instant) -> Result<(), CommandError> {
-        self.respond(dialog, &Reply::of_refusal(refusal), now)?;
-        if self.sessions.get(&dialog).is_some_and(|session| session.state == State::Early) {
-            self.forget_session(dialog);
-        }
-        Ok(())
-    }
-
-    /// A response that tells where and what we are (RFC 3261 §12.1.1).
-    fn described(&self, id: DialogId, status: u16) -> Result<Reply, CommandError> {
-        let contact = self.contact(id)?;
-        let extensions = self.sessions.get(&id).ok_or(CommandError::NoDialog)?.extensions;
-        let reply = Reply::new(status).with("Contact", contact).with("Allow", extensions.allow());
-        Ok(reply.with("Supported", extensions.supported()))
+        self.sessions.get(&dialog).is_some_and(|session| session.far.peer.allows(method))
     }
 
     /// Ends a dialog: 480 before the answer; BYE after it, as soon as the ACK has come. A call that we placed and
@@ -150,21 +138,13 @@ impl Endpoint {
     pub fn hang_up(&mut self, dialog: DialogId, reason: Option<String>, now: Instant) -> Result<(), CommandError> {
         let session = self.sessions.get_mut(&dialog).ok_or(CommandError::NoDialog)?;
         match session.state {
-            State::Calling => {
-                self.cancel(dialog, reason, now);
-                Ok(())
-            }
-            State::Early => self.refuse(dialog, Refusal { reason, ..Refusal::new(480) }, now),
-            State::Confirmed if session.unacknowledged.is_some() => {
-                session.state = State::Leaving { reason };
-                Ok(())
-            }
-            State::Confirmed => {
-                self.bye(dialog, reason, now);
-                Ok(())
-            }
-            State::Leaving { .. } | State::Gone => Ok(()),
+            State::Calling => self.cancel(dialog, reason, now),
+            State::Early => return self.refuse_call(dialog, Refusal { reason, ..Refusal::new(480) }, now),
+            State::Confirmed if session.unacknowledged.is_some() => session.state = State::Leaving { reason },
+            State::Confirmed => self.bye(dialog, reason, now),
+            State::Leaving { .. } | State::Gone => {}
         }
+        Ok(())
     }
 
     /// Asks within a confirmed dialog whether the far end still knows it. No answer, 408 or 481 is
@@ -175,16 +155,20 @@ impl Endpoint {
     pub fn probe(&mut self, dialog: DialogId, now: Instant) -> Result<(), CommandError> {
         let session = self.sessions.get(&dialog).ok_or(CommandError::NoDialog)?;
         if session.state == State::Confirmed {
-            self.request(dialog, &Method::Options, &[], Purpose::Probe, now);
+            self.request(dialog, Ask::new(Purpose::Probe), now);
         }
         Ok(())
     }
 
     /// The far end is not there: BYE for whoever still listens.
     pub(super) fn end_unreachable(&mut self, id: DialogId, now: Instant) {
+        self.end_confirmed(id, EndCause::Gone, now);
+    }
+
+    fn end_confirmed(&mut self, id: DialogId, cause: EndCause, now: Instant) {
         if self.sessions.get(&id).is_some_and(|session| session.state == State::Confirmed) {
             self.bye(id, None, now);
-            self.tell_end(id, EndCause::Gone, None);
+            self.tell_end(id, cause, None);
         }
     }
 
@@ -192,83 +176,6 @@ impl Endpoint {
     fn tell_end(&mut self, dialog: DialogId, cause: EndCause, headers: Option<&Headers>) {
         let reason = headers.and_then(Reason::of).map(|reason| reason.to_string());
         self.outputs.push_back(Output::Event(Event::Ended { dialog, cause, reason }));
-    }
-
-    pub(super) fn handle_invite(&mut self, flow: &Flow, request: Request, now: Instant) {
-        if self.is_merged(&request) {
-            let reply = Reply::new(482).because("the same call has come by another path");
-            return self.reply(flow, &request, reply, now);
-        }
-        if self.sessions.len() >= self.config.dialogs_max || self.is_full() {
-            self.counters.overloaded += 1;
-            return self.reply(flow, &request, Reply::new(503).with("Retry-After", "10").because(FULL), now);
-        }
-        self.next_dialog += 1;
-        let id = DialogId(self.next_dialog);
-        let tag = self.tag();
-        let dialog = Dialog::of_invite(&request, tag.clone());
-        self.by_tags.insert((dialog.call_id.clone(), tag.clone(), dialog.remote_tag.clone()), id);
-        self.by_invite.insert(invite_name(&request), id);
-        let key = self.begin_invite(flow, &request, tag, id);
-        let is_behind_nat = is_behind_nat(flow, &request) || !dialog.has_contact();
-        self.sessions.insert(
-            id,
-            Session {
-                dialog,
-                invite_name: Some(invite_name(&request)),
-                flow: *flow,
-                is_behind_nat,
-                pending: Some(key),
-                unacknowledged: None,
-                state: State::Early,
-                account: None,
-                extensions: Extensions::default(),
-                peer: Peer::of(&request.headers),
-            },
-        );
-        self.outputs.push_back(Output::Event(Event::Offered(Box::new(Offered {
-            dialog: id,
-            flow: *flow,
-            call_id: request.core.call_id.clone(),
-            sdp: sdp_of(&request),
-            replaces: None,
-            authorization: authorization(&request.headers),
-            request_uri: request.uri,
-            from: request.core.from,
-            to: request.core.to,
-            headers: request.headers,
-        }))));
-    }
-
-    pub(super) fn handle_reinvite(&mut self, flow: &Flow, request: Request, now: Instant) {
-        let Some(id) = self.dialog_of(&request) else {
-            return self.reply(flow, &request, Reply::new(481).because(NO_DIALOG), now);
-        };
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.state != State::Confirmed {
-            return self.reply(flow, &request, Reply::new(481).because(NO_DIALOG), now);
-        }
-        if session.pending.is_some() {
-            // RFC 3261 §14.2: another INVITE before the last was answered; 0 to 10 s by chance.
-            let seconds = self.random.next_u32() % 11;
-            let reply = Reply::new(500).with("Retry-After", seconds.to_string());
-            return self.reply(flow, &request, reply.because("the last offer is not answered"), now);
-        }
-        if session.unacknowledged.is_some() {
-            return self.reply(flow, &request, Reply::new(491).because("the last answer is not acknowledged"), now);
-        }
-        if session.dialog.handle_cseq(request.core.cseq).is_err() {
-            return self.reply(flow, &request, Reply::new(500).because(OLD_CSEQ), now);
-        }
-        session.dialog.refresh_target(&request.headers);
-        session.flow = *flow;
-        session.is_behind_nat = is_behind_nat(flow, &request) || !session.dialog.has_contact();
-        let tag = session.dialog.local_tag.clone();
-        let key = self.begin_invite(flow, &request, tag, id);
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.pending = Some(key);
-        }
-        self.outputs.push_back(Output::Event(Event::ReOffered { dialog: id, sdp: sdp_of(&request), branch: 0 }));
     }
 
     pub(super) fn handle_dialog_ack(&mut self, request: &Request, now: Instant) {
@@ -281,17 +188,24 @@ impl Endpoint {
             return;
         }
         session.unacknowledged = None;
+        let sdp = super::requests::sdp_of(request);
+        if session.far.descriptions.is_ours_open() {
+            session.far.descriptions.handle_answer(sdp.as_deref());
+        }
         if let State::Leaving { reason } = &session.state {
             let reason = reason.clone();
             return self.bye(id, reason, now);
         }
-        self.outputs.push_back(Output::Event(Event::Acknowledged { dialog: id, sdp: sdp_of(request) }));
+        self.outputs.push_back(Output::Event(Event::Acknowledged { dialog: id, sdp }));
+        self.try_reoffer(id, now);
+        self.schedule_session(id);
     }
 
     pub(super) fn handle_cancel(&mut self, flow: &Flow, request: &Request, now: Instant) {
         let key = server_key(request, &Method::Invite);
         let Some(Server::Invite { machine, dialog, to_tag, .. }) = self.servers.get(&key) else {
-            return self.reply(flow, request, Reply::new(481).because(NO_DIALOG), now);
+            let reply = Reply::new(481).because("no INVITE here has its branch");
+            return self.reply(flow, request, reply, now);
         };
         let (cancelled, tag) = (dialog.filter(|_| machine.is_proceeding()), to_tag.clone());
         // RFC 3261 §9.2: the same tag as in the response to the INVITE.
@@ -300,6 +214,7 @@ impl Endpoint {
         // A re-INVITE that is cancelled leaves the dialog as it was.
         let is_early = self.sessions.get(&id).is_some_and(|session| session.state == State::Early);
         if self.respond(id, &Reply::new(487).because(WITHDRAWN), now).is_ok() && is_early {
+            self.end_waiting(id, now);
             self.forget_session(id);
             self.tell_end(id, EndCause::Cancelled, Some(&request.headers));
         }
@@ -314,15 +229,12 @@ impl Endpoint {
             // RFC 3261 §15: the called side ends no early dialog with BYE; its INVITE still waits.
             return self.reply(flow, request, Reply::new(481).because(NO_DIALOG), now);
         }
-        if session.dialog.handle_cseq(request.core.cseq).is_err() {
+        if session.far.dialog.handle_cseq(request.core.cseq).is_err() {
             return self.reply(flow, request, Reply::new(500).because(OLD_CSEQ), now);
         }
-        let (was_pending, was_ours) = (session.pending.is_some(), session.state == State::Gone);
+        let was_ours = session.state == State::Gone;
         self.reply(flow, request, Reply::new(200), now);
-        if was_pending {
-            // RFC 3261 §15.1.2: what still waits for an answer gets 487.
-            let _ = self.respond(id, &Reply::new(487).because(WITHDRAWN), now);
-        }
+        self.end_waiting(id, now);
         if !was_ours {
             self.forget_session(id);
             self.tell_end(id, EndCause::Bye, Some(&request.headers));
@@ -337,36 +249,61 @@ impl Endpoint {
         reply: Reply,
         now: Instant,
     ) -> Option<DialogId> {
-        let found = self.dialog_of(request);
-        let session = found.and_then(|id| self.sessions.get_mut(&id));
-        let (reply, found) = match session.map(|session| session.dialog.handle_cseq(request.core.cseq)) {
-            Some(Ok(())) => (reply, found),
-            Some(Err(_)) => (Reply::new(500).because(OLD_CSEQ), None),
-            None => (Reply::new(481).because(NO_DIALOG), None),
-        };
+        let id = self.begin_in_dialog(flow, request, now)?;
         self.reply(flow, request, reply, now);
-        found
+        Some(id)
+    }
+
+    /// Finds the dialog of a request and takes its number (RFC 3261 §12.2.2); refuses it where that cannot be.
+    fn begin_in_dialog(&mut self, flow: &Flow, request: &Request, now: Instant) -> Option<DialogId> {
+        let found = self.dialog_of(request);
+        let tag = request.core.from.tag().unwrap_or_default();
+        let far = found.and_then(|id| self.far_mut(id, tag));
+        let refusal = match far.map(|far| far.dialog.handle_cseq(request.core.cseq)) {
+            Some(Ok(())) => return found,
+            Some(Err(_)) => Reply::new(500).because(OLD_CSEQ),
+            None => Reply::new(481).because(NO_DIALOG),
+        };
+        self.reply(flow, request, refusal, now);
+        None
+    }
+
+    /// The far end with this tag: of the dialog, or of a branch of a call that is not answered.
+    fn far_mut(&mut self, id: DialogId, tag: &str) -> Option<&mut Far> {
+        let session = self.sessions.get_mut(&id)?;
+        if session.state != State::Calling {
+            return Some(&mut session.far);
+        }
+        let earlies = &mut self.outgoing.calls.get_mut(&id)?.earlies;
+        earlies.iter_mut().map(|early| &mut early.far).find(|far| far.dialog.remote_tag == tag)
     }
 
     pub(super) fn handle_dialog_timeout(&mut self, id: DialogId, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.scheduled = None;
+        }
+        self.handle_answer_timeout(id, now);
+        self.handle_waiting_timeout(id, now);
+        self.handle_reliable_timeout(id, now);
+        self.handle_reoffer_timeout(id, now);
+        self.handle_timing_timeout(id, now);
+        self.handle_cancel_timeout(id, now);
+        self.schedule_session(id);
+    }
+
+    /// Keeps the one entry of a session among the timers.
+    fn schedule_session(&mut self, id: DialogId) {
+        let waiting = self.waiting_until(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(waiting) = &mut session.unacknowledged else { return self.handle_cancel_timeout(id, now) };
-        if waiting.give_up <= now {
-            session.unacknowledged = None;
-            let was_leaving = matches!(session.state, State::Leaving { .. });
-            self.bye(id, Some("No ACK".into()), now);
-            if !was_leaving {
-                self.tell_end(id, EndCause::NoAck, None);
-            }
+        let cancelled = self.outgoing.calls.get(&id).and_then(outgoing::Calling::give_up);
+        let at = [waiting, cancelled, session.poll_timeout()].into_iter().flatten().min();
+        if at == session.scheduled {
             return;
         }
-        if waiting.retransmit_at <= now {
-            waiting.interval = (waiting.interval * 2).min(self.config.timers.t2);
-            waiting.retransmit_at = now + waiting.interval;
-            self.outputs.push_back(Output::Send { flow: waiting.flow, bytes: waiting.response.clone() });
+        if let Some(former) = std::mem::replace(&mut session.scheduled, at) {
+            self.timers.remove(&(former, Timer::Dialog(id)));
         }
-        let at = waiting.retransmit_at.min(waiting.give_up);
-        self.timers.insert((at, Timer::Dialog(id)));
+        self.timers.extend(at.map(|at| (at, Timer::Dialog(id))));
     }
 
     /// A stream has ended: requests of its dialogs need another one (RFC 3261 §18.1.1).
@@ -374,73 +311,18 @@ impl Endpoint {
         for session in self.sessions.values_mut().filter(|session| session.flow.stream == Some(stream)) {
             session.flow.stream = None;
         }
+        self.end_outside_requests(stream);
     }
 
     pub(super) fn forget_session(&mut self, id: DialogId) {
-        if let Some(Session { dialog, invite_name, .. }) = self.sessions.remove(&id) {
-            if let Some(name) = invite_name {
-                self.by_invite.remove(&name);
-            }
-            self.by_tags.remove(&(dialog.call_id, dialog.local_tag, dialog.remote_tag));
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.by_tags.remove(&session.far.tags());
+        if let Some(name) = session.invite_name {
+            self.by_invite.remove(&name);
         }
-    }
-
-    /// Begins the server transaction of an INVITE, with its 100.
-    fn begin_invite(&mut self, flow: &Flow, request: &Request, to_tag: String, dialog: DialogId) -> TransactionKey {
-        let key = server_key(request, &Method::Invite);
-        let back = self.reply_flow(flow, &request.headers);
-        let trying = Reply::new(100).write(&request.headers, flow, None, &self.config.server);
-        self.send(back, trying.clone());
-        let machine = ServerInvite::new(trying, back.reliability(), self.config.timers);
-        let headers = request.headers.clone();
-        let server = Server::Invite { machine, flow: back, headers, to_tag, dialog: Some(dialog) };
-        self.remember_server(key.clone(), server);
-        key
-    }
-
-    /// Responds to the INVITE or re-INVITE that waits.
-    fn respond(&mut self, id: DialogId, reply: &Reply, now: Instant) -> Result<(), CommandError> {
-        let session = self.sessions.get_mut(&id).ok_or(CommandError::NoDialog)?;
-        let key = session.pending.clone().ok_or(CommandError::NothingPending)?;
-        let Some(Server::Invite { machine, flow, headers, to_tag, .. }) = self.servers.get_mut(&key) else {
-            return Err(CommandError::NothingPending);
-        };
-        // The request's source, for `received` and `rport`, is the flow it came by.
-        let bytes =
-            reply.write(headers, &Flow { remote: session.flow.remote, ..*flow }, Some(to_tag), &self.config.server);
-        if !machine.respond(reply.status, bytes.clone(), now) {
-            return Err(CommandError::NothingPending);
+        if let Some(at) = session.scheduled {
+            self.timers.remove(&(at, Timer::Dialog(id)));
         }
-        let (flow, cseq) = (*flow, cseq_of(headers));
-        self.see_own_refusal(reply, &Method::Invite, flow, Some(id));
-        let session = self.sessions.get_mut(&id).ok_or(CommandError::NoDialog)?;
-        if reply.status >= 200 {
-            session.pending = None;
-        }
-        if (200..300).contains(&reply.status) {
-            session.state = State::Confirmed;
-            let (t1, give_up) = (self.config.timers.t1, now + self.config.timers.timeout());
-            session.unacknowledged = Some(Unacknowledged {
-                cseq,
-                response: bytes.clone(),
-                flow,
-                retransmit_at: now + t1,
-                interval: t1,
-                give_up,
-            });
-            self.timers.insert((now + t1, Timer::Dialog(id)));
-        }
-        self.send(flow, bytes);
-        if reply.status >= 300 && self.is_flooded() {
-            self.forget_server(&key);
-        }
-        self.schedule_server(key);
-        Ok(())
-    }
-
-    /// The same request by two paths (RFC 3261 §8.2.2.2).
-    fn is_merged(&self, request: &Request) -> bool {
-        self.by_invite.contains_key(&invite_name(request))
     }
 
     pub(super) fn dialog_of(&self, request: &Request) -> Option<DialogId> {
@@ -451,13 +333,46 @@ impl Endpoint {
 }
 
 impl Session {
+    fn new(far: Far, flow: Flow, state: State) -> Self {
+        Session {
+            far,
+            invite_name: None,
+            flow,
+            pending: None,
+            unacknowledged: None,
+            late: None,
+            state,
+            account: None,
+            extensions: Extensions::default(),
+            reliable: ReliableResponses::default(),
+            reoffer: None,
+            timing: Timing::default(),
+            referrals: Referrals::default(),
+            branch: 0,
+            scheduled: None,
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let answer = self.unacknowledged.as_ref().map(|waiting| waiting.retransmit_at.min(waiting.give_up));
+        let reoffer = self.reoffer.as_ref().and_then(Reoffer::poll_timeout);
+        let timing = self.timing.poll_timeout();
+        let due = match self.state {
+            State::Calling | State::Early => [reoffer, self.reliable.poll_timeout(), None],
+            State::Confirmed => [answer, reoffer, timing],
+            State::Leaving { .. } => [answer, None, None],
+            State::Gone => [None; 3],
+        };
+        due.into_iter().flatten().min()
+    }
+
     /// Where the next request goes: back on their stream while it is open, else to the next hop's address, or back
     /// where theirs came from. A stream is opened towards nobody but the host that the dialog's requests came from.
-    fn next_flow(&self) -> Flow {
-        match self.dialog.next_hop() {
+    fn next_flow(&self, far: &Far) -> Flow {
+        match far.dialog.next_hop() {
             _ if self.flow.stream.is_some() => self.flow,
             Some((ip, _)) if self.flow.transport.is_reliable() && ip != self.flow.remote.ip() => self.flow,
-            Some((ip, port)) if !self.is_behind_nat => {
+            Some((ip, port)) if !far.is_behind_nat => {
                 let mut remote = self.flow.remote;
                 if remote.ip() != ip {
                     remote = (ip, port).into();
@@ -471,28 +386,16 @@ impl Session {
     }
 }
 
-/// What proves an account, as it came.
-fn authorization(headers: &Headers) -> Vec<String> {
-    let values = headers.texts("Authorization").chain(headers.texts("Proxy-Authorization"));
-    values.take(AUTHORIZATIONS_MAX).map(|value| value.into_owned()).collect()
-}
+impl Far {
+    fn new(dialog: Dialog) -> Self {
+        Far { dialog, descriptions: Descriptions::default(), peer: Peer::default(), is_behind_nat: false }
+    }
 
-/// The sender's own address in Via is another than the one it is seen with.
-fn is_behind_nat(flow: &Flow, request: &Request) -> bool {
-    request.core.via.host.ip() != Some(flow.remote.ip())
+    /// What requests of the far end are found by.
+    fn tags(&self) -> (String, String, String) {
+        (self.dialog.call_id.clone(), self.dialog.local_tag.clone(), self.dialog.remote_tag.clone())
+    }
 }
-
-fn invite_name(invite: &Request) -> InviteName {
-    (invite.core.call_id.clone(), invite.core.from.tag().unwrap_or_default().to_owned(), invite.core.cseq)
-}
-
-fn cseq_of(headers: &crate::sip::message::Headers) -> u32 {
-    let cseq = headers.texts("CSeq").next().unwrap_or_default();
-    cseq.split_ascii_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
-}
-
-/// 8 values: RFC 7616 knows six algorithms.
-const AUTHORIZATIONS_MAX: usize = 8;
 
 /// Why a request within a dialog gets 481.
 const NO_DIALOG: &str = "no dialog here has this Call-ID and these tags";
@@ -503,8 +406,23 @@ const OLD_CSEQ: &str = "its CSeq is not above the last one of the dialog";
 /// Why a call gets 487.
 const WITHDRAWN: &str = "the caller withdrew the call before its answer";
 
-/// Why a call gets 503.
-const FULL: &str = "as many dialogs are up as this box carries";
+/// Ours and theirs, as last agreed in a dialog that is up; `None` while it is not, or an offer is open.
+#[cfg(test)]
+impl Endpoint {
+    pub(super) fn agreed_descriptions(&self, id: DialogId) -> Option<(String, String)> {
+        let session = self.sessions.get(&id).filter(|session| session.state == State::Confirmed)?;
+        let descriptions = Some(&session.far.descriptions).filter(|descriptions| descriptions.is_agreed())?;
+        let text = |sdp: &[u8]| String::from_utf8_lossy(sdp).into_owned();
+        Some((text(descriptions.local()?), text(descriptions.remote()?)))
+    }
+}
+
+#[cfg(test)]
+impl Outgoing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.invites.is_empty() && self.calls.is_empty()
+    }
+}
 
 #[cfg(test)]
 mod tests;

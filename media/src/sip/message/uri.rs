@@ -104,6 +104,11 @@ impl Params {
         self.value(name).is_some()
     }
 
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Sets a parameter, replacing one of the same name.
     pub fn set(&mut self, name: &str, value: Option<String>) {
         match self.0.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
@@ -180,6 +185,14 @@ impl Uri {
         }
     }
 
+    /// Tells whether both name the same resource (RFC 3261 §19.1.4).
+    pub fn is_equivalent(&self, other: &Uri) -> bool {
+        match (self, other) {
+            (Self::Sip(a), Self::Sip(b)) => a.is_equivalent(b),
+            _ => self == other,
+        }
+    }
+
     /// The user of a sip URI or the number of a tel URI, escapes kept.
     pub fn user(&self) -> Option<&str> {
         match self {
@@ -188,6 +201,56 @@ impl Uri {
             Self::Other(_) => None,
         }
     }
+}
+
+impl SipUri {
+    /// Tells whether both name the same resource (RFC 3261 §19.1.4). Header fields are not compared.
+    pub fn is_equivalent(&self, other: &SipUri) -> bool {
+        let is_same_host = match (&self.host, &other.host) {
+            (Host::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
+            (a, b) => a == b,
+        };
+        let unescaped = |uri: &SipUri| uri.user.as_deref().map(unescape);
+        let is_same_param = |name: &str| {
+            let (a, b) = (self.params.value(name), other.params.value(name));
+            match (a, b) {
+                (Some(Some(a)), Some(Some(b))) => a.eq_ignore_ascii_case(b),
+                (a, b) => a == b,
+            }
+        };
+        let is_in_both = |name: &&str| self.params.has(name) && other.params.has(name);
+        self.secure == other.secure
+            && unescaped(self) == unescaped(other)
+            && is_same_host
+            && self.port == other.port
+            && ["transport", "user", "ttl", "method", "maddr"].into_iter().all(is_same_param)
+            && self.params.names().filter(is_in_both).all(is_same_param)
+    }
+
+    /// The user with its escapes read.
+    pub fn plain_user(&self) -> Option<String> {
+        self.user.as_deref().map(unescape)
+    }
+}
+
+/// Reads `%xx`; what is no such escape stays.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let code = tail.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            Some(hex) => {
+                bytes.push(u8::from_str_radix(hex, 16).unwrap_or_default());
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn sip(rest: &str, secure: bool) -> Option<SipUri> {
@@ -292,5 +355,29 @@ mod tests {
         assert!(Uri::parse("tel:").is_none());
         assert!(Uri::parse("nonsense").is_none());
         assert!(Uri::parse("sip:user@host:99999").is_none());
+    }
+
+    #[test]
+    fn uris_are_compared_as_the_rfc_s_examples() {
+        // RFC 3261 §19.1.4.
+        for (a, b, is_same) in [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp", true),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5", true),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;newparam=5", true),
+            ("sip:biloxi.com;transport=tcp;method=REGISTER", "sip:biloxi.com;method=REGISTER;transport=tcp", true),
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp", false),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off", false),
+            ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4", false),
+            ("sip:a@b", "sips:a@b", false),
+            ("tel:+1", "tel:+1", true),
+        ] {
+            let (left, right) = (Uri::parse(a).unwrap(), Uri::parse(b).unwrap());
+            assert_eq!(left.is_equivalent(&right), is_same, "{a} {b}");
+            assert_eq!(right.is_equivalent(&left), is_same, "{b} {a}");
+        }
+        assert_eq!(Uri::parse("sip:a%4%zz%C3%A9@b").unwrap().sip().unwrap().plain_user().unwrap(), "a%4%zzé");
     }
 }

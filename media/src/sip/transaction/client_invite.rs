@@ -148,6 +148,15 @@ mod tests {
     }
 
     #[test]
+    fn over_tcp_an_invite_is_sent_once_and_given_up_by_timer_b() {
+        let start = Instant::now();
+        let mut transaction = begin(Reliability::Reliable, start);
+        assert_eq!(transaction.poll_timeout(), Some(start + Duration::from_secs(32)), "no timer A");
+        assert_eq!(transaction.handle_timeout(start + Duration::from_secs(32)), Action::TimedOut);
+        assert!(transaction.is_terminated());
+    }
+
+    #[test]
     fn a_provisional_answer_stops_all_timers() {
         let start = Instant::now();
         let mut transaction = begin(Reliability::Unreliable, start);
@@ -174,7 +183,14 @@ mod tests {
         assert_eq!(transaction.handle_response(200, start), Meaning::PassUp);
         assert_eq!(transaction.handle_response(200, start), Meaning::PassUp, "a copy, or another branch of a fork");
         assert_eq!(transaction.handle_response(486, start), Meaning::Ignore);
-        assert_eq!(transaction.poll_timeout(), Some(start + Duration::from_secs(32)));
+        let timer_m = start + Duration::from_secs(32);
+        assert_eq!(transaction.poll_timeout(), Some(timer_m));
+        transaction.handle_timeout(timer_m);
+        assert!(transaction.is_terminated());
+        assert_eq!(transaction.handle_response(200, timer_m), Meaning::Ignore, "RFC 6026 §7.2");
+        let mut transaction = begin(Reliability::Reliable, start);
+        transaction.handle_response(200, start);
+        assert_eq!(transaction.poll_timeout(), Some(timer_m), "over TCP as well");
     }
 
     fn begin(reliability: Reliability, now: Instant) -> ClientInvite {

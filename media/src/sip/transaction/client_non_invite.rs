@@ -101,6 +101,11 @@ impl ClientNonInvite {
         }
     }
 
+    /// Tells whether the final response is still to come.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Trying { .. } | State::Proceeding { .. })
+    }
+
     /// Tells whether the transaction is to be forgotten.
     pub fn is_terminated(&self) -> bool {
         self.state == State::Terminated
@@ -146,6 +151,29 @@ mod tests {
         assert_eq!(transaction.poll_timeout(), Some(start + Duration::from_secs(5)), "timer K");
         assert_eq!(timetable(&mut transaction, start), (vec![], None));
         assert!(transaction.is_terminated());
+        let mut transaction = begin(Reliability::Reliable, start);
+        assert!(transaction.handle_response(200, start));
+        assert_eq!(transaction.poll_timeout(), Some(start), "timer K is zero over TCP");
+    }
+
+    #[test]
+    fn a_provisional_answer_over_tcp_does_not_stop_timer_f() {
+        let start = Instant::now();
+        let mut transaction = begin(Reliability::Reliable, start);
+        assert!(!transaction.handle_response(100, start));
+        assert_eq!(timetable(&mut transaction, start), (vec![], Some(32_000)));
+        assert!(transaction.is_terminated());
+        assert!(!transaction.handle_response(200, start), "too late");
+    }
+
+    #[test]
+    fn all_intervals_follow_the_base_timers() {
+        let start = Instant::now();
+        let (t1, t2) = (Duration::from_millis(100), Duration::from_millis(400));
+        let timers = Timers { t1, t2, t4: Duration::from_secs(1) };
+        let mut transaction = ClientNonInvite::new(b"BYE".to_vec(), Reliability::Unreliable, timers, start);
+        let (sent, timed_out) = timetable(&mut transaction, start);
+        assert_eq!((&sent[..4], timed_out), (&[100, 300, 700, 1100][..], Some(6_400)), "T1, 2·T1, T2; 64·T1");
     }
 
     fn begin(reliability: Reliability, now: Instant) -> ClientNonInvite {

@@ -109,6 +109,11 @@ impl ServerInvite {
         }
     }
 
+    /// The last response that was sent.
+    pub fn last_response(&self) -> &[u8] {
+        &self.response
+    }
+
     /// Tells whether no final response has been sent.
     pub fn is_proceeding(&self) -> bool {
         self.state == State::Proceeding
@@ -171,6 +176,17 @@ mod tests {
         assert!(!transaction.respond(486, b"486".to_vec(), start), "one final response");
         assert_eq!(transaction.handle_retransmission(), Action::Nothing);
         assert_eq!(transaction.poll_timeout(), Some(start + Duration::from_secs(32)), "timer L");
+        transaction.handle_timeout(start + Duration::from_secs(32));
+        assert!(transaction.is_terminated());
+    }
+
+    #[test]
+    fn a_2xx_over_tcp_is_accepted_as_long() {
+        let start = Instant::now();
+        let mut transaction = ServerInvite::new(b"100".to_vec(), Reliability::Reliable, Timers::default());
+        assert!(transaction.respond(200, b"200".to_vec(), start));
+        assert_eq!(transaction.poll_timeout(), Some(start + Duration::from_secs(32)), "RFC 6026 §8.7: timer L");
+        assert!(transaction.is_accepted() && !transaction.is_proceeding());
     }
 
     fn refused(reliability: Reliability) -> (ServerInvite, Instant) {

@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::sip::digest::{Algorithm, Answered, Challenge, Credentials};
+use crate::sip::digest::{Answered, Challenge, Credentials};
 use crate::sip::endpoint::{Endpoint, Flow, Purpose, TransactionKey};
 use crate::sip::message::{Headers, Method, Response};
 
 /// The credentials of one call, and the challenges met in it.
 #[derive(Debug, Clone)]
-pub(super) struct Account {
+pub(in crate::sip::endpoint) struct Account {
     credentials: Credentials,
     /// The host that they are for.
     home: IpAddr,
@@ -41,13 +41,13 @@ pub(in crate::sip::endpoint) enum Asker {
 pub(in crate::sip::endpoint) type Tried = (Asker, String);
 
 impl Account {
-    pub(super) fn new(credentials: Credentials, home: IpAddr) -> Self {
+    pub(in crate::sip::endpoint) fn new(credentials: Credentials, home: IpAddr) -> Self {
         Account { credentials, home, standing: Vec::new() }
     }
 
     /// Takes the challenge of a 401 or 407 to a request that went over `flow` and was challenged by `tried` before;
     /// `false` when it is not to be answered.
-    pub(super) fn learn(&mut self, flow: &Flow, tried: &mut Vec<Tried>, response: &Response) -> bool {
+    pub(in crate::sip::endpoint) fn learn(&mut self, flow: &Flow, tried: &mut Vec<Tried>, response: &Response) -> bool {
         let asker = match response.status {
             401 => Asker::Server,
             407 => Asker::Proxy,
@@ -82,7 +82,12 @@ impl Account {
     }
 
     /// The header fields that answer all challenges met so far.
-    pub(super) fn fields(&mut self, method: &Method, uri: &str, cnonce: &str) -> Vec<(&'static str, String)> {
+    pub(in crate::sip::endpoint) fn fields(
+        &mut self,
+        method: &Method,
+        uri: &str,
+        cnonce: &str,
+    ) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
         for Standing { asker, challenge, count } in &mut self.standing {
             *count += 1;
@@ -98,16 +103,13 @@ impl Account {
 }
 
 impl Asker {
-    /// The challenge to answer of those offered: MD5, which every trunk takes, before SHA-256.
+    /// The challenge to answer of those offered.
     fn challenge(self, headers: &Headers) -> Option<Challenge> {
         let name = match self {
             Asker::Server => "WWW-Authenticate",
             Asker::Proxy => "Proxy-Authenticate",
         };
-        let offered: Vec<_> =
-            headers.texts(name).take(CHALLENGES_MAX).filter_map(|value| Challenge::parse(&value)).collect();
-        let md5 = offered.iter().find(|challenge| challenge.algorithm == Algorithm::Md5);
-        md5.or(offered.first()).cloned()
+        Challenge::strongest(headers, name)
     }
 }
 
@@ -121,24 +123,24 @@ impl Endpoint {
     ) -> bool {
         let cnonce = self.tag();
         let Some(client) = self.clients.get_mut(key) else { return false };
-        let method = match client.purpose {
-            Purpose::Bye => Method::Bye,
-            Purpose::Probe => Method::Options,
+        let (id, ask) = (client.dialog, client.ask.clone());
+        if ask.purpose == Purpose::Cancel {
             // RFC 3261 §22.1: a CANCEL cannot be sent again, so it is not challenged.
-            Purpose::Cancel => return false,
+            return false;
+        }
+        let Some(account) = self.sessions.get_mut(&id).and_then(|session| session.account.as_mut()) else {
+            return false;
         };
-        let (id, purpose) = (client.dialog, client.purpose);
-        let Some(session) = self.sessions.get_mut(&id) else { return false };
-        let Some(account) = &mut session.account else { return false };
         if !account.learn(&client.flow, &mut client.tried, response) {
             return false;
         }
-        let (tried, own) = (std::mem::take(&mut client.tried), std::mem::take(&mut client.fields));
-        let answers = account.fields(&method, &session.dialog.request_uri(), &cnonce);
-        let again = self.request(id, &method, &[own.clone(), answers].concat(), purpose, now);
+        let tried = std::mem::take(&mut client.tried);
+        let Some(uri) = self.far_mut(id, &ask.tag).map(|far| far.dialog.request_uri()) else { return false };
+        let account = self.sessions.get_mut(&id).and_then(|session| session.account.as_mut());
+        let answers = account.map(|account| account.fields(&ask.purpose.method(), &uri, &cnonce)).unwrap_or_default();
+        let again = self.request_with(id, ask, &answers, now);
         if let Some(client) = again.and_then(|key| self.clients.get_mut(&key)) {
             client.tried = tried;
-            client.fields = own;
         }
         true
     }
@@ -149,6 +151,3 @@ const ROUNDS_MAX: usize = 2;
 
 /// 4 realms in one call: twice what one request can be asked for.
 const STANDING_MAX: usize = 4;
-
-/// 8 challenges in one response: an algorithm each, of which RFC 7616 has six.
-const CHALLENGES_MAX: usize = 8;

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::outgoing::{Acknowledgement, Calling, Early, Invite};
-use super::{Session, via};
+use super::outgoing::{Acknowledgement, Calling, Invite};
+use super::{Far, Session, State, via};
+use crate::sip::dialog::Dialog;
 use crate::sip::endpoint::requests::sdp_of_response;
+use crate::sip::endpoint::respond::Reply;
 use crate::sip::endpoint::{DialogId, Endpoint, Event, Flow, Output, TransactionKey};
 use crate::sip::message::{COOKIE, Headers, Method, NameAddr, Reason, Response, Uri};
 use crate::sip::transaction::client_invite::Meaning;
@@ -23,39 +25,19 @@ impl Endpoint {
             return;
         };
         let (meaning, id) = (invite.machine.handle_response(response.status, now), invite.dialog);
+        let is_again = invite.is_again;
         self.schedule_invite(key.clone());
         match meaning {
+            _ if is_again => self.handle_reinvite_response(flow, key, response, meaning, now),
             Meaning::Ignore => {}
             Meaning::AckAgain => self.acknowledge_refusal(flow, key, response),
             Meaning::PassUpAndAck => {
                 self.acknowledge_refusal(flow, key, response);
                 self.handle_refused(flow, id, response, now);
             }
-            Meaning::PassUp if response.status < 200 => self.handle_progress(flow, id, response, now),
+            Meaning::PassUp if response.status < 200 => self.handle_progress(flow, key, id, response, now),
             Meaning::PassUp => self.handle_accepted(flow, key, response, now),
         }
-    }
-
-    fn handle_progress(&mut self, flow: &Flow, id: DialogId, response: &Response, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(calling) = self.outgoing.calls.get_mut(&id) else { return };
-        session.follow_stream(flow);
-        calling.is_proceeding = true;
-        if calling.leaving.is_some() {
-            return self.send_cancel(id, now);
-        }
-        let (status, sdp) = (response.status, sdp_of_response(response));
-        let to_tag = response.core.to.tag().unwrap_or_default();
-        if status < 180 {
-            return;
-        }
-        let Some(branch) = calling.news_of(to_tag, status, sdp.is_some()) else { return };
-        if session.dialog.remote_tag.is_empty() && !to_tag.is_empty() {
-            // Requests of the first early dialog find it.
-            session.dialog.handle_answer(response);
-            self.by_tags.insert(session.tags(), id);
-        }
-        self.outputs.push_back(Output::Event(Event::Progressed { dialog: id, status, sdp, branch }));
     }
 
     fn handle_refused(&mut self, flow: &Flow, id: DialogId, response: &Response, now: Instant) {
@@ -68,7 +50,17 @@ impl Endpoint {
         {
             return self.send_invite(id, now);
         }
+        if response.status == 422 && calling.leaving.is_none() && session.extensions.session_expires.is_some() {
+            // RFC 4028 §7.3: again, with the interval that it wants.
+            let before = session.timing.min();
+            session.timing.learn(&response.headers);
+            if session.timing.min() > before && calling.may_ask_longer() {
+                self.see_their_refusal(*flow, Some(id), response);
+                return self.send_invite(id, now);
+            }
+        }
         self.see_their_refusal(*flow, Some(id), response);
+        self.end_waiting(id, now);
         if self.forget_call(id) {
             return;
         }
@@ -84,67 +76,147 @@ impl Endpoint {
 
     /// A 2xx: the first makes the dialog, a copy gets its ACK again, another branch of a fork its ACK and BYE.
     fn handle_accepted(&mut self, flow: &Flow, key: &TransactionKey, response: &Response, now: Instant) {
-        let Some(invite) = self.outgoing.invites.get(key) else { return };
-        let to_tag = response.core.to.tag().unwrap_or_default();
-        if let Some(ack) = invite.acks.iter().find(|ack| ack.to_tag == to_tag) {
-            let flow = if flow.transport.is_reliable() { *flow } else { ack.flow };
-            let bytes = ack.bytes.clone();
-            return self.send(flow, bytes);
+        if self.acknowledge_copy(flow, key, response) {
+            return;
         }
+        let Some(invite) = self.outgoing.invites.get(key) else { return };
         if invite.acks.len() >= ANSWERS_MAX {
             self.counters.dropped += 1;
             return;
         }
-        let (id, mut dialog) = (invite.dialog, invite.sent.dialog.clone());
-        let is_first = invite.acks.is_empty();
-        let account = self.sessions.get(&id).and_then(|session| session.account.clone());
-        let calling = if is_first { self.outgoing.calls.remove(&id) } else { None };
-        let early = calling.as_ref().and_then(|_| self.sessions.remove(&id));
-        if let Some(early) = &early {
-            self.by_tags.remove(&early.tags());
-            if early.dialog.remote_tag == to_tag {
-                dialog = early.dialog.clone();
+        let (id, start, base) = (invite.dialog, invite.sent.dialog.clone(), invite.flow);
+        let calling = if invite.acks.is_empty() { self.outgoing.calls.remove(&id) } else { None };
+        let Some(calling) = calling else { return self.end_branch(id, key, start, base, flow, response, now) };
+        let tag = response.core.to.tag().unwrap_or_default();
+        self.end_other_branches(id, &calling, tag, now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Calling { leaving, earlies, branches, .. } = calling;
+        let early = earlies.into_iter().find(|early| early.far.dialog.remote_tag == tag);
+        session.branch = early.as_ref().map_or(branches + 1, |early| early.branch);
+        session.far = early.map_or(Far { dialog: start, ..session.far.clone() }, |early| early.far);
+        session.begin_accepted(flow, response, now);
+        let sdp = sdp_of_response(response);
+        let descriptions = &mut session.far.descriptions;
+        match &sdp {
+            _ if descriptions.is_ours_open() => descriptions.handle_answer(sdp.as_deref()),
+            Some(sdp) if !descriptions.is_agreed() => {
+                // A late offer: the ACK waits for the answer to it (RFC 3261 §13.2.2.4).
+                descriptions.handle_offer(sdp.clone());
+                session.late = Some(key.clone());
             }
+            _ => {}
         }
-        dialog.handle_answer(response);
-        let base = early.map_or(invite_flow(self, key, flow), |early| early.flow);
-        let mut session = Session { account, ..Session::confirmed(dialog, base) };
-        session.follow_stream(flow);
-        session.is_behind_nat = !session.is_target_usable(&response.headers);
-        let Some(Calling { leaving, earlies, branches, .. }) = calling else {
-            let id = self.adopt_session(session);
-            self.acknowledge(id, key);
-            return self.bye(id, None, now);
-        };
-        self.by_tags.insert(session.tags(), id);
-        self.sessions.insert(id, session);
-        self.acknowledge(id, key);
+        let (is_late, branch) = (session.late.is_some(), session.branch);
+        self.by_tags.insert(session.far.tags(), id);
+        self.schedule_session(id);
+        if !is_late {
+            self.acknowledge(id, key, None);
+        }
         match leaving {
             Some(leaving) => self.bye(id, leaving.reason, now),
-            None => {
-                let sdp = sdp_of_response(response);
-                let known = earlies.iter().find(|early| early.to_tag == to_tag);
-                let branch = known.map_or(branches + 1, |early| early.branch);
-                self.outputs.push_back(Output::Event(Event::Accepted { dialog: id, sdp, branch }));
+            None => self.outputs.push_back(Output::Event(Event::Accepted { dialog: id, sdp, branch })),
+        }
+    }
+
+    /// Another branch of a fork has answered as well: ACK and BYE, and nobody is told (RFC 3261 §13.2.2.4).
+    #[expect(clippy::too_many_arguments, reason = "all of them name the one response")]
+    fn end_branch(
+        &mut self,
+        call: DialogId,
+        key: &TransactionKey,
+        start: Dialog,
+        base: Flow,
+        flow: &Flow,
+        response: &Response,
+        now: Instant,
+    ) {
+        let known = self.sessions.get(&call);
+        if known.is_some_and(|session| session.late.is_some() && session.far.dialog.remote_tag == tag_of(response)) {
+            // A copy of the answer whose ACK waits for our own.
+            return;
+        }
+        let account = known.and_then(|session| session.account.clone());
+        let mut session = Session::new(Far::new(start), base, State::Confirmed);
+        session.account = account;
+        session.begin_accepted(flow, response, now);
+        let id = self.adopt_session(session);
+        self.acknowledge(id, key, None);
+        self.bye(id, None, now);
+    }
+
+    /// The early dialogs that did not answer are over.
+    fn end_other_branches(&mut self, id: DialogId, calling: &Calling, tag: &str, now: Instant) {
+        for early in &calling.earlies {
+            self.by_tags.remove(&early.far.tags());
+            let is_other = early.far.dialog.remote_tag != tag;
+            if let Some((key, _)) = early.far.descriptions.waiting.as_ref().filter(|_| is_other) {
+                let reply = Reply::new(487).because("another branch of the call was answered");
+                self.respond_waiting(key, &reply, Some(id), now);
             }
+        }
+    }
+
+    /// Answers the offer in the 2xx to an INVITE that had none, with its ACK, or the one in a reliable provisional
+    /// response; `false` when none waits.
+    pub(super) fn answer_late(&mut self, id: DialogId, sdp: &[u8], now: Instant) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let Some(key) = session.late.take() else { return self.answer_early(id, sdp, now) };
+        session.far.descriptions.describe(sdp);
+        self.acknowledge(id, &key, Some(sdp));
+        self.try_reoffer(id, now);
+        true
+    }
+
+    /// A late offer is answered by nobody: its ACK goes out bare.
+    pub(super) fn give_up_late(&mut self, id: DialogId) {
+        if let Some(key) = self.sessions.get_mut(&id).and_then(|session| session.late.take()) {
+            self.acknowledge(id, &key, None);
         }
     }
 
     /// Acknowledges the 2xx that made this dialog, and keeps the ACK for its copies (RFC 3261 §13.2.2.4).
-    fn acknowledge(&mut self, id: DialogId, key: &TransactionKey) {
-        let branch = format!("{COOKIE}{}", self.tag());
+    fn acknowledge(&mut self, id: DialogId, key: &TransactionKey, sdp: Option<&[u8]>) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let Some(invite) = self.outgoing.invites.get_mut(key) else { return };
-        let flow = session.next_flow();
+        let (flow, dialog) = (session.next_flow(&session.far), session.far.dialog.clone());
+        self.write_ack(key, flow, &dialog, sdp);
+    }
+
+    /// Acknowledges the 2xx to a re-INVITE; its dialog may have ended meanwhile.
+    pub(super) fn acknowledge_again(&mut self, id: DialogId, key: &TransactionKey, response: &Response) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.far.dialog.refresh_target(&response.headers);
+            return self.acknowledge(id, key, None);
+        }
+        let Some(invite) = self.outgoing.invites.get(key) else { return };
+        let (flow, mut dialog) = (invite.flow, invite.sent.dialog.clone());
+        dialog.refresh_target(&response.headers);
+        self.write_ack(key, flow, &dialog, None);
+    }
+
+    fn write_ack(&mut self, key: &TransactionKey, flow: Flow, dialog: &Dialog, sdp: Option<&[u8]>) {
+        let branch = format!("{COOKIE}{}", self.tag());
         let via = via(&self.config.advertised, &flow, &branch);
-        let bytes = session.dialog.write(&Method::Ack, invite.sent.cseq, &via, &invite.sent.credentials, b"");
-        let to_tag = session.dialog.remote_tag.clone();
+        let Some(invite) = self.outgoing.invites.get_mut(key) else { return };
+        let mut fields = invite.sent.credentials.clone();
+        fields.extend(sdp.map(|_| ("Content-Type", "application/sdp".to_owned())));
+        let bytes = dialog.write(&Method::Ack, invite.sent.cseq, &via, &fields, sdp.unwrap_or_default());
+        let to_tag = dialog.remote_tag.clone();
         invite.acks.push(Acknowledgement { to_tag, flow, bytes: bytes.clone() });
         self.send(flow, bytes);
     }
 
+    /// Sends the ACK of a 2xx again when this is a copy of it; `false` when it is none.
+    pub(super) fn acknowledge_copy(&mut self, flow: &Flow, key: &TransactionKey, response: &Response) -> bool {
+        let acks = self.outgoing.invites.get(key).into_iter().flat_map(|invite| &invite.acks);
+        let Some(ack) = acks.into_iter().find(|ack| ack.to_tag == tag_of(response)) else { return false };
+        let flow = if flow.transport.is_reliable() { *flow } else { ack.flow };
+        let bytes = ack.bytes.clone();
+        self.send(flow, bytes);
+        true
+    }
+
     /// The ACK of a refusal belongs to the INVITE's transaction: its Via, its Route (RFC 3261 §17.1.1.3).
-    fn acknowledge_refusal(&mut self, flow: &Flow, key: &TransactionKey, response: &Response) {
+    pub(super) fn acknowledge_refusal(&mut self, flow: &Flow, key: &TransactionKey, response: &Response) {
         let Some(Invite { flow: sent_over, sent, .. }) = self.outgoing.invites.get(key) else { return };
         let mut dialog = sent.dialog.clone();
         dialog.handle_refusal(response);
@@ -152,11 +224,6 @@ impl Endpoint {
         let flow = if flow.transport.is_reliable() { *flow } else { *sent_over };
         self.send(flow, bytes);
     }
-}
-
-/// Where the INVITE went; `flow` when it is forgotten.
-fn invite_flow(endpoint: &Endpoint, key: &TransactionKey, flow: &Flow) -> Flow {
-    endpoint.outgoing.invites.get(key).map_or(*flow, |invite| invite.flow)
 }
 
 impl Invite {
@@ -170,36 +237,19 @@ impl Invite {
     }
 }
 
-impl Calling {
-    /// Notes what an early dialog said; `None` when it said so before, or too many speak, else the branch's number.
-    fn news_of(&mut self, to_tag: &str, status: u16, has_sdp: bool) -> Option<u32> {
-        let known = self.earlies.len();
-        match self.earlies.iter_mut().find(|early| early.to_tag == to_tag) {
-            Some(early) => {
-                let is_news = early.status != status || (has_sdp && !early.has_sdp);
-                early.status = status;
-                early.has_sdp |= has_sdp;
-                is_news.then_some(early.branch)
-            }
-            None if known >= EARLIES_MAX => None,
-            None => {
-                self.branches += 1;
-                let branch = self.branches;
-                self.earlies.push(Early { to_tag: to_tag.to_owned(), branch, status, has_sdp });
-                Some(branch)
-            }
-        }
-    }
-}
-
 impl Session {
-    /// What requests of the far end are found by.
-    pub(super) fn tags(&self) -> (String, String, String) {
-        (self.dialog.call_id.clone(), self.dialog.local_tag.clone(), self.dialog.remote_tag.clone())
+    /// A 2xx to our INVITE has come: this is who answered.
+    fn begin_accepted(&mut self, flow: &Flow, response: &Response, now: Instant) {
+        self.state = State::Confirmed;
+        self.far.dialog.handle_answer(response);
+        self.far.peer.learn(&response.headers);
+        self.follow_stream(flow);
+        self.far.is_behind_nat = !self.is_target_usable(&self.far, &response.headers);
+        self.timing.handle_accepted(&response.headers, self.extensions.session_expires, now);
     }
 
     /// Over TCP the far end may answer on another stream than it was asked on: it is the dialog's from then on.
-    fn follow_stream(&mut self, flow: &Flow) {
+    pub(super) fn follow_stream(&mut self, flow: &Flow) {
         if flow.transport.is_reliable() {
             self.flow = *flow;
         }
@@ -207,9 +257,9 @@ impl Session {
 
     /// Tells whether the next hop that the answer names can be what it claims: without a Contact, or with an address
     /// that means another machine where it is read, requests go where the INVITE went.
-    fn is_target_usable(&self, headers: &Headers) -> bool {
+    pub(super) fn is_target_usable(&self, far: &Far, headers: &Headers) -> bool {
         let remote = self.flow.remote.ip();
-        match self.dialog.next_hop() {
+        match far.dialog.next_hop() {
             _ if ["Contact", "Record-Route"].iter().all(|name| headers.raw(name).next().is_none()) => false,
             Some((ip, _)) if ip == remote => true,
             Some((ip, _)) => {
@@ -219,6 +269,10 @@ impl Session {
             None => true,
         }
     }
+}
+
+fn tag_of(response: &Response) -> &str {
+    response.core.to.tag().unwrap_or_default()
 }
 
 /// How far an address means the same machine: 0 on one host, 1 on one network, 2 everywhere.
@@ -256,14 +310,11 @@ fn thousandths(q: &str) -> u16 {
 }
 
 /// `Retry-After: 18000;duration=3600 (a comment)` (RFC 3261 §20.33).
-fn retry_after(headers: &Headers) -> Option<Duration> {
+pub(super) fn retry_after(headers: &Headers) -> Option<Duration> {
     let value = headers.text("Retry-After")?;
     let seconds = value.split([';', '(', ' ']).next().unwrap_or_default();
     seconds.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()))
 }
-
-/// 8 early dialogs: a hunt group that rings at once. More are not told.
-const EARLIES_MAX: usize = 8;
 
 /// 9 answers to one INVITE: each of 8 branches, and one that never rang. More get no ACK, and end by themselves.
 const ANSWERS_MAX: usize = 9;

@@ -13,9 +13,11 @@ use std::fmt;
 use std::time::Instant;
 
 use super::account::{Account, Tried};
-use super::{Extensions, Peer, Session, State, contact, reason_value, via};
+use super::progress::Early;
+use super::{Ask, Extensions, Far, Session, State, contact, reason_value, via};
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::Credentials;
+use crate::sip::endpoint::extensions::Reliable;
 use crate::sip::endpoint::respond::clean;
 use crate::sip::endpoint::{Client, DialogId, Endpoint, Event, Flow, Output, Purpose, Timer, TransactionKey};
 use crate::sip::message::{COOKIE, Method, Uri};
@@ -75,6 +77,8 @@ pub(super) struct Invite {
     pub(super) sent: Sent,
     /// One for each branch of a fork that answered.
     pub(super) acks: Vec<Acknowledgement>,
+    /// It is a re-INVITE.
+    pub(super) is_again: bool,
 }
 
 /// What was sent, as far as its ACK and CANCEL repeat it.
@@ -100,7 +104,7 @@ pub(super) struct Acknowledgement {
 #[derive(Debug)]
 pub(super) struct Calling {
     /// The INVITE that waits.
-    key: TransactionKey,
+    pub(super) key: TransactionKey,
     /// The dialog that each INVITE of this call begins with.
     start: Dialog,
     fields: Vec<(&'static str, String)>,
@@ -109,19 +113,11 @@ pub(super) struct Calling {
     pub(super) earlies: Vec<Early>,
     /// The number of the last branch of a fork.
     pub(super) branches: u32,
+    /// How often it asked with a longer session interval.
+    longer: u32,
     /// Some response has come to the INVITE that waits: it may be cancelled (RFC 3261 §9.1).
     pub(super) is_proceeding: bool,
     pub(super) leaving: Option<Leaving>,
-}
-
-/// An early dialog (RFC 3261 §12.1.2), as far as its user was told of it.
-#[derive(Debug)]
-pub(super) struct Early {
-    pub(super) to_tag: String,
-    /// From 1 up, over all INVITEs of the call.
-    pub(super) branch: u32,
-    pub(super) status: u16,
-    pub(super) has_sdp: bool,
 }
 
 /// The user wants the call no more.
@@ -152,12 +148,9 @@ impl Endpoint {
             .partition(|(name, _)| name.eq_ignore_ascii_case("Route"));
         let routes = routes.into_iter().map(|(_, value)| value).collect();
         let start = Dialog::of_order(call_id, tag, &clean(&from), &clean(&to), without_headers(request_uri), routes);
-        let session = Session {
-            state: State::Calling,
-            account: credentials.map(|credentials| Account::new(credentials, flow.remote.ip())),
-            extensions,
-            ..Session::confirmed(start.clone(), flow)
-        };
+        let mut session = Session::new(Far::new(start.clone()), flow, State::Calling);
+        session.account = credentials.map(|credentials| Account::new(credentials, flow.remote.ip()));
+        session.extensions = extensions;
         self.next_dialog += 1;
         let id = DialogId(self.next_dialog);
         self.sessions.insert(id, session);
@@ -169,6 +162,7 @@ impl Endpoint {
             tried: Vec::new(),
             earlies: Vec::new(),
             branches: 0,
+            longer: 0,
             is_proceeding: false,
             leaving: None,
         };
@@ -178,8 +172,8 @@ impl Endpoint {
     }
 
     /// The transport failed before an answer (RFC 3261 §17.1.4): [`Event::Unanswered`]. An answered dialog stays.
-    pub fn handle_unreachable(&mut self, dialog: DialogId, _now: Instant) {
-        self.end_unanswered(dialog);
+    pub fn handle_unreachable(&mut self, dialog: DialogId, now: Instant) {
+        self.end_unanswered(dialog, now);
     }
 
     /// Tells whether any response has come to the INVITE of a call that we placed, a 100 included.
@@ -189,7 +183,7 @@ impl Endpoint {
 
     /// The header `Call-ID` of a dialog.
     pub fn call_id_of(&self, dialog: DialogId) -> Option<&str> {
-        self.sessions.get(&dialog).map(|session| session.dialog.call_id.as_str())
+        self.sessions.get(&dialog).map(|session| session.far.dialog.call_id.as_str())
     }
 
     /// Sends the call's INVITE, with answers to all challenges met so far, as a transaction of its own.
@@ -200,19 +194,24 @@ impl Endpoint {
         let flow = session.flow;
         let cseq = calling.start.next_cseq();
         // Early dialogs of an INVITE that was challenged are over.
-        self.by_tags.remove(&session.tags());
-        session.dialog = calling.start.clone();
-        calling.earlies.clear();
+        for early in calling.earlies.drain(..) {
+            self.by_tags.remove(&early.far.tags());
+        }
+        session.far = Far::new(calling.start.clone());
+        if !calling.sdp.is_empty() {
+            session.far.descriptions.offer(&calling.sdp);
+        }
         let credentials = match &mut session.account {
             Some(account) => account.fields(&Method::Invite, &calling.start.request_uri(), &cnonce),
             None => Vec::new(),
         };
-        let mut fields = vec![
-            ("Contact", contact(&self.config.advertised, &flow)),
-            ("Allow", session.extensions.allow().to_owned()),
-            ("Supported", session.extensions.supported()),
-            ("User-Agent", self.config.server.clone()),
-        ];
+        let mut fields =
+            vec![("Contact", contact(&self.config.advertised, &flow)), ("User-Agent", self.config.server.clone())];
+        fields.extend(session.extensions.fields());
+        if session.extensions.reliable == Reliable::Required {
+            fields.push(("Require", "100rel".into()));
+        }
+        fields.extend(super::timing::offered(session.extensions.session_expires, session.timing.min()));
         fields.extend(calling.fields.iter().chain(&credentials).cloned());
         if !calling.sdp.is_empty() {
             fields.push(("Content-Type", "application/sdp".into()));
@@ -224,7 +223,9 @@ impl Endpoint {
         calling.is_proceeding = false;
         let machine = ClientInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let sent = Sent { dialog: calling.start.clone(), via, cseq, credentials };
-        self.outgoing.invites.insert(key.clone(), Invite { machine, flow, dialog: id, sent, acks: Vec::new() });
+        self.outgoing
+            .invites
+            .insert(key.clone(), Invite { machine, flow, dialog: id, sent, acks: Vec::new(), is_again: false });
         self.send(flow, bytes);
         self.schedule_invite(key);
     }
@@ -242,23 +243,29 @@ impl Endpoint {
     /// Sends the CANCEL of a call that is to end, once (RFC 3261 §9.1).
     pub(super) fn send_cancel(&mut self, id: DialogId, now: Instant) {
         let give_up = now + self.config.timers.timeout();
-        // Over TCP the stream that its responses come by is the one that is surely open.
-        let Some(flow) = self.sessions.get(&id).map(|session| session.flow) else { return };
         let Some(calling) = self.outgoing.calls.get_mut(&id) else { return };
-        let Some(Invite { sent, .. }) = self.outgoing.invites.get(&calling.key) else { return };
         let Some(leaving) = calling.leaving.as_mut().filter(|leaving| leaving.give_up.is_none()) else { return };
         leaving.give_up = Some(give_up);
-        let reason = leaving.reason.iter();
-        let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(487, reason))).collect();
+        let (key, reason) = (calling.key.clone(), leaving.reason.clone());
+        self.send_cancel_of(&key, reason, now);
+        self.schedule_session(id);
+    }
+
+    /// Sends the CANCEL of an INVITE or re-INVITE.
+    pub(super) fn send_cancel_of(&mut self, key: &TransactionKey, reason: Option<String>, now: Instant) {
+        let Some(Invite { sent, dialog: id, .. }) = self.outgoing.invites.get(key) else { return };
+        // Over TCP the stream that its responses come by is the one that is surely open.
+        let Some(flow) = self.sessions.get(id).map(|session| session.flow) else { return };
+        let id = *id;
+        let fields: Vec<_> = reason.iter().map(|reason| ("Reason", reason_value(487, reason))).collect();
         let bytes = sent.dialog.write(&Method::Cancel, sent.cseq, &sent.via, &fields, b"");
-        let branch = calling.key.0.split('|').next().unwrap_or_default();
+        let branch = key.0.split('|').next().unwrap_or_default();
         let key = TransactionKey(format!("{branch}|{}", Method::Cancel).into());
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
-        let (purpose, fields) = (Purpose::Cancel, Vec::new());
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, purpose, fields, tried: Vec::new() });
+        let ask = Ask::new(Purpose::Cancel);
+        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, ask, tried: Vec::new() });
         self.send(flow, bytes);
         self.schedule_client(key);
-        self.timers.insert((give_up, Timer::Dialog(id)));
     }
 
     /// The far end took the CANCEL and never answered the INVITE: both are forgotten (RFC 3261 §9.1).
@@ -272,24 +279,31 @@ impl Endpoint {
 
     pub(in crate::sip::endpoint) fn handle_invite_timeout(&mut self, key: TransactionKey, now: Instant) {
         let Some(invite) = self.outgoing.invites.get_mut(&key) else { return };
-        let id = invite.dialog;
+        let (id, is_again) = (invite.dialog, invite.is_again);
         match invite.machine.handle_timeout(now) {
             Action::Send(bytes) => {
                 self.outputs.push_back(Output::Send { flow: invite.flow, bytes: bytes.to_vec() });
             }
-            Action::TimedOut => return self.end_unanswered(id),
+            Action::TimedOut if is_again => {
+                self.outgoing.invites.remove(&key);
+                return self.handle_reoffer_lost(id, now);
+            }
+            Action::TimedOut => return self.end_unanswered(id, now),
             Action::Nothing => {}
         }
-        if invite.machine.is_terminated() {
+        // A re-INVITE that rings on behind the end of its dialog.
+        let is_abandoned = is_again && invite.machine.poll_timeout().is_none() && !self.sessions.contains_key(&id);
+        if invite.machine.is_terminated() || is_abandoned {
             self.outgoing.invites.remove(&key);
         } else {
             self.schedule_invite(key);
         }
     }
 
-    fn end_unanswered(&mut self, id: DialogId) {
+    fn end_unanswered(&mut self, id: DialogId, now: Instant) {
         let Some(calling) = self.outgoing.calls.get(&id) else { return };
         self.outgoing.invites.remove(&calling.key);
+        self.end_waiting(id, now);
         if !self.forget_call(id) {
             self.outputs.push_back(Output::Event(Event::Unanswered { dialog: id }));
         }
@@ -298,7 +312,11 @@ impl Endpoint {
     /// Forgets a call that was not answered; `true` when its user had hung up.
     pub(super) fn forget_call(&mut self, id: DialogId) -> bool {
         self.forget_session(id);
-        self.outgoing.calls.remove(&id).is_some_and(|calling| calling.leaving.is_some())
+        let Some(calling) = self.outgoing.calls.remove(&id) else { return false };
+        for early in &calling.earlies {
+            self.by_tags.remove(&early.far.tags());
+        }
+        calling.leaving.is_some()
     }
 
     pub(super) fn schedule_invite(&mut self, key: TransactionKey) {
@@ -310,28 +328,22 @@ impl Endpoint {
     pub(super) fn adopt_session(&mut self, session: Session) -> DialogId {
         self.next_dialog += 1;
         let id = DialogId(self.next_dialog);
-        let Dialog { call_id, local_tag, remote_tag, .. } = &session.dialog;
-        self.by_tags.insert((call_id.clone(), local_tag.clone(), remote_tag.clone()), id);
+        self.by_tags.insert(session.far.tags(), id);
         self.sessions.insert(id, session);
         id
     }
 }
 
-impl Session {
-    /// An answered dialog without credentials.
-    pub(super) fn confirmed(dialog: Dialog, flow: Flow) -> Self {
-        Session {
-            dialog,
-            invite_name: None,
-            flow,
-            is_behind_nat: false,
-            pending: None,
-            unacknowledged: None,
-            state: State::Confirmed,
-            account: None,
-            extensions: Extensions::default(),
-            peer: Peer::default(),
-        }
+impl Calling {
+    /// When its CANCEL is given up.
+    pub(super) fn give_up(&self) -> Option<Instant> {
+        self.leaving.as_ref()?.give_up
+    }
+
+    /// Tells whether the INVITE may go out with a longer session interval again.
+    pub(super) fn may_ask_longer(&mut self) -> bool {
+        self.longer += 1;
+        self.longer <= LONGER_MAX
     }
 }
 
@@ -345,6 +357,9 @@ fn without_headers(uri: Uri) -> Uri {
         uri => uri,
     }
 }
+
+/// 2 proxies in a row that each want a longer session interval.
+const LONGER_MAX: u32 = 2;
 
 /// 16,384 INVITEs, each remembered for 64·T1 behind its end: 170 calls placed a second with two challenges each.
 const INVITES_MAX: usize = 1 << 14;

@@ -7,32 +7,77 @@ use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpo
 use crate::sip::message::{COOKIE, Method};
 use crate::sip::transaction::client_non_invite::ClientNonInvite;
 
+/// A request other than INVITE to be sent within a dialog.
+#[derive(Debug, Clone)]
+pub(in crate::sip::endpoint) struct Ask {
+    pub(in crate::sip::endpoint) purpose: Purpose,
+    /// Its own header fields, without what every request has.
+    pub(in crate::sip::endpoint) fields: Vec<(&'static str, String)>,
+    /// Its media type and its body.
+    pub(in crate::sip::endpoint) body: Option<(&'static str, Vec<u8>)>,
+    /// The tag of the far end, in a call that is not answered: which branch it is for.
+    pub(in crate::sip::endpoint) tag: String,
+}
+
+impl Ask {
+    pub(super) fn new(purpose: Purpose) -> Self {
+        Ask { purpose, fields: Vec::new(), body: None, tag: String::new() }
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
 impl Endpoint {
     pub(super) fn bye(&mut self, id: DialogId, reason: Option<String>, now: Instant) {
+        // RFC 3261 §13.2.2.4: every 2xx gets its ACK, also one that came with an offer nobody answers any more.
+        self.give_up_late(id);
+        self.end_waiting(id, now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.state = State::Gone;
-        let fields: Vec<_> = reason.map(|reason| ("Reason", reason_value(200, &reason))).into_iter().collect();
-        self.request(id, &Method::Bye, &fields, Purpose::Bye, now);
+        session.unacknowledged = None;
+        let mut ask = Ask::new(Purpose::Bye);
+        ask.fields.extend(reason.map(|reason| ("Reason", reason_value(200, &reason))));
+        self.request(id, ask, now);
+        self.schedule_session(id);
     }
 
     /// Sends a request within a dialog, as a transaction of its own.
-    pub(super) fn request(
+    pub(in crate::sip::endpoint) fn request(&mut self, id: DialogId, ask: Ask, now: Instant) -> Option<TransactionKey> {
+        self.request_with(id, ask, &[], now)
+    }
+
+    /// The same with further header fields that are not its own, such as credentials.
+    pub(super) fn request_with(
         &mut self,
         id: DialogId,
-        method: &Method,
-        fields: &[(&'static str, String)],
-        purpose: Purpose,
+        ask: Ask,
+        more: &[(&'static str, String)],
         now: Instant,
     ) -> Option<TransactionKey> {
         let (contact, branch) = (self.contact(id).ok()?, format!("{COOKIE}{}", self.tag()));
-        let session = self.sessions.get_mut(&id)?;
-        let flow = session.next_flow();
+        let far = self.far_mut(id, &ask.tag)?;
+        let cseq = far.dialog.next_cseq();
+        let far = far.clone();
+        let flow = self.sessions.get(&id)?.next_flow(&far);
+        let method = ask.purpose.method();
         let via = via(&self.config.advertised, &flow, &branch);
-        let bytes = session.dialog.request(method, &via, &contact, fields);
+        let mut fields = Vec::new();
+        if method != Method::Prack {
+            // RFC 3262 table 1: not in a PRACK.
+            fields.push(("Contact", contact));
+        }
+        fields.extend(ask.fields.iter().chain(more).cloned());
+        let body = ask.body.as_ref().map(|(kind, body)| {
+            fields.push(("Content-Type", (*kind).to_owned()));
+            body.as_slice()
+        });
+        let bytes = far.dialog.write(&method, cseq, &via, &fields, body.unwrap_or_default());
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let key = TransactionKey(format!("{branch}|{method}").into());
-        let fields = fields.to_vec();
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, purpose, fields, tried: Vec::new() });
+        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, ask, tried: Vec::new() });
         self.send(flow, bytes);
         self.schedule_client(key.clone());
         Some(key)
@@ -51,7 +96,7 @@ pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -
 }
 
 /// Our Via.
-pub(super) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
+pub(in crate::sip::endpoint) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
     let transport = flow.transport.via_name();
     format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
 }

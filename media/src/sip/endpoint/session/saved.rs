@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Session, State};
+use super::{Far, Session, State};
 use crate::sip::dialog::{Dialog, SavedDialog};
 use crate::sip::endpoint::{DialogId, Endpoint, Flow, Transport};
 
@@ -54,8 +54,8 @@ impl Session {
             },
             local: self.flow.local,
             remote: self.flow.remote,
-            is_behind_nat: self.is_behind_nat,
-            dialog: self.dialog.save(),
+            is_behind_nat: self.far.is_behind_nat,
+            dialog: self.far.dialog.save(),
         };
         serde_json::to_string(&saved).ok()
     }
@@ -91,8 +91,8 @@ impl Endpoint {
             SavedTransport::Wss => Transport::Wss,
         };
         let flow = Flow { transport, local: saved.local, remote: saved.remote, stream: None };
-        let mut session = Session::confirmed(dialog, flow);
-        session.is_behind_nat = saved.is_behind_nat;
+        let far = Far { is_behind_nat: saved.is_behind_nat, ..Far::new(dialog) };
+        let session = Session::new(far, flow, State::Confirmed);
         let id = self.adopt_session(session);
         self.bye(id, None, now);
         Ok(())

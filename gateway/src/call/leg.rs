@@ -1,0 +1,76 @@
+//! One leg of a call: what was agreed on with one far end, and the sound that goes to it and comes from it.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use talkstack_control::port::EndReason;
+use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::session::RtpSession;
+
+use super::Line;
+use super::offer::Negotiation;
+use super::watch::Watch;
+
+/// Which of a call's legs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LegId {
+    /// The one the call began with: the caller's, or that of the number the box has called.
+    First,
+    /// The one it was led on to.
+    Second,
+    /// That of one who has asked for a transfer and waits for what becomes of it.
+    Parked,
+}
+
+impl LegId {
+    /// The one at the other end of the bridge.
+    pub fn other(self) -> Self {
+        match self {
+            LegId::First => LegId::Second,
+            LegId::Second | LegId::Parked => LegId::First,
+        }
+    }
+}
+
+/// One leg: its description and, once there is one, its sound. It may move from one call to another.
+#[derive(Debug)]
+pub struct Leg {
+    pub(super) negotiation: Negotiation,
+    pub(super) session: Option<RtpSession>,
+    pub(super) watch: Watch,
+    seed: u64,
+}
+
+impl Leg {
+    pub(super) fn new(line: Line, seed: u64) -> Self {
+        Leg { negotiation: Negotiation::new(line, seed), session: None, watch: Watch::default(), seed }
+    }
+
+    /// Begins to send and to hear, or goes on as was agreed on anew: hold, resume, another address or codec.
+    pub(super) fn start(&mut self, speech: &SpeechPool, now: Instant) {
+        let Some(negotiated) = self.negotiation.agreed() else { return };
+        match &mut self.session {
+            Some(session) => session.renegotiate(negotiated, now),
+            None => {
+                let signalling = self.negotiation.signalling();
+                self.session = Some(RtpSession::new(negotiated, signalling, speech.clone(), self.seed, now));
+            }
+        }
+    }
+
+    /// The called side's answer, ahead of the answer or with it; without one the last that came counts.
+    pub(super) fn handle_called_answer(&mut self, sdp: Option<&[u8]>, signalling: IpAddr) -> Result<(), EndReason> {
+        if sdp.is_none() && self.negotiation.agreed().is_some() {
+            return Ok(());
+        }
+        self.negotiation.handle_called_answer(sdp, signalling)
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.session.as_ref().is_some_and(RtpSession::is_held)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.session.as_ref().map(|session| self.watch.due().into_iter().fold(session.poll_timeout(), Instant::min))
+    }
+}

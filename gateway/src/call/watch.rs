@@ -1,0 +1,123 @@
+//! One-way audio, found while the call is up: a leg that sends and hears nothing, or is heard by nobody.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use talkstack_control::port::CallEvent;
+use talkstack_media::sdp::Negotiated;
+use talkstack_media::session::{Exchange, Heed, RtpSession};
+
+use super::leg::Leg;
+use super::{Call, CallOutput, LegId, Phase};
+use crate::diagnosis::Fault;
+
+/// What is looked for on one leg, from its answer on.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    due: Option<Instant>,
+    looks: u32,
+    /// Looks in a row at which the far end said that it hears nothing.
+    unheard: u32,
+}
+
+impl Watch {
+    /// Begins: the leg has been answered.
+    pub(super) fn start(&mut self, now: Instant) {
+        *self = Watch { due: Some(now + LOOK), ..Watch::default() };
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Looks, if a look is due; a fault is found once.
+    fn look(
+        &mut self,
+        session: &RtpSession,
+        negotiated: &Negotiated,
+        signalling: IpAddr,
+        now: Instant,
+    ) -> Option<Fault> {
+        if self.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        if session.is_held() {
+            // Nobody speaks; the count begins when they do again.
+            self.start(now);
+            return None;
+        }
+        self.looks += 1;
+        let exchange = session.exchange();
+        self.unheard = if exchange.heed == Heed::Nothing { self.unheard + 1 } else { 0 };
+        let fault = judge(exchange, self.unheard, negotiated, signalling);
+        self.due = (fault.is_none() && self.looks < LOOKS).then_some(now + LOOK);
+        fault
+    }
+}
+
+impl Call {
+    /// Says of each leg what is wrong with its sound, once it is known.
+    pub(super) fn watch(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Answered { .. }) {
+            return;
+        }
+        for id in [LegId::First, LegId::Second] {
+            let Some(Leg { session: Some(session), negotiation, watch, .. }) = self.leg_mut(id) else { continue };
+            let Some(negotiated) = negotiation.agreed() else { continue };
+            let Some(fault) = watch.look(session, &negotiated, negotiation.signalling(), now) else { continue };
+            let found = describe(fault, &negotiated, session.exchange());
+            tracing::warn!(call = %self.id, leg = ?id, fault = fault.name(), "{found}");
+            self.outputs.push_back(CallOutput::Record(CallEvent::Diagnosed { fault: fault.name().into(), found }));
+        }
+    }
+}
+
+fn judge(exchange: Exchange, unheard: u32, negotiated: &Negotiated, signalling: IpAddr) -> Option<Fault> {
+    let address = negotiated.remote_rtp.ip();
+    // A far end that is only to listen has nothing to send.
+    let is_silent = exchange.received == 0 && exchange.sent > 0 && negotiated.direction.receives();
+    let is_unheard = unheard >= UNHEARD_LOOKS;
+    match (is_silent, is_unheard) {
+        (true, _) if is_private(address) && !is_private(signalling) => Some(Fault::PrivateAddress { address }),
+        (true, true) => Some(Fault::NoRtp),
+        (true, false) => Some(Fault::NothingReceived),
+        (false, true) => Some(Fault::NothingHeard),
+        (false, false) => None,
+    }
+}
+
+fn describe(fault: Fault, negotiated: &Negotiated, exchange: Exchange) -> String {
+    let (remote, sent) = (negotiated.remote_rtp, exchange.sent);
+    match fault {
+        Fault::PrivateAddress { .. } => format!(
+            "One-way audio: nothing arrives from {remote}, which is a private address, while its signalling comes from \
+             a public one; {sent} packets were sent there"
+        ),
+        Fault::NothingHeard => {
+            format!("One-way audio: {remote} is heard, and reports that none of {sent} packets sent to it arrives")
+        }
+        Fault::NoRtp => {
+            format!(
+                "No audio: nothing arrives from {remote}, and it reports that none of {sent} packets sent to it does"
+            )
+        }
+        _ => format!("One-way audio: nothing arrives from {remote}, to which {sent} packets were sent"),
+    }
+}
+
+/// RFC 1918, RFC 4193, and what never leaves a link or a host.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
+/// 5 s between two looks: 250 packets each way, and one report.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// 6 looks, 30 s: by then three reports have come, and what is found later is a line that broke.
+const LOOKS: u32 = 6;
+
+/// Two looks: a report may have left before our first packet came.
+const UNHEARD_LOOKS: u32 = 2;

@@ -1,0 +1,328 @@
+//! Leading callers on to other lines: the phones of an extension ring at once, and the first that answers has the call.
+//!
+//! ```text
+//!   shard: Lead ─▶ contacts ─▶ shard makes the offer ─▶ one INVITE each ─▶ 180, 183 ─▶ shard
+//!                                                          │ first 200: the others get CANCEL ─▶ shard: Accepted
+//!                                                          └ none is left ─▶ shard: Refused
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkTransport};
+use talkstack_media::sip::message::{Host, Params, SipUri, Uri};
+use talkstack_media::sip::registrar::Way;
+use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, Transport};
+
+use super::SipThread;
+use super::dial::credentials;
+use super::tls::PeerIdentity;
+use crate::call::{LegId, LegOrder};
+use crate::io::shard::ToCall;
+use crate::route::BridgeTarget;
+use crate::switchboard::Channels;
+use crate::trunks::Targets;
+
+/// Lines that callers are being led on to, until each has answered or refused.
+#[derive(Debug, Default)]
+pub(super) struct Leading {
+    calls: BTreeMap<CallId, Led>,
+}
+
+/// A line that is being called.
+#[derive(Debug)]
+struct Led {
+    order: LegOrder,
+    /// Where it has not been called yet.
+    ways: VecDeque<Way>,
+    sdp: Option<String>,
+    branches: Vec<Branch>,
+    /// What the phones that have refused make of it.
+    failure: Outcome,
+}
+
+/// One phone that rings, or will.
+#[derive(Debug, Clone, Copy)]
+struct Branch {
+    dialog: DialogId,
+    signalling: IpAddr,
+}
+
+impl Led {
+    fn new(order: LegOrder, ways: Vec<Way>) -> Self {
+        Led { order, ways: ways.into(), sdp: None, branches: Vec::new(), failure: UNREACHABLE }
+    }
+
+    /// A trunk's addresses are tried one after the other; the phones of an extension ring at once.
+    fn is_serial(&self) -> bool {
+        matches!(self.order.target, BridgeTarget::Trunk { .. })
+    }
+}
+
+impl SipThread {
+    /// Finds the way to another line.
+    pub(super) fn handle_lead(&mut self, id: CallId, order: LegOrder) {
+        let now = Instant::now();
+        let ways = match &order.target {
+            BridgeTarget::Extension { user, .. } => Ok(self.dialling.accounts.phones.ways(user, now)),
+            BridgeTarget::Trunk { trunk_id, number, .. } => {
+                self.ways_out(id, trunk_id, number, order.is_emergency, now)
+            }
+            BridgeTarget::Agent { .. } => Ok(Vec::new()),
+        };
+        let found = ways.and_then(|ways| Ok((ways.first().ok_or(UNREACHABLE)?.flow, ways)));
+        let (first, ways) = match found {
+            Ok(found) => found,
+            Err(failure) => {
+                self.tell(id, ToCall::Refused(failure));
+                return;
+            }
+        };
+        self.dialling.leading.calls.insert(id, Led::new(order, ways));
+        let local = self.config.advertised_ip.unwrap_or(first.local.ip());
+        let seed = self.random.u64();
+        self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed });
+    }
+
+    /// The addresses of a trunk that has a channel left. Who calls for help needs none.
+    fn ways_out(
+        &mut self,
+        id: CallId,
+        trunk_id: &str,
+        number: &str,
+        is_emergency: bool,
+        now: Instant,
+    ) -> Result<Vec<Way>, Outcome> {
+        let trunk = self.snapshot.trunks.get(trunk_id).cloned().ok_or(NO_TRUNK)?;
+        let max = if is_emergency { u32::MAX } else { trunk.max_channels };
+        if self.switchboard.occupy(id, Channels { trunk: trunk_id, max }).is_err() {
+            tracing::info!(call = %id, "The trunk {} has no channel left", trunk.name);
+            return Err(Outcome::new(Blame::Operator, EndReason::Overloaded));
+        }
+        let Targets::Known(addresses) = self.dialling.trunks.targets(trunk_id) else { return Err(UNREACHABLE) };
+        let transport = match trunk.transport {
+            TrunkTransport::Tcp => Transport::Tcp,
+            TrunkTransport::Tls => Transport::Tls,
+            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
+        };
+        let reached = addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect::<Vec<_>>();
+        let ways = reached.into_iter().map(|remote| {
+            let port = self.listeners.port_towards(remote, transport);
+            let local = SocketAddr::new(self.local_address(remote, now), port);
+            if transport == Transport::Tls {
+                self.streams.expect(remote, PeerIdentity::of_trunk(&trunk));
+            }
+            let stream = transport.is_reliable().then(|| self.streams.towards(remote, transport)).flatten();
+            let uri = Uri::Sip(SipUri {
+                secure: false,
+                user: Some(number.to_owned()),
+                host: trunk.host.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip),
+                port: trunk.port.filter(|port| *port != 5060),
+                params: Params::default(),
+                headers: None,
+            });
+            Way { uri, routes: Vec::new(), flow: Flow { transport, local, remote, stream } }
+        });
+        Ok(ways.collect())
+    }
+
+    /// The second leg's offer is there: every phone gets it, or the first address of a trunk.
+    pub(super) fn handle_led_offer(&mut self, id: CallId, sdp: &str) {
+        let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
+        led.sdp = Some(sdp.to_owned());
+        let count = if led.is_serial() { 1 } else { BRANCHES_MAX };
+        for _ in 0..count {
+            self.invite_next(id);
+        }
+        self.give_up_led(id);
+    }
+
+    /// Calls the line at the next place where it may be.
+    fn invite_next(&mut self, id: CallId) {
+        let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
+        let (Some(sdp), Some(way)) = (led.sdp.as_deref(), led.ways.pop_front()) else { return };
+        let mut order = invite_order(&led.order, way, self.config.advertised.as_ref(), sdp);
+        if let BridgeTarget::Trunk { trunk_id, .. } = &led.order.target
+            && let Some(trunk) = self.snapshot.trunks.get(trunk_id)
+        {
+            order.credentials = credentials(&self.dialling.secret, trunk);
+        }
+        let signalling = order.flow.remote.ip();
+        if let Ok(dialog) = self.endpoint.invite(order, Instant::now()) {
+            self.switchboard.enter_branch(id, dialog);
+            led.branches.push(Branch { dialog, signalling });
+        } else {
+            led.failure = Outcome::new(Blame::Gateway, EndReason::Overloaded);
+        }
+    }
+
+    /// Takes what happened to a second leg that has not answered; gives back what is none of its business.
+    pub(super) fn handle_led_event(&mut self, event: Event) -> Option<Event> {
+        let (Event::Progressed { dialog, .. }
+        | Event::Accepted { dialog, .. }
+        | Event::Refused { dialog, .. }
+        | Event::Unanswered { dialog }) = &event
+        else {
+            return Some(event);
+        };
+        let dialog = *dialog;
+        let Some((id, LegId::Second)) = self.switchboard.leg_of(dialog) else { return Some(event) };
+        match event {
+            Event::Progressed { sdp, status, .. } => {
+                self.tell_transferor(id, status);
+                self.tell(id, ToCall::Progressed(LegId::Second, sdp));
+            }
+            Event::Accepted { sdp, .. } => self.handle_led_accepted(id, dialog, sdp),
+            Event::Refused { status, .. } => self.handle_led_refused(id, dialog, Some(status)),
+            _ => self.handle_led_refused(id, dialog, None),
+        }
+        None
+    }
+
+    fn handle_led_accepted(&mut self, id: CallId, dialog: DialogId, sdp: Option<Vec<u8>>) {
+        let led = self.dialling.leading.calls.remove(&id);
+        let branch = led.as_ref().and_then(|led| led.branches.iter().find(|branch| branch.dialog == dialog));
+        let Some(branch) = branch.copied() else {
+            // Another phone was faster.
+            self.switchboard.leave(dialog);
+            let _ = self.endpoint.hang_up(dialog, None, Instant::now());
+            return;
+        };
+        let target = led.as_ref().map(|led| led.order.target.clone());
+        self.cancel_branches(led, Some(dialog));
+        self.switchboard.bind_leg(id, LegId::Second, dialog);
+        if let Some(BridgeTarget::Extension { user, .. }) = &target {
+            self.switchboard.set_party(dialog, user);
+        }
+        self.save_dialog(id, dialog);
+        let accepted = ToCall::Accepted { leg: LegId::Second, sdp, signalling: branch.signalling };
+        if self.tell(id, accepted) != Some(true) {
+            self.end_leg(id, LegId::Second, Outcome::new(Blame::Gateway, EndReason::Overloaded));
+        }
+    }
+
+    fn handle_led_refused(&mut self, id: CallId, dialog: DialogId, status: Option<u16>) {
+        self.switchboard.leave(dialog);
+        let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
+        led.branches.retain(|branch| branch.dialog != dialog);
+        let failure = status.map_or(UNREACHABLE, outcome_of);
+        // One that is there and refuses says more than one that is not.
+        if weight(failure) >= weight(led.failure) {
+            led.failure = failure;
+        }
+        // RFC 3263 §4.3: a server that cannot, or says nothing, is passed over for the next one.
+        if led.is_serial() && status.is_none_or(|status| status == 503) {
+            self.invite_next(id);
+            return self.give_up_led(id);
+        }
+        // RFC 3261 §21.6: who says 6xx speaks for all of the user's phones.
+        if status.is_some_and(|status| status >= 600) {
+            let branches = std::mem::take(&mut led.branches);
+            led.failure = failure;
+            self.hang_up_branches(&branches);
+        }
+        self.give_up_led(id);
+    }
+
+    /// Tells the call when no phone is left that could answer.
+    fn give_up_led(&mut self, id: CallId) {
+        if let Some(led) = self.dialling.leading.calls.get(&id)
+            && led.branches.is_empty()
+        {
+            let failure = led.failure;
+            self.dialling.leading.calls.remove(&id);
+            self.tell(id, ToCall::Refused(failure));
+        }
+    }
+
+    /// The call does not want the line any more.
+    pub(super) fn abandon_led(&mut self, id: CallId) {
+        let led = self.dialling.leading.calls.remove(&id);
+        self.cancel_branches(led, None);
+    }
+
+    fn cancel_branches(&mut self, led: Option<Led>, except: Option<DialogId>) {
+        let mut branches = led.map(|led| led.branches).unwrap_or_default();
+        branches.retain(|branch| Some(branch.dialog) != except);
+        self.hang_up_branches(&branches);
+    }
+
+    fn hang_up_branches(&mut self, branches: &[Branch]) {
+        for branch in branches {
+            self.switchboard.leave(branch.dialog);
+            // One that is gone already needs no CANCEL.
+            let _ = self.endpoint.hang_up(branch.dialog, None, Instant::now());
+        }
+    }
+}
+
+fn invite_order(order: &LegOrder, contact: Way, advertised: Option<&(String, Option<u16>)>, sdp: &str) -> InviteOrder {
+    let host = advertised.map_or_else(|| Host::Ip(contact.flow.local.ip()).to_string(), |(host, _)| host.clone());
+    let (caller, to) = match &order.target {
+        BridgeTarget::Trunk { number, from, .. } => {
+            let theirs = contact.uri.sip().map_or_else(|| host.clone(), |uri| uri.host.to_string());
+            (from.as_ref().unwrap_or(&order.caller), format!("<sip:{number}@{theirs}>"))
+        }
+        BridgeTarget::Extension { user, .. } => (&order.caller, format!("<sip:{user}@{host}>")),
+        BridgeTarget::Agent { .. } => (&order.caller, format!("<sip:{}@{host}>", order.called)),
+    };
+    let name = order.caller_name.as_deref().map(quoted).unwrap_or_default();
+    InviteOrder {
+        extensions: Extensions::default(),
+        flow: contact.flow,
+        from: format!("{name}<sip:{caller}@{host}>"),
+        to,
+        request_uri: contact.uri,
+        fields: contact.routes.into_iter().map(|route| ("Route", route)).collect(),
+        sdp: sdp.as_bytes().to_vec(),
+        credentials: None,
+    }
+}
+
+/// A display name as a quoted string (RFC 3261 §25.1), with a space behind it.
+fn quoted(name: &str) -> String {
+    let mut quoted = String::with_capacity(name.len() + 3);
+    quoted.push('"');
+    for letter in name.chars().filter(|letter| !letter.is_control()) {
+        if matches!(letter, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted.push_str("\" ");
+    quoted
+}
+
+/// What a phone's final response says about the call.
+fn outcome_of(status: u16) -> Outcome {
+    match status {
+        486 | 600 => Outcome::new(Blame::Caller, EndReason::Busy),
+        408 | 480 | 487 => Outcome::new(Blame::Caller, EndReason::NoAnswer),
+        488 | 606 => Outcome::new(Blame::Caller, EndReason::NoCommonCodec),
+        500.. => Outcome::new(Blame::Trunk, EndReason::Rejected),
+        _ => Outcome::new(Blame::Caller, EndReason::Rejected),
+    }
+}
+
+/// How much a failure tells of the person who was called.
+fn weight(failure: Outcome) -> u8 {
+    match failure.reason {
+        EndReason::Busy => 3,
+        EndReason::Rejected => 2,
+        EndReason::NoAnswer => 1,
+        _ => 0,
+    }
+}
+
+/// No phone has registered, or none says anything.
+const UNREACHABLE: Outcome = Outcome::new(Blame::Trunk, EndReason::Unreachable);
+
+/// The trunk is gone from the configuration.
+const NO_TRUNK: Outcome = Outcome::new(Blame::Operator, EndReason::NoTrunk);
+
+/// 10 phones of one extension, as many as may register.
+const BRANCHES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests;

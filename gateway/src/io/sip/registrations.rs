@@ -1,0 +1,412 @@
+//! The lines to trunks: each registers where it is to, and is asked whether it is there.
+//!
+//! ```text
+//!   snapshot ─▶ Line ─ Registration ─▶ REGISTER ─┐
+//!                 └── Health ───────▶ OPTIONS ───┴▶ Endpoint ─▶ Responded, RequestTimedOut ─▶ Line
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState, TrunkTransport};
+use talkstack_media::sip::message::{Host, Method, Uri};
+use talkstack_media::sip::registration::{Answer, RegisterOrder, Registration, RegistrationStatus};
+use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId, Transport};
+
+use super::SipThread;
+use super::dial::credentials;
+use super::health::Health;
+use super::tls::PeerIdentity;
+use crate::trunks::Targets;
+
+/// The lines to all trunks.
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: BTreeMap<String, Line>,
+    asked: HashMap<RequestId, Asked>,
+}
+
+/// The line to one trunk.
+struct Line {
+    /// As it was when the line was set up.
+    trunk: TrunkRoute,
+    registration: Option<Registration>,
+    health: Option<Health>,
+    /// A REGISTER that waits for the trunk's name to be resolved.
+    waiting: Option<RegisterOrder>,
+    /// Requests that went unanswered in a row: another address is tried next.
+    unanswered: usize,
+    /// When its own address is looked up anew.
+    check_at: Instant,
+}
+
+/// A request that waits for its answer.
+struct Asked {
+    trunk_id: String,
+    is_register: bool,
+}
+
+impl Lines {
+    /// When [`SipThread::handle_lines_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.lines.values().filter_map(Line::poll_timeout).min()
+    }
+
+    /// Tells whether an answer of a registrar is awaited.
+    pub(super) fn are_asked(&self) -> bool {
+        self.asked.values().any(|asked| asked.is_register)
+    }
+
+    /// Values of Route that requests to a trunk begin with (RFC 3608 §5).
+    pub(super) fn service_route(&self, trunk_id: &str) -> &[String] {
+        let registration = self.lines.get(trunk_id).and_then(|line| line.registration.as_ref());
+        registration.map_or(&[], Registration::service_route)
+    }
+
+    /// How a line is, without its addresses and channels.
+    pub(super) fn state(&self, trunk_id: &str, now: Instant) -> TrunkState {
+        self.lines.get(trunk_id).map(|line| line.state(now)).unwrap_or_default()
+    }
+}
+
+impl Line {
+    fn poll_timeout(&self) -> Option<Instant> {
+        let registration = self.registration.as_ref();
+        let health = self.health.as_ref().and_then(Health::poll_timeout);
+        let check = registration.map(|_| self.check_at);
+        registration.and_then(Registration::poll_timeout).into_iter().chain(health).chain(check).min()
+    }
+
+    fn state(&self, now: Instant) -> TrunkState {
+        let status = self.registration.as_ref().map_or(RegistrationStatus::Off, |line| line.status(now));
+        let registration = match status {
+            RegistrationStatus::Off => RegistrationState::Off,
+            RegistrationStatus::Registering => RegistrationState::Registering,
+            RegistrationStatus::Registered { until } => RegistrationState::Registered {
+                expires_s: u32::try_from(until.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX),
+            },
+            RegistrationStatus::Failed { problem, .. } => match problem.status() {
+                Some(status) => RegistrationState::Refused { status },
+                None => RegistrationState::Unreachable,
+            },
+        };
+        let is_reachable = self.health.as_ref().and_then(Health::is_reachable);
+        let rtt = self.health.as_ref().and_then(Health::rtt);
+        let refused = self.registration.as_ref().and_then(Registration::problem);
+        let silent = (is_reachable == Some(false)).then(|| "3 OPTIONS in a row got no answer".to_owned());
+        TrunkState {
+            registration,
+            is_reachable,
+            rtt_ms: rtt.map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
+            problem: refused.map(|problem| problem.to_string()).or(silent),
+            ..TrunkState::default()
+        }
+    }
+
+    /// It speaks to the same far end in the same name.
+    fn is_same(&self, trunk: &TrunkRoute) -> bool {
+        let of = |trunk: &TrunkRoute| {
+            let TrunkRoute { host, port, transport, username, password, access, signalling, .. } = trunk.clone();
+            (host, port, transport, username, password, access, signalling.options_interval_s)
+        };
+        of(&self.trunk) == of(trunk)
+    }
+}
+
+impl SipThread {
+    /// Sets up the lines of another configuration; one whose far end or account has changed begins anew.
+    pub(super) fn apply_lines(&mut self, now: Instant) {
+        let trunks = self.snapshot.trunks.clone();
+        let lines = &self.dialling.accounts.lines.lines;
+        let gone = lines.iter().filter(|(id, line)| trunks.get(*id).is_none_or(|trunk| !line.is_same(trunk)));
+        let gone: Vec<String> = gone.map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.leave_line(&id, now);
+        }
+        for (id, trunk) in trunks {
+            if !self.dialling.accounts.lines.lines.contains_key(&id) {
+                let health = Health::new(trunk.signalling.options_interval_s, now);
+                let line = Line { trunk, registration: None, health, waiting: None, unanswered: 0, check_at: now };
+                self.dialling.accounts.lines.lines.insert(id.clone(), line);
+                self.check_contact(&id, now);
+            }
+        }
+    }
+
+    /// Takes every binding back: the box stops.
+    pub(super) fn leave_lines(&mut self, now: Instant) {
+        self.dialling.accounts.lines.asked.retain(|_, asked| asked.is_register);
+        let ids: Vec<String> = self.dialling.accounts.lines.lines.keys().cloned().collect();
+        for id in ids {
+            self.stop_line(&id, now);
+        }
+    }
+
+    /// Takes a line's binding back, as far as one request can; it ends by itself otherwise.
+    fn leave_line(&mut self, id: &str, now: Instant) {
+        self.stop_line(id, now);
+        self.dialling.accounts.lines.lines.remove(id);
+        self.dialling.accounts.lines.asked.retain(|_, asked| asked.trunk_id != id);
+    }
+
+    fn stop_line(&mut self, id: &str, now: Instant) {
+        let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+        line.health = None;
+        if let Some(registration) = &mut line.registration {
+            registration.stop(now);
+            self.send_register(id, now);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_lines_timeout(&mut self, now: Instant) {
+        let lines = &self.dialling.accounts.lines.lines;
+        let is_due = |line: &Line| line.waiting.is_some() || line.poll_timeout().is_some_and(|at| at <= now);
+        let due: Vec<String> = lines.iter().filter(|(_, line)| is_due(line)).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            let Some(line) = self.dialling.accounts.lines.lines.get_mut(&id) else { continue };
+            if line.registration.is_some() && line.check_at <= now {
+                self.check_contact(&id, now);
+            }
+            let Some(line) = self.dialling.accounts.lines.lines.get_mut(&id) else { continue };
+            if let Some(registration) = &mut line.registration {
+                registration.handle_timeout(now);
+            }
+            let asks = line.health.as_ref().and_then(Health::poll_timeout).is_some_and(|at| at <= now);
+            self.send_register(&id, now);
+            if asks {
+                self.send_options(&id, now);
+            }
+        }
+    }
+
+    /// Takes what has become of a line's request; gives back what is none of its business.
+    pub(super) fn handle_line_event(&mut self, event: Event, now: Instant) -> Option<Event> {
+        let (Event::Responded { request, .. } | Event::RequestTimedOut { request }) = &event else {
+            return Some(event);
+        };
+        let Some(Asked { trunk_id, is_register }) = self.dialling.accounts.lines.asked.remove(request) else {
+            return Some(event);
+        };
+        let line = self.dialling.accounts.lines.lines.get_mut(&trunk_id)?;
+        match event {
+            Event::Responded { status, headers, flow, cseq, .. } => {
+                line.unanswered = 0;
+                self.dialling.trunks.handle_answered(&trunk_id, flow.remote);
+                match is_register {
+                    true => self.handle_registered(&trunk_id, Answer { status, headers: &headers, cseq }, now),
+                    false => line.health.iter_mut().for_each(|health| health.handle_answered(now)),
+                }
+            }
+            _ => self.handle_line_unanswered(&trunk_id, is_register, now),
+        }
+        None
+    }
+
+    fn handle_registered(&mut self, id: &str, answer: Answer<'_>, now: Instant) {
+        let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+        let Some(registration) = &mut line.registration else { return };
+        let name = &line.trunk.name;
+        let was_up = matches!(registration.status(now), RegistrationStatus::Registered { .. });
+        registration.handle_answer(answer, now);
+        match (registration.status(now), registration.problem()) {
+            (RegistrationStatus::Registered { .. }, None) if !was_up => {
+                tracing::info!("Registered with the trunk {name}");
+            }
+            (_, Some(problem)) => tracing::warn!("The trunk {name} is not registered with: {problem}"),
+            _ => {}
+        }
+        self.send_register(id, now);
+    }
+
+    fn handle_line_unanswered(&mut self, id: &str, is_register: bool, now: Instant) {
+        let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+        line.unanswered += 1;
+        if !is_register {
+            line.health.iter_mut().for_each(|health| health.handle_unanswered(now));
+            return;
+        }
+        if let Some(registration) = &mut line.registration {
+            registration.handle_unanswered(now);
+            tracing::warn!("The trunk {} is not registered with: nobody answers there", line.trunk.name);
+        }
+        self.send_register(id, now);
+    }
+
+    /// Our address may have changed: begins the registration, or binds the new one.
+    fn check_contact(&mut self, id: &str, now: Instant) {
+        let flow = self.line_flow(id, now).ok();
+        let host = self.config.advertised.clone();
+        let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+        if !line.trunk.access.register {
+            return;
+        }
+        // A name that is not resolved yet leads nowhere that an address of ours could be chosen for.
+        line.check_at = now + if flow.is_some() { CHECK_EVERY } else { CHECK_SOON };
+        let Some(flow) = flow else {
+            return line.registration.iter_mut().for_each(|line| line.handle_timeout(now));
+        };
+        let contact = contact(&line.trunk, host.as_ref(), &flow);
+        let expires = Duration::from_secs(line.trunk.access.register_expires_s.into());
+        match &mut line.registration {
+            Some(registration) => registration.handle_contact(contact, now),
+            None => line.registration = Some(Registration::new(contact, expires, self.random.seed(), now)),
+        }
+        self.send_register(id, now);
+    }
+
+    /// Sends the REGISTER that the machine wants, or keeps it until the trunk's addresses are known.
+    fn send_register(&mut self, id: &str, now: Instant) {
+        let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+        let wanted = line.registration.as_mut().and_then(Registration::poll_output);
+        let Some(order) = wanted.or_else(|| line.waiting.take()) else { return };
+        let flow = match self.line_flow(id, now) {
+            Ok(flow) => flow,
+            Err(is_pending) => {
+                let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+                if is_pending {
+                    line.waiting = Some(order);
+                } else if let Some(registration) = &mut line.registration {
+                    registration.handle_unanswered(now);
+                }
+                return;
+            }
+        };
+        let Some(line) = self.dialling.accounts.lines.lines.get(id) else { return };
+        let account = credentials(&self.dialling.secret, &line.trunk);
+        let own = format!("<{}>", aor(&line.trunk));
+        let fields = vec![
+            ("Contact", format!("<{}>", order.contact)),
+            ("Expires", order.expires.as_secs().to_string()),
+            ("Supported", "path".to_owned()),
+        ];
+        let Some(uri) = Uri::parse(&format!("sip:{}", domain(&line.trunk))) else { return };
+        let request = OutsideRequest {
+            flow,
+            method: Method::Register,
+            uri,
+            from: own.clone(),
+            to: own,
+            call_id: order.call_id,
+            cseq: order.cseq,
+            routes: proxy_route(&line.trunk),
+            fields,
+            body: Vec::new(),
+            account,
+        };
+        let request = self.endpoint.send_request(request, now);
+        self.dialling.accounts.lines.asked.insert(request, Asked { trunk_id: id.to_owned(), is_register: true });
+    }
+
+    fn send_options(&mut self, id: &str, now: Instant) {
+        let flow = self.line_flow(id, now);
+        let call_id = format!("{:032x}", self.random.u128());
+        let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
+        let Some(health) = &mut line.health else { return };
+        health.handle_sent(now);
+        let uri = Uri::parse(&format!("sip:{}", domain(&line.trunk)));
+        let (Ok(flow), Some(uri)) = (flow, uri) else { return health.handle_unanswered(now) };
+        let own = match &line.trunk.username {
+            Some(_) => aor(&line.trunk),
+            None => format!("sip:talkstack@{}", Host::Ip(flow.local.ip())),
+        };
+        let request = OutsideRequest {
+            flow,
+            method: Method::Options,
+            to: format!("<{uri}>"),
+            uri,
+            from: format!("<{own}>"),
+            call_id,
+            cseq: 1,
+            routes: proxy_route(&line.trunk),
+            fields: vec![("Accept", "application/sdp".to_owned())],
+            body: Vec::new(),
+            // Any answer is a sign of life, a challenge too.
+            account: None,
+        };
+        let request = self.endpoint.send_request(request, now);
+        self.dialling.accounts.lines.asked.insert(request, Asked { trunk_id: id.to_owned(), is_register: false });
+    }
+
+    /// Where a line's next request goes.
+    ///
+    /// # Errors
+    /// Whether a resolver is at work; else the trunk has no address that can be reached from here.
+    fn line_flow(&mut self, id: &str, now: Instant) -> Result<Flow, bool> {
+        let Some(line) = self.dialling.accounts.lines.lines.get(id) else { return Err(false) };
+        let (unanswered, wanted) = (line.unanswered, line.trunk.transport);
+        let peer = (wanted == TrunkTransport::Tls).then(|| PeerIdentity::of_trunk(&line.trunk));
+        let addresses: Vec<SocketAddr> = match self.dialling.trunks.targets(id) {
+            Targets::Known(addresses) => addresses,
+            Targets::Pending => return Err(true),
+            Targets::None => return Err(false),
+        };
+        let reached: Vec<SocketAddr> =
+            addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect();
+        let remote = *reached.get(unanswered % reached.len().max(1)).ok_or(false)?;
+        let transport = match wanted {
+            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
+            TrunkTransport::Tcp => Transport::Tcp,
+            TrunkTransport::Tls => Transport::Tls,
+        };
+        let local = SocketAddr::new(self.local_address(remote, now), self.listeners.port_towards(remote, transport));
+        if let (Transport::Tls, Some(peer)) = (transport, peer) {
+            self.streams.expect(remote, peer);
+        }
+        let open = if transport.is_reliable() { self.streams.towards(remote, transport) } else { None };
+        let flow = Flow { transport, local, remote, stream: None };
+        Ok(open.and_then(|stream| self.streams.flow(stream)).unwrap_or(flow))
+    }
+}
+
+/// The domain that an account belongs to.
+fn domain(trunk: &TrunkRoute) -> String {
+    let host = trunk.access.domain.as_ref().unwrap_or(&trunk.host);
+    match host.parse() {
+        Ok(ip) => Host::Ip(ip).to_string(),
+        Err(_) => host.clone(),
+    }
+}
+
+/// The account's own address.
+fn aor(trunk: &TrunkRoute) -> String {
+    format!("sip:{}@{}", escaped(trunk.username.as_deref().unwrap_or("talkstack")), domain(trunk))
+}
+
+/// Our Contact at a trunk. The account's name stands in it: trunks send calls to it, and some with nothing else that
+/// names the account.
+fn contact(trunk: &TrunkRoute, advertised: Option<&(String, Option<u16>)>, flow: &Flow) -> String {
+    let user = escaped(trunk.username.as_deref().unwrap_or("talkstack"));
+    let host = match (&trunk.access.advertise, advertised) {
+        (Some(host), _) if host.rsplit(']').next().unwrap_or_default().contains(':') => host.clone(),
+        (Some(host), _) => format!("{host}:{}", flow.local.port()),
+        (None, Some((host, port))) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
+        (None, None) => flow.local.to_string(),
+    };
+    let transport = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
+    format!("sip:{user}@{host}{transport}")
+}
+
+/// The Route towards an outbound proxy that is written as a URI. One that is written as a host, or host and port, is
+/// where requests are sent and no more: it need not know its own name.
+fn proxy_route(trunk: &TrunkRoute) -> Vec<String> {
+    let proxy = trunk.access.outbound_proxy.as_deref().filter(|proxy| proxy.starts_with("sip"));
+    let Some(uri) = proxy.and_then(Uri::parse) else { return Vec::new() };
+    let is_loose = uri.sip().is_some_and(|uri| uri.params.has("lr"));
+    vec![if is_loose { format!("<{uri}>") } else { format!("<{uri};lr>") }]
+}
+
+/// A user as it may stand in a URI (RFC 3261 §25.1).
+fn escaped(user: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte);
+    user.bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// 60 s (`telephony` 7): an address that changes is bound within a minute.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// 1 s: a name that is being resolved is known by then.
+const CHECK_SOON: Duration = Duration::from_secs(1);
