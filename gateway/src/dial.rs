@@ -340,7 +340,7 @@ pub fn check(order: &DialOrder, gate: &Gate) -> Result<(), Outcome> {
 }
 
 /// What the INVITE for a number asks a trunk for.
-fn uri_on(trunk: &TrunkRoute, to: &str) -> SipUri {
+pub(crate) fn uri_on(trunk: &TrunkRoute, to: &str) -> SipUri {
     // With a domain of its own the port is that of the next hop only.
     let port = trunk.port.filter(|port| *port != DEFAULT_PORT && trunk.access.domain.is_none());
     let user = Some(dialled(&trunk.numbering, to));

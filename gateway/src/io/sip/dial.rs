@@ -414,9 +414,8 @@ impl SipThread {
         let carrier = attempt.carrier();
         let who = present(&carrier.trunk, &carrier.presents, None, Disclosure::Shown);
         let mut fields = who.fields;
-        fields.extend(route(&carrier.trunk).map(|route| ("Route", route)));
-        let service = self.dialling.accounts.lines.service_route(&carrier.id);
-        fields.extend(service.iter().map(|route| ("Route", route.clone())));
+        let routes = routes(&self.dialling.accounts, &carrier.id, &carrier.trunk);
+        fields.extend(routes.into_iter().map(|route| ("Route", route)));
         if !attempt.is_at_trunk() {
             // Whoever a redirection leads to is not the trunk: what only the trunk may know stays with it.
             fields.clear();
@@ -463,6 +462,12 @@ pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credent
             None
         }
     }
+}
+
+/// The route set towards a trunk: its proxy, then what its registrar wants passed (RFC 3608 §6.1).
+pub(super) fn routes(accounts: &Accounts, trunk_id: &str, trunk: &TrunkRoute) -> Vec<String> {
+    let service = accounts.lines.service_route(trunk_id).iter().cloned();
+    route(trunk).into_iter().chain(service).collect()
 }
 
 /// The Route towards a trunk whose outbound proxy is written as a URI (RFC 3261 §8.1.2, §20.34). One that is written as

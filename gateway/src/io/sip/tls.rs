@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::io::connect::trusted_roots;
+use crate::trunks::PeerName;
 
 /// Who a peer must prove to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +39,9 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Who a trunk must prove to be.
+    /// Who a trunk must prove to be: the host or proxy by its name, never by what the DNS made of it (RFC 5922 §4).
     pub(super) fn of_trunk(trunk: &TrunkRoute) -> Self {
-        PeerIdentity { name: trunk.host.clone(), fingerprint: trunk.access.tls_fingerprint.clone() }
+        PeerIdentity { name: PeerName::of(trunk).host, fingerprint: trunk.access.tls_fingerprint.clone() }
     }
 }
 
