@@ -133,10 +133,9 @@ pub fn anonymous(trunk: &TrunkRoute) -> Presentation {
 
 /// The domain in our From and in the Request-URI.
 pub fn domain(trunk: &TrunkRoute) -> Host {
-    match &trunk.access.domain {
-        Some(domain) => Host::parse(domain).unwrap_or_else(|| host_of(trunk)),
-        None => host_of(trunk),
-    }
+    let own = trunk.access.domain.as_deref().map(host_of);
+    // A name that cannot stand in a URI is none.
+    own.filter(|host| Host::parse(&host.to_string()).is_some()).unwrap_or_else(|| host_of(&trunk.host))
 }
 
 fn address(name: Option<&str>, user: &str, domain: &Host) -> String {

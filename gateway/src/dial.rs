@@ -348,9 +348,9 @@ pub(crate) fn uri_on(trunk: &TrunkRoute, to: &str) -> SipUri {
 }
 
 /// An address of either family, with brackets or without, else a name.
-pub(crate) fn host_of(trunk: &TrunkRoute) -> Host {
-    let bare = trunk.host.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip)
+pub(crate) fn host_of(text: &str) -> Host {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Ip)
 }
 
 /// What a final response says about the call.

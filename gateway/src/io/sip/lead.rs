@@ -7,13 +7,13 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkRoute};
 use talkstack_media::sip::message::{Host, Uri};
 use talkstack_media::sip::registrar::Way;
-use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, Transport};
+use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder};
 
 use super::SipThread;
 use super::dial::{credentials, routes};
@@ -25,7 +25,6 @@ use crate::dial::uri_on;
 use crate::io::shard::ToCall;
 use crate::route::BridgeTarget;
 use crate::switchboard::Channels;
-use crate::trunks::Hop;
 
 /// Lines that callers are being led on to, until each has answered or refused.
 #[derive(Debug, Default)]
@@ -106,15 +105,10 @@ impl SipThread {
         let Some(hops) = self.dialling.trunks.hops(trunk_id, now) else { return Err(UNREACHABLE) };
         let reached = hops.into_iter().filter(|hop| self.listeners.reaches(hop.address)).collect::<Vec<_>>();
         let routes = routes(&self.dialling.accounts, trunk_id, &trunk);
-        let ways = reached.into_iter().map(|Hop { address: remote, transport }| {
-            let port = self.listeners.port_towards(remote, transport);
-            let local = SocketAddr::new(self.local_address(remote, now), port);
-            if transport == Transport::Tls {
-                self.streams.expect(remote, PeerIdentity::of_trunk(&trunk));
-            }
-            let stream = transport.is_reliable().then(|| self.streams.towards(remote, transport)).flatten();
-            let uri = Uri::Sip(uri_on(&trunk, number));
-            Way { uri, routes: routes.clone(), flow: Flow { transport, local, remote, stream } }
+        let ways = reached.into_iter().map(|hop| Way {
+            uri: Uri::Sip(uri_on(&trunk, number)),
+            routes: routes.clone(),
+            flow: self.way_to(hop, PeerIdentity::of_trunk(&trunk), now),
         });
         Ok(ways.collect())
     }

@@ -22,6 +22,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use talkstack_control::port::TrunkRoute;
+use talkstack_control::secret::hex;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -286,7 +287,7 @@ impl ServerCertVerifier for Pinned {
 
 /// The SHA-256 fingerprint of a certificate, in lower-case hex digits.
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(certificate))
 }
 
 fn provider() -> Arc<CryptoProvider> {
