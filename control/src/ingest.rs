@@ -63,6 +63,7 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
             };
             calls::begin(connection, id, started, status, record.position.boot, at_ms)
         }
+        CallEvent::Carried { trunk_id } => calls::put_trunk(connection, id, trunk_id),
         CallEvent::Initiated => calls::put_status(connection, id, CallStatus::Initiated),
         CallEvent::Ringing => calls::put_status(connection, id, CallStatus::Ringing),
         CallEvent::Answered { codec } => calls::answer(connection, id, codec, at_ms),
@@ -127,6 +128,24 @@ pub(crate) mod tests {
         assert_eq!(all(&store).await, first, "call 2 is up");
         store.write(|connection| close_others(connection, &[], 9000)).await.expect("stored");
         assert_eq!(all(&store).await[0].status, CallStatus::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_call_is_on_the_trunk_that_carries_it_at_last() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let begun = CallStarted { trunk_id: Some("first".into()), ..started() };
+        let events = [CallEvent::Started(begun), CallEvent::Carried { trunk_id: "second".into() }];
+        let record = |(at, event): (u64, CallEvent)| JournalRecord {
+            position: Position { boot: 1, seq: at },
+            at_ms: 1000,
+            call_id: CallId(1),
+            event,
+        };
+        let records: Vec<JournalRecord> = (1..).zip(events).map(record).collect();
+        let stored: Result<(), StoreError> = store.write(move |connection| ingest(connection, &records)).await;
+        stored.expect("stored");
+        assert_eq!(all(&store).await[0].trunk_id.as_deref(), Some("second"));
     }
 
     #[tokio::test]

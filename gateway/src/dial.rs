@@ -368,7 +368,7 @@ const UNREACHABLE: Failure =
 
 /// 6 s: four transmissions over UDP (at 0, 0.5, 1.5 and 3.5 s) and the way back. RFC 3263 §4.3 would wait for timer B,
 /// 32 s, in which callers hang up; the INVITE that is left behind is cancelled if it is heard of after all.
-const SILENCE: Duration = Duration::from_secs(6);
+pub(crate) const SILENCE: Duration = Duration::from_secs(6);
 
 /// Five: as many as a call that is forwarded from office to mobile to voicemail and back needs.
 const REDIRECTIONS_MAX: u8 = 5;

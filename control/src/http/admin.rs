@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::auth::add_verified;
 use super::body::Fields;
-use super::call::history_json;
+use super::call::{history_json, put_caller};
 use super::error::ApiError;
 use super::refusal::refusal_json;
 use super::{Answer, App};
@@ -76,6 +76,8 @@ fn call_json(call: &Call) -> Value {
     let mut row = history_json(call);
     row["outcome"] = json!(call.outcome);
     row["codec"] = json!(call.codec);
+    row["trunkId"] = json!(call.trunk_id);
+    put_caller(&mut row, call);
     row
 }
 

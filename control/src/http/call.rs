@@ -28,6 +28,7 @@ pub(super) async fn find(State(app): State<App>, Principal(user): Principal, fie
     let (transcript, links, call) = found.await?.ok_or_else(no_such_call)?;
     let mut answer = flat(&call, &links);
     answer["outcome"] = json!(call.outcome);
+    put_caller(&mut answer, &call);
     answer["transcript"] = json!(transcript);
     Ok(Json(answer))
 }
@@ -83,6 +84,14 @@ pub(super) async fn history(
         "pageSize": page_size,
         "nextPageToken": next,
     })))
+}
+
+/// What the line says of who calls.
+pub(super) fn put_caller(shown: &mut Value, call: &Call) {
+    shown["callerName"] = json!(call.caller.display_name);
+    shown["verstat"] = json!(call.caller.verstat);
+    shown["attestation"] = json!(call.caller.attestation);
+    shown["divertedFrom"] = json!(call.caller.diverted_from);
 }
 
 /// A call as the history and the owner's list show it.

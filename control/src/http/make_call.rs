@@ -207,15 +207,12 @@ impl Request {
     }
 }
 
-/// A number is presented on the trunk that lists it, or on a default trunk that lists none: whoever lists numbers has
-/// said which ones are his.
+/// The trunk that is tried first with the number.
 fn trunk_for(connection: &Connection, from: &E164) -> Result<Trunk, ApiError> {
     let all = trunks::all(connection)?;
-    let lists = |trunk: &Trunk| trunk.route.numbers.iter().any(|number| number == from.digits());
-    let is_open = |trunk: &Trunk| trunk.route.is_default && trunk.route.numbers.is_empty();
     let some_list = all.iter().any(|trunk| !trunk.route.numbers.is_empty());
-    let found = all.iter().position(lists).or_else(|| all.iter().position(is_open));
-    found.and_then(|at| all.into_iter().nth(at)).ok_or_else(|| {
+    let carriers = all.into_iter().filter(|trunk| trunk.route.presents(from.as_str()).is_some());
+    carriers.min_by_key(|trunk| trunk.route.rank(from.as_str())).ok_or_else(|| {
         if some_list {
             ApiError::new(400, "caller_id_not_owned", "The agent's number is on no trunk of this box.")
         } else {

@@ -31,12 +31,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The trunk that a number is presented on: the one that lists it, else the default.
-    pub fn trunk_for(&self, from: &str) -> Option<(&str, &TrunkRoute)> {
-        let digits = from.strip_prefix('+').unwrap_or(from);
-        let listing = self.trunks.iter().find(|(_, trunk)| trunk.numbers.iter().any(|number| number == digits));
-        let found = listing.or_else(|| self.trunks.iter().find(|(_, trunk)| trunk.is_default));
-        found.map(|(id, trunk)| (id.as_str(), trunk))
+    /// The trunks that may carry a call which is to present `from`, each with the number it presents, E.164 with `+`; the
+    /// first is tried first. None: nobody may present it.
+    pub fn carriers(&self, from: &str) -> Vec<(&str, &TrunkRoute, String)> {
+        let all = self.trunks.iter();
+        let mut carriers: Vec<_> =
+            all.filter_map(|(id, trunk)| Some((id.as_str(), trunk, trunk.presents(from)?))).collect();
+        carriers.sort_by_key(|(_, trunk, _)| trunk.rank(from));
+        carriers
     }
 }
 
@@ -79,10 +81,48 @@ pub struct TrunkRoute {
     pub signalling: Signalling,
 }
 
+/// How a trunk stands to a number; the first is preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It lists it.
+    Lists,
+    /// It is the default, lists none and presents any: whoever lists numbers has said which ones are his.
+    PresentsAny,
+    /// It presents its own number in its place.
+    Replaces,
+}
+
 impl TrunkRoute {
     /// A trunk with every default: UDP, 30 channels, no account.
     pub fn new(name: &str, host: &str) -> Self {
         TrunkRoute { name: name.to_owned(), host: host.to_owned(), max_channels: 30, ..TrunkRoute::default() }
+    }
+
+    /// The number that it presents for a call of `from`, E.164 with `+`; `None` when it may carry no such call: a number
+    /// that a trunk does not list is never presented on it.
+    pub fn presents(&self, from: &str) -> Option<String> {
+        self.standing(from).map(|(_, digits)| format!("+{digits}"))
+    }
+
+    /// The lower is tried first with a call of `from`: by priority, and among equals those that list the number before
+    /// those that present any. Those that would put a number of their own in its place come last.
+    pub fn rank(&self, from: &str) -> Option<impl Ord + use<>> {
+        let (standing, _) = self.standing(from)?;
+        Some((standing == Standing::Replaces, self.policy.priority, standing))
+    }
+
+    fn standing<'a>(&'a self, from: &'a str) -> Option<(Standing, &'a str)> {
+        let digits = from.strip_prefix('+').unwrap_or(from);
+        if self.numbers.iter().any(|number| number == digits) {
+            return Some((Standing::Lists, digits));
+        }
+        if self.is_default && self.numbers.is_empty() {
+            return Some((Standing::PresentsAny, digits));
+        }
+        let own = self.numbering.default_number.as_deref()?;
+        let own = own.strip_prefix('+').unwrap_or(own);
+        let is_own = self.numbers.is_empty() || self.numbers.iter().any(|number| number == own);
+        is_own.then_some((Standing::Replaces, own))
     }
 }
 
@@ -422,23 +462,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_goes_through_the_trunk_that_lists_it_else_the_default_else_none() {
-        let trunk = |numbers: &[&str], is_default| TrunkRoute {
-            numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
-            is_default,
-            ..TrunkRoute::new("t", "h")
-        };
+    fn a_number_that_a_trunk_does_not_list_is_never_presented_on_it() {
+        for (is_default, numbers, own, expected) in [
+            (true, &["361"][..], None, Some("+361")),
+            (false, &["361"], None, Some("+361")),
+            (true, &[], None, Some("+361")),
+            (false, &[], None, None),
+            (true, &["362"], None, None),
+            (false, &["362"], None, None),
+            (true, &["362"], Some("362"), Some("+362")),
+            (false, &["362"], Some("+362"), Some("+362")),
+            (false, &["362"], Some("363"), None),
+            (false, &[], Some("362"), Some("+362")),
+            (true, &["361"], Some("362"), Some("+361")),
+        ] {
+            let trunk = trunk(is_default, numbers, own);
+            for from in ["+361", "361"] {
+                assert_eq!(trunk.presents(from).as_deref(), expected, "{is_default} {numbers:?} {own:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn trunks_are_tried_by_priority_and_one_that_changes_the_number_last() {
         let mut snapshot = Snapshot::default();
-        assert_eq!(snapshot.trunk_for("+361"), None);
-        snapshot.trunks.insert("a".into(), trunk(&["361"], false));
-        snapshot.trunks.insert("b".into(), trunk(&["362"], false));
-        let id = |snapshot: &Snapshot, from: &str| snapshot.trunk_for(from).map(|(id, _)| id.to_owned());
-        assert_eq!(id(&snapshot, "+362").as_deref(), Some("b"));
-        assert_eq!(id(&snapshot, "361").as_deref(), Some("a"));
-        assert_eq!(id(&snapshot, "+3611"), None);
-        snapshot.trunks.insert("c".into(), trunk(&[], true));
-        assert_eq!(id(&snapshot, "+3611").as_deref(), Some("c"));
-        assert_eq!(id(&snapshot, "+361").as_deref(), Some("a"));
+        let mut add = |id: &str, priority, mut trunk: TrunkRoute| {
+            trunk.policy.priority = priority;
+            snapshot.trunks.insert(id.into(), trunk);
+        };
+        add("a", 0, trunk(false, &["369"], Some("369")));
+        add("b", 10, trunk(false, &["361"], None));
+        add("c", 5, trunk(true, &[], None));
+        add("d", 5, trunk(false, &["361"], None));
+        add("e", 0, trunk(false, &["365"], None));
+        let found = |from| -> Vec<_> {
+            snapshot.carriers(from).into_iter().map(|(id, _, number)| (id.to_owned(), number)).collect()
+        };
+        let own = |id: &str, number: &str| (id.to_owned(), number.to_owned());
+        assert_eq!(found("+361"), [own("d", "+361"), own("c", "+361"), own("b", "+361"), own("a", "+369")]);
+        assert_eq!(found("+365"), [own("e", "+365"), own("c", "+365"), own("a", "+369")]);
+        assert_eq!(Snapshot::default().carriers("+361"), []);
     }
 
     #[test]
@@ -450,5 +513,13 @@ mod tests {
         assert_eq!(read(stream), ProviderRoute::MediaStream { url: "ws://agent/twilio".into() });
         let (base_url, model) = ("ws://agent/v1".into(), "bench".into());
         assert_eq!(read(realtime), ProviderRoute::OpenAiRealtime { base_url, model, api_key: None });
+    }
+
+    fn trunk(is_default: bool, numbers: &[&str], own: Option<&str>) -> TrunkRoute {
+        let mut trunk = TrunkRoute::new("t", "trunk.example");
+        trunk.is_default = is_default;
+        trunk.numbers = numbers.iter().map(|number| (*number).to_owned()).collect();
+        trunk.numbering.default_number = own.map(str::to_owned);
+        trunk
     }
 }

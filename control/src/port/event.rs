@@ -30,6 +30,11 @@ pub enum CallEvent {
     },
     /// A call came in or is going out; its row begins.
     Started(CallStarted),
+    /// The trunk that was to carry the call could not; another one does.
+    Carried {
+        /// The one it goes on with.
+        trunk_id: String,
+    },
     /// The INVITE has left.
     Initiated,
     /// The far end is being alerted (180).

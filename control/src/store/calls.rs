@@ -4,13 +4,14 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::call_status::CallStatus;
-use crate::port::{CallStarted, DialOrder, Direction, Outcome, Position};
+use crate::port::{Attestation, CallStarted, DialOrder, Direction, Outcome, Position, Verstat};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.project_id, c.agent_id, c.from_number, c.to_number, c.status, c.outcome, c.codec,
-                c.started_ms, c.answered_ms, c.ended_ms, c.recording_file FROM calls c ",
+                c.started_ms, c.answered_ms, c.ended_ms, c.recording_file, c.display_name, c.verstat, c.attestation,
+                c.diverted_from, c.trunk_id FROM calls c ",
             $rest
         )
     };
@@ -43,6 +44,23 @@ pub struct Call {
     pub ended_ms: Option<i64>,
     /// Its recording, relative to the folder of recordings, once it is complete.
     pub recording_file: Option<String>,
+    /// What the line says of who calls.
+    pub caller: Caller,
+    /// The trunk that carries it.
+    pub trunk_id: Option<String>,
+}
+
+/// What the line says of a caller besides the number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The name, unless it is withheld.
+    pub display_name: Option<String>,
+    /// The trunk's verdict on the number's signature: `TN-Validation-Passed`.
+    pub verstat: Option<String>,
+    /// How well the caller's provider knows the caller: `A`, `B` or `C`.
+    pub attestation: Option<String>,
+    /// Whose phone sent the call on.
+    pub diverted_from: Option<String>,
 }
 
 impl Call {
@@ -123,8 +141,9 @@ pub fn begin(
         Direction::Outbound => "outbound",
     };
     let sql = "INSERT INTO calls
-        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms, trunk_id)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+        (id, project_id, agent_id, direction, from_number, to_number, status, sip_call_id, boot, started_ms, trunk_id,
+         display_name, verstat, attestation, diverted_from)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
         ON CONFLICT (id) DO UPDATE SET sip_call_id = ?8, boot = ?9, trunk_id = coalesce(?11, trunk_id), status = ?7,
             outcome = NULL, ended_ms = NULL
         WHERE boot = 0 AND ?9 <> 0";
@@ -141,7 +160,11 @@ pub fn begin(
             started.sip_call_id,
             boot as i64,
             at_ms,
-            started.trunk_id
+            started.trunk_id,
+            started.display_name,
+            started.verstat.map(Verstat::as_str),
+            started.attestation.map(Attestation::as_str),
+            started.diverted_from
         ])
         .map(drop)
 }
@@ -153,6 +176,15 @@ pub fn begin(
 pub fn put_status(connection: &Connection, id: &str, status: CallStatus) -> rusqlite::Result<()> {
     let sql = "UPDATE calls SET status = ?2 WHERE id = ?1 AND ended_ms IS NULL";
     connection.prepare_cached(sql)?.execute(params![id, status.name()]).map(drop)
+}
+
+/// Notes that another trunk carries a call.
+///
+/// # Errors
+/// What SQLite says.
+pub fn put_trunk(connection: &Connection, id: &str, trunk_id: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE calls SET trunk_id = ?2 WHERE id = ?1 AND ended_ms IS NULL";
+    connection.prepare_cached(sql)?.execute(params![id, trunk_id]).map(drop)
 }
 
 /// Marks a call as answered.
@@ -325,6 +357,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Call> {
         answered_ms: row.get(9)?,
         ended_ms: row.get(10)?,
         recording_file: row.get(11)?,
+        caller: Caller {
+            display_name: row.get(12)?,
+            verstat: row.get(13)?,
+            attestation: row.get(14)?,
+            diverted_from: row.get(15)?,
+        },
+        trunk_id: row.get(16)?,
     })
 }
 

@@ -284,6 +284,7 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX sip_refusals_call ON sip_refusals(call_id) WHERE call_id IS NOT NULL;
     CREATE INDEX sip_refusals_trunk ON sip_refusals(trunk_id, position) WHERE trunk_id IS NOT NULL;",
+    // 6: what was wrong with the sound of calls.
     "CREATE TABLE call_diagnoses (
         position INTEGER PRIMARY KEY,            -- of its journal record: boot * 2^40 + seq
         call_id TEXT NOT NULL,
@@ -292,6 +293,11 @@ const STEPS: &[&str] = &[
         found TEXT NOT NULL
     ) STRICT;
     CREATE INDEX call_diagnoses_call ON call_diagnoses(call_id);",
+    // 7: what the line says of who calls.
+    "ALTER TABLE calls ADD COLUMN display_name TEXT;
+    ALTER TABLE calls ADD COLUMN verstat TEXT;               -- TN-Validation-Passed, TN-Validation-Failed, No-TN-Validation
+    ALTER TABLE calls ADD COLUMN attestation TEXT;           -- A, B, C
+    ALTER TABLE calls ADD COLUMN diverted_from TEXT;",
 ];
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
 use talkstack_control::port::{
-    CallEvent, CallId, Command, CommandReply, ContactState, DialFormat, Direction, Hours, LineStates, PlaneError,
-    RegistrationState, RouteAnswer, RouteQuestion, RouteSource, RouteTarget, SipRefusal, TestStep, TrunkState,
-    TrunkTransport,
+    Attestation, CallEvent, CallId, CallStarted, Command, CommandReply, ContactState, DialFormat, Direction, Hours,
+    LineStates, PlaneError, RegistrationState, RouteAnswer, RouteQuestion, RouteSource, RouteTarget, SipRefusal,
+    TestStep, TrunkState, TrunkTransport, Verstat,
 };
 
 use crate::bench::{Bench, started};
@@ -287,6 +287,34 @@ async fn every_refusal_is_kept_with_its_rule_and_the_latest_ten_thousand_stay() 
     let count = count.expect("read");
     assert!((10_000..10_064).contains(&count), "{count}");
     assert!(statuses(&owner.get(format!("/api/v1/sip-refusals?call={call}")).await.ok()).is_empty(), "the oldest went");
+}
+
+#[tokio::test]
+async fn a_call_shows_what_the_line_says_of_who_calls() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
+    let project = owner.project("Clinic").await;
+    let CallEvent::Started(plain) = started(&project) else { unreachable!("it begins so") };
+    let told = CallStarted {
+        display_name: Some("Ann".into()),
+        verstat: Some(Verstat::Failed),
+        attestation: Some(Attestation::B),
+        diverted_from: Some("+3611111111".into()),
+        ..plain.clone()
+    };
+    bench.happen(1, vec![CallEvent::Started(told)]).await;
+    bench.happen(2, vec![CallEvent::Started(plain)]).await;
+    let shown = |call: u128| {
+        let body = json!({ "sid": CallId(call).to_string(), "projectId": project });
+        let owner = &owner;
+        async move {
+            let call = owner.post("/call", &body).await.ok();
+            ["callerName", "verstat", "attestation", "divertedFrom"].map(|field| call[field].clone())
+        }
+    };
+    let expected = ["Ann", "TN-Validation-Failed", "B", "+3611111111"].map(|text| json!(text));
+    assert_eq!(shown(1).await, expected);
+    assert_eq!(shown(2).await, [const { Value::Null }; 4], "a line that says nothing");
 }
 
 #[tokio::test]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use talkstack_control::port::Snapshot;
-
 use super::targets::{Outgoing, Unusable};
 use super::{BridgeTarget, Line, NoRoute, Plan, Question, Route, Router, Rule, dialled, number_digits, plan, shown};
 
@@ -61,7 +59,7 @@ impl<'a> Router<'a> {
         })
     }
 
-    /// A phone of ours calls out: by the trunks that list its number, else by the default one.
+    /// A phone of ours calls out: by the trunks that may present its number ([`Snapshot::carriers`]).
     fn outside(&self, question: &Question<'a>) -> (Result<Route, NoRoute>, Rule<'a>) {
         let (Line::Extension(_, extension), Some(_)) = (question.line, dialled(question.request_user)) else {
             return (Err(unknown(question)), Rule::Nothing);
@@ -72,9 +70,8 @@ impl<'a> Router<'a> {
         let mut chain = Vec::new();
         let mut unusable = None;
         let mut number = String::new();
-        for id in carriers(self.snapshot, own) {
-            let found = self.snapshot.trunks.get(id).ok_or(Unusable::NoTrunk);
-            match found.and_then(|trunk| self.outgoing(trunk, question, question.request_user)) {
+        for (id, trunk, _) in self.snapshot.carriers(own) {
+            match self.outgoing(trunk, question, question.request_user) {
                 Ok(Outgoing { number: to, from }) => {
                     number.clone_from(&to);
                     let trunk_id = id.to_owned();
@@ -91,17 +88,6 @@ impl<'a> Router<'a> {
         }
         (Ok(self.led_to(chain, None, question, &number)), Rule::Outside(number))
     }
-}
-
-/// The trunks that may carry a call with this number shown: those that list it by priority, else the default one.
-fn carriers<'a>(snapshot: &'a Snapshot, digits: &str) -> Vec<&'a str> {
-    let listing = snapshot.trunks.iter().filter(|(_, trunk)| trunk.numbers.iter().any(|number| number == digits));
-    let mut carriers: Vec<_> = listing.collect();
-    if carriers.is_empty() {
-        carriers = snapshot.trunks.iter().filter(|(_, trunk)| trunk.is_default).collect();
-    }
-    carriers.sort_by_key(|(_, trunk)| trunk.policy.priority);
-    carriers.into_iter().map(|(id, _)| id.as_str()).collect()
 }
 
 fn unknown(question: &Question<'_>) -> NoRoute {

@@ -242,19 +242,21 @@ fn a_call_belongs_to_the_project_of_its_agent_else_of_its_phone() {
 }
 
 #[test]
-fn the_trunks_that_list_a_phone_s_number_are_tried_by_their_priority() {
+fn the_trunks_that_may_present_a_phone_s_number_are_tried_by_their_priority() {
     let mut snapshot = office_box();
     let listing = |priority| TrunkRoute {
         numbers: vec!["3612345678".into()],
         policy: TrunkPolicy { priority, ..TrunkPolicy::default() },
         ..TrunkRoute::new("listing", "192.0.2.5")
     };
-    snapshot.trunks.get_mut("pstn").expect("a trunk").numbers.clear();
+    let open = snapshot.trunks.get_mut("pstn").expect("a trunk");
+    open.numbers.clear();
+    open.policy.priority = 7;
     snapshot.trunks.insert("b".into(), listing(5));
     snapshot.trunks.insert("a".into(), listing(9));
     let phone = Line::Extension("101", &snapshot.extensions["101"]);
     let answer = simulated(&snapshot, "+36201234567", "", phone, "2026-11-25T10:00:00");
-    assert_eq!(shown_targets(&answer), "b +36201234567, a +36201234567");
+    assert_eq!(shown_targets(&answer), "b +36201234567, pstn +36201234567, a +36201234567");
 }
 
 fn asked(snapshot: &Snapshot, request_user: &str, to_user: &str) -> Result<Route, NoRoute> {

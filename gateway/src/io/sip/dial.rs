@@ -119,7 +119,8 @@ impl Dialling {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let of = |placing: &Placing| [placing.addresses_until, placing.attempt.poll_timeout()];
         let waiting = self.placing.values().flat_map(of).flatten();
-        let machines = [self.trunks.poll_timeout(), self.accounts.poll_timeout(), self.tests.poll_timeout()];
+        let (accounts, leading) = (self.accounts.poll_timeout(), self.leading.poll_timeout());
+        let machines = [self.trunks.poll_timeout(), accounts, leading, self.tests.poll_timeout()];
         waiting.chain(machines.into_iter().flatten()).min()
     }
 
@@ -140,9 +141,9 @@ impl Dialling {
     }
 
     /// Tells whether a trunk takes another call in this second; one that does is counted.
-    fn pass(&mut self, carrier: &Carrier, now: Instant) -> bool {
-        let Some(per_second) = carrier.trunk.policy.calls_per_second else { return true };
-        self.rates.entry(carrier.id.clone()).or_default().pass(per_second, now)
+    pub(super) fn pass(&mut self, trunk_id: &str, trunk: &TrunkRoute, now: Instant) -> bool {
+        let Some(per_second) = trunk.policy.calls_per_second else { return true };
+        self.rates.entry(trunk_id.to_owned()).or_default().pass(per_second, now)
     }
 
     /// Forgets what was counted of trunks that are gone.
@@ -220,7 +221,7 @@ impl SipThread {
         while let Some(AttemptOutput::Seize) = attempt.poll_output() {
             let Carrier { id: trunk, trunk: route, .. } = attempt.carrier();
             let channels = Channels { trunk, max: route.max_channels };
-            if self.switchboard.has_channel(channels) && self.dialling.pass(attempt.carrier(), now) {
+            if self.switchboard.has_channel(channels) && self.dialling.pass(trunk, route, now) {
                 return self.switchboard.admit(id, None, Some(channels)).ok().map(|_| Some(attempt));
             }
             attempt.handle_full();
@@ -233,7 +234,8 @@ impl SipThread {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let carrier = placing.attempt.carrier().clone();
         let channels = Channels { trunk: &carrier.id, max: carrier.trunk.max_channels };
-        let has_channel = self.switchboard.has_channel(channels) && self.dialling.pass(&carrier, now);
+        let has_channel =
+            self.switchboard.has_channel(channels) && self.dialling.pass(&carrier.id, &carrier.trunk, now);
         let is_taken = has_channel && self.switchboard.reassign(id, channels).is_ok();
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         if !is_taken {
@@ -242,6 +244,7 @@ impl SipThread {
         }
         tracing::info!(call = %id, "Goes on with another trunk");
         placing.addresses_until = Some(now + ADDRESSES_MAX);
+        self.record(id, CallEvent::Carried { trunk_id: carrier.id });
         self.look_for_addresses(id, now);
     }
 
@@ -292,6 +295,7 @@ impl SipThread {
     /// Goes on with every call whose addresses are known by now, or whose patience is over.
     pub(super) fn handle_dial_timeout(&mut self, now: Instant) {
         self.handle_test_timeout(now);
+        self.handle_lead_timeout(now);
         let is_waiting = |placing: &Placing| placing.addresses_until.is_some();
         let placing = self.dialling.placing.iter();
         let waiting: Vec<CallId> = placing.filter(|(_, placing)| is_waiting(placing)).map(|(id, _)| *id).collect();

@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkRoute};
@@ -20,8 +20,8 @@ use super::dial::{credentials, routes};
 use super::extensions::extensions;
 use super::tls::PeerIdentity;
 use crate::call::{LegId, LegOrder};
-use crate::caller_id::{Presentation, anonymous, present, presents};
-use crate::dial::uri_on;
+use crate::caller_id::{Presentation, anonymous, present};
+use crate::dial::{SILENCE, uri_on};
 use crate::io::shard::ToCall;
 use crate::route::BridgeTarget;
 use crate::switchboard::Channels;
@@ -40,6 +40,8 @@ struct Led {
     ways: VecDeque<Way>,
     sdp: Option<String>,
     branches: Vec<Branch>,
+    /// When the address that is being called has said nothing for too long, and there is another one.
+    silent_until: Option<Instant>,
     /// What the phones that have refused make of it.
     failure: Outcome,
 }
@@ -48,17 +50,28 @@ struct Led {
 #[derive(Debug, Clone, Copy)]
 struct Branch {
     dialog: DialogId,
-    signalling: IpAddr,
+    remote: SocketAddr,
 }
 
 impl Led {
     fn new(order: LegOrder, ways: Vec<Way>) -> Self {
-        Led { order, ways: ways.into(), sdp: None, branches: Vec::new(), failure: UNREACHABLE }
+        Led { order, ways: ways.into(), sdp: None, branches: Vec::new(), silent_until: None, failure: UNREACHABLE }
     }
 
-    /// A trunk's addresses are tried one after the other; the phones of an extension ring at once.
-    fn is_serial(&self) -> bool {
-        matches!(self.order.target, BridgeTarget::Trunk { .. })
+    /// The trunk that is called: its addresses are tried one after the other, while the phones of an extension ring at
+    /// once.
+    fn trunk(&self) -> Option<&str> {
+        match &self.order.target {
+            BridgeTarget::Trunk { trunk_id, .. } => Some(trunk_id),
+            BridgeTarget::Extension { .. } | BridgeTarget::Agent { .. } => None,
+        }
+    }
+}
+
+impl Leading {
+    /// When [`SipThread::handle_lead_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.calls.values().filter_map(|led| led.silent_until).min()
     }
 }
 
@@ -102,6 +115,10 @@ impl SipThread {
             tracing::info!(call = %id, "The trunk {} has no channel left", trunk.name);
             return Err(Outcome::new(Blame::Operator, EndReason::Overloaded));
         }
+        if !is_emergency && !self.dialling.pass(trunk_id, &trunk, now) {
+            tracing::info!(call = %id, "The trunk {} takes no more calls in this second", trunk.name);
+            return Err(Outcome::new(Blame::Operator, EndReason::Overloaded));
+        }
         let Some(hops) = self.dialling.trunks.hops(trunk_id, now) else { return Err(UNREACHABLE) };
         let reached = hops.into_iter().filter(|hop| self.listeners.reaches(hop.address)).collect::<Vec<_>>();
         let routes = routes(&self.dialling.accounts, trunk_id, &trunk);
@@ -117,7 +134,7 @@ impl SipThread {
     pub(super) fn handle_led_offer(&mut self, id: CallId, sdp: &str) {
         let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
         led.sdp = Some(sdp.to_owned());
-        let count = if led.is_serial() { 1 } else { BRANCHES_MAX };
+        let count = if led.trunk().is_some() { 1 } else { BRANCHES_MAX };
         for _ in 0..count {
             self.invite_next(id);
         }
@@ -138,10 +155,11 @@ impl SipThread {
             order.from = who.from;
             order.fields.extend(who.fields);
         }
-        let signalling = order.flow.remote.ip();
-        if let Ok(dialog) = self.endpoint.invite(order, Instant::now()) {
+        let (remote, now) = (order.flow.remote, Instant::now());
+        if let Ok(dialog) = self.endpoint.invite(order, now) {
             self.switchboard.enter_branch(id, dialog);
-            led.branches.push(Branch { dialog, signalling });
+            led.branches.push(Branch { dialog, remote });
+            led.silent_until = (led.trunk().is_some() && !led.ways.is_empty()).then_some(now + SILENCE);
         } else {
             led.failure = Outcome::new(Blame::Gateway, EndReason::Overloaded);
         }
@@ -170,6 +188,29 @@ impl SipThread {
         None
     }
 
+    /// Calls the next address of a trunk whose address has said nothing for a while (RFC 3261 §17.1.1.2).
+    pub(super) fn handle_lead_timeout(&mut self, now: Instant) {
+        let is_due = |led: &Led| led.silent_until.is_some_and(|until| until <= now);
+        let calls = self.dialling.leading.calls.iter();
+        let due: Vec<CallId> = calls.filter(|(_, led)| is_due(led)).map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(led) = self.dialling.leading.calls.get_mut(&id) else { continue };
+            led.silent_until = None;
+            if led.branches.iter().any(|branch| self.endpoint.is_proceeding(branch.dialog)) {
+                continue;
+            }
+            let branches = std::mem::take(&mut led.branches);
+            let trunk_id = led.trunk().unwrap_or_default();
+            for branch in &branches {
+                self.dialling.trunks.handle_failed(trunk_id, branch.remote, None, now);
+            }
+            // They are cancelled should a response come after all; nobody waits for that.
+            self.hang_up_branches(&branches);
+            self.invite_next(id);
+            self.give_up_led(id);
+        }
+    }
+
     fn handle_led_accepted(&mut self, id: CallId, dialog: DialogId, sdp: Option<Vec<u8>>) {
         let led = self.dialling.leading.calls.remove(&id);
         let branch = led.as_ref().and_then(|led| led.branches.iter().find(|branch| branch.dialog == dialog));
@@ -186,7 +227,7 @@ impl SipThread {
             self.switchboard.set_party(dialog, user);
         }
         self.save_dialog(id, dialog);
-        let accepted = ToCall::Accepted { leg: LegId::Second, sdp, signalling: branch.signalling };
+        let accepted = ToCall::Accepted { leg: LegId::Second, sdp, signalling: branch.remote.ip() };
         if self.tell(id, accepted) != Some(true) {
             self.end_leg(id, LegId::Second, Outcome::new(Blame::Gateway, EndReason::Overloaded));
         }
@@ -195,14 +236,19 @@ impl SipThread {
     fn handle_led_refused(&mut self, id: CallId, dialog: DialogId, status: Option<u16>) {
         self.switchboard.leave(dialog);
         let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
-        led.branches.retain(|branch| branch.dialog != dialog);
+        let place = led.branches.iter().position(|branch| branch.dialog == dialog);
+        let branch = place.map(|place| led.branches.remove(place));
         let failure = status.map_or(UNREACHABLE, outcome_of);
         // One that is there and refuses says more than one that is not.
         if weight(failure) >= weight(led.failure) {
             led.failure = failure;
         }
         // RFC 3263 §4.3: a server that cannot, or says nothing, is passed over for the next one.
-        if led.is_serial() && status.is_none_or(|status| status == 503) {
+        if let Some(trunk_id) = led.trunk()
+            && status.is_none_or(|status| status == 503)
+        {
+            let now = Instant::now();
+            branch.inspect(|branch| self.dialling.trunks.handle_failed(trunk_id, branch.remote, None, now));
             self.invite_next(id);
             return self.give_up_led(id);
         }
@@ -277,7 +323,7 @@ fn presented(order: &LegOrder, trunk: &TrunkRoute) -> Presentation {
         _ => &order.caller,
     };
     let own = || trunk.numbers.first().map(|number| format!("+{number}"));
-    match presents(trunk, wanted).or_else(|| own().filter(|_| order.is_emergency)) {
+    match trunk.presents(wanted).or_else(|| own().filter(|_| order.is_emergency)) {
         Some(number) => present(trunk, &number, order.caller_name.as_deref(), order.disclosure),
         None => anonymous(trunk),
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talkstack_control::gate::{DialPolicy, Gate};
-use talkstack_control::port::{CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute};
+use talkstack_control::port::{
+    CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute, TrunkTransport,
+};
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::sip::Flow;
@@ -22,6 +24,8 @@ use crate::io::shard::{GivenLeg, Shard, ShardConfig, SipWish, Surroundings};
 use crate::io::sip::{Listeners, SipConfig, SipSurroundings, ToSip};
 use crate::journal::{Journal, JournalHandle};
 use crate::random::Random;
+use crate::trunks::PeerName;
+use crate::trunks::locate::{Located, Server};
 
 #[test]
 fn two_phones_of_the_box_hear_each_other_over_the_wire_and_all_other_phones_stop_ringing() {
@@ -215,6 +219,41 @@ fn a_call_goes_out_through_a_trunk_with_its_early_media() {
     assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { outcome }) if outcome.reason == EndReason::HungUp));
 }
 
+#[test]
+fn a_trunk_s_calls_per_second_hold_for_callers_who_are_led_on() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, trunk, other] = &box_.phones[..] else { panic!("two phones and a trunk") };
+    let media = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    caller.invite(box_.sip, "5551234", &media);
+    other.invite(box_.sip, "5551234", &media);
+    trunk.take("INVITE ");
+    let refused = [caller, other].map(|phone| phone.final_response());
+    assert_eq!(refused.iter().flatten().map(|text| &text[..11]).collect::<Vec<_>>(), ["SIP/2.0 503"]);
+}
+
+#[test]
+fn a_trunk_s_address_that_says_nothing_for_six_seconds_is_passed_over_for_the_next() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, silent, trunk] = &box_.phones[..] else { panic!("a phone and two servers") };
+    let addresses = vec![silent.address, trunk.address];
+    let server = Server { transport: Transport::Udp, rank: 0, priority: 0, weight: 0, addresses };
+    let located = Located { servers: vec![server], ttl: Duration::from_secs(60), is_whole: true };
+    let name = PeerName { host: "trunk.invalid".into(), port: None, transport: TrunkTransport::Udp };
+    box_.inbox.try_send(ToSip::Resolved(name, located)).expect("taken");
+    let medias = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    caller.invite(box_.sip, "5559999", &medias[0]);
+    silent.take("INVITE ");
+    let invite = trunk.take("INVITE ");
+    trunk.respond(&invite, "200 OK", &sdp(&medias[1]), box_.sip);
+    trunk.take("ACK ");
+    let answer = caller.take("SIP/2.0 200");
+    caller.acknowledge(&answer, box_.sip);
+    caller.in_dialog("BYE", 2, &answer, "", box_.sip);
+    let bye = trunk.take("BYE ");
+    trunk.respond(&bye, "200 OK", "", box_.sip);
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { outcome }) if outcome.reason == EndReason::HungUp));
+}
+
 /// The box's threads, and phones that have registered: all but the first as 102, the second as 104, the third as 105.
 /// The second is a trunk as well.
 struct TestBox {
@@ -237,17 +276,22 @@ fn surroundings(dir: &std::path::Path, journal: JournalHandle, own_inbox: mpsc::
     }
 }
 
-/// Three phones, a trunk at this port of ours, and a route out through it.
+/// Three phones, a trunk at this port of ours that takes one call a second, another with a name, and a route out through
+/// each.
 fn snapshot(trunk_port: u16) -> Snapshot {
-    let trunk =
-        TrunkRoute { port: Some(trunk_port), numbers: vec!["15550000000".into()], ..TrunkRoute::new("t", "127.0.0.1") };
-    let out = RouteTarget::Trunk { trunk_id: "t".into(), number: Some("+15551234567".into()), ring_s: None };
-    let called = vec!["5551234".into()];
-    let rule = RouteRule { id: "r".into(), called, targets: vec![out], ..RouteRule::default() };
+    let numbers = |number: &str| vec![number.to_owned()];
+    let mut trunk = TrunkRoute { numbers: numbers("15550000000"), ..TrunkRoute::new("t", "127.0.0.1") };
+    (trunk.port, trunk.policy.calls_per_second) = (Some(trunk_port), Some(1));
+    let named = TrunkRoute { numbers: numbers("15550000001"), ..TrunkRoute::new("n", "trunk.invalid") };
+    let rule = |trunk_id: &str, called: &str| {
+        let out = RouteTarget::Trunk { trunk_id: trunk_id.into(), number: Some("+15551234567".into()), ring_s: None };
+        let called = vec![called.into()];
+        RouteRule { id: trunk_id.into(), called, targets: vec![out], ..RouteRule::default() }
+    };
     Snapshot {
         extensions: ["102", "104", "105"].map(|user| (user.to_owned(), ExtensionRoute::default())).into(),
-        trunks: [("t".to_owned(), trunk)].into(),
-        routes: vec![rule],
+        trunks: [("t".to_owned(), trunk), ("n".to_owned(), named)].into(),
+        routes: vec![rule("t", "5551234"), rule("n", "5559999")],
         ..Snapshot::default()
     }
 }
@@ -396,6 +440,19 @@ impl Phone {
             let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
             if text.starts_with(start) {
                 return text;
+            }
+        }
+    }
+
+    /// The final response that comes within a second, if one does.
+    fn final_response(&self) -> Option<String> {
+        self.socket.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+        loop {
+            let mut buffer = [0; 8192];
+            let bytes = self.socket.recv(&mut buffer).ok()?;
+            let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
+            if text.starts_with("SIP/2.0 ") && !text.starts_with("SIP/2.0 1") {
+                return Some(text);
             }
         }
     }
