@@ -9,21 +9,21 @@
 //! Silence upon OPTIONS alone is no fault yet: there are providers that answer nothing else.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{EndReason, Outcome, TestStep, TrunkTransport};
+use talkstack_control::port::{EndReason, Outcome, TestStep};
 use talkstack_media::session::{Exchange, Heed};
+use talkstack_media::sip::Transport;
 
 use crate::agent::tone_test::{LISTEN_MAX, ToneHeard};
 use crate::diagnosis::{Fault, is_out_of_reach};
 use crate::io::sip::TlsFault;
+use crate::trunks::Hop;
 
 /// What is tested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// How SIP reaches the trunk.
-    pub transport: TrunkTransport,
     /// The box registers there.
     pub registers: bool,
     /// The trunk has a user and a secret.
@@ -39,9 +39,9 @@ pub struct TrunkTest {
     stage: Stage,
     since: Instant,
     /// Still to be tried.
-    addresses: VecDeque<SocketAddr>,
+    hops: VecDeque<Hop>,
     /// The one that could be reached.
-    address: Option<SocketAddr>,
+    hop: Option<Hop>,
     is_options_silent: bool,
     has_rung: bool,
     /// Where their answer wants audio, and where their signalling is.
@@ -66,13 +66,13 @@ enum Stage {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TestOutput {
     /// See whether anything listens there; [`TrunkTest::handle_reached`] answers.
-    Reach(SocketAddr),
+    Reach(Hop),
     /// Send OPTIONS there; [`TrunkTest::handle_response`] answers.
-    Options(SocketAddr),
+    Options(Hop),
     /// Send a REGISTER there that asks for the bindings and changes none (RFC 3261 §10.2.3).
-    Register(SocketAddr),
+    Register(Hop),
     /// Call the number there, with a tone.
-    Call(SocketAddr),
+    Call(Hop),
     /// End the call.
     HangUp,
     /// The test is over.
@@ -99,8 +99,8 @@ impl TrunkTest {
             subject,
             stage: Stage::Dns,
             since: now,
-            addresses: VecDeque::new(),
-            address: None,
+            hops: VecDeque::new(),
+            hop: None,
             is_options_silent: false,
             has_rung: false,
             shown: None,
@@ -109,16 +109,17 @@ impl TrunkTest {
         }
     }
 
-    /// The trunk's addresses, the preferred first; none when its name has none.
-    pub fn handle_addresses(&mut self, addresses: &[SocketAddr], now: Instant) {
+    /// Where the trunk is, the preferred place first; nowhere when its name has no address.
+    pub fn handle_hops(&mut self, hops: &[Hop], now: Instant) {
         if self.stage != Stage::Dns {
             return;
         }
-        let Some(first) = addresses.first() else { return self.fail(Fault::Dns, now) };
-        self.addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
-        let found = match addresses.len() {
-            1 => format!("The host has the address {first}"),
-            count => format!("The host has {count} addresses, {first} first"),
+        let Some(first) = hops.first() else { return self.fail(Fault::Dns, now) };
+        self.hops = hops.iter().copied().take(HOPS_MAX).collect();
+        let (address, over) = (first.address, first.transport.via_name());
+        let found = match hops.len() {
+            1 => format!("The host has the address {address}, over {over}"),
+            count => format!("The host has {count} addresses, {address} over {over} first"),
         };
         self.pass(found, Stage::Reach, now);
         self.reach_next(Fault::NoAnswer, now);
@@ -131,15 +132,16 @@ impl TrunkTest {
         }
         match reached {
             Reached::Up => {
-                let Some(address) = self.addresses.pop_front() else { return };
-                self.address = Some(address);
-                let found = match self.subject.transport {
-                    TrunkTransport::Tcp => format!("{address} takes connections"),
-                    TrunkTransport::Tls => format!("{address} takes connections under TLS"),
-                    TrunkTransport::Udp | TrunkTransport::Auto => format!("Nothing at {address} refuses SIP"),
+                let Some(hop) = self.hops.pop_front() else { return };
+                self.hop = Some(hop);
+                let Hop { address, transport } = hop;
+                let found = match transport {
+                    Transport::Udp => format!("Nothing at {address} refuses SIP"),
+                    Transport::Tcp | Transport::Ws => format!("{address} takes connections"),
+                    Transport::Tls | Transport::Wss => format!("{address} takes connections under TLS"),
                 };
                 self.pass(found, Stage::Options, now);
-                self.outputs.push_back(TestOutput::Options(address));
+                self.outputs.push_back(TestOutput::Options(hop));
             }
             Reached::Refused => self.reach_another(Fault::Refused, now),
             Reached::Silent => self.reach_another(Fault::NoAnswer, now),
@@ -309,15 +311,15 @@ impl TrunkTest {
     }
 
     fn reach_next(&mut self, otherwise: Fault, now: Instant) {
-        match self.addresses.front() {
-            Some(address) => self.outputs.push_back(TestOutput::Reach(*address)),
+        match self.hops.front() {
+            Some(hop) => self.outputs.push_back(TestOutput::Reach(*hop)),
             None => self.fail(otherwise, now),
         }
     }
 
     /// Passes an address over; the last one's fault is told.
     fn reach_another(&mut self, fault: Fault, now: Instant) {
-        self.addresses.pop_front();
+        self.hops.pop_front();
         // The time of the step is that of all its addresses.
         if self.until().is_some_and(|until| until <= now) {
             return self.fail(fault, now);
@@ -326,8 +328,8 @@ impl TrunkTest {
     }
 
     fn register(&mut self, now: Instant) {
-        match self.address.filter(|_| self.subject.registers) {
-            Some(address) => self.outputs.push_back(TestOutput::Register(address)),
+        match self.hop.filter(|_| self.subject.registers) {
+            Some(hop) => self.outputs.push_back(TestOutput::Register(hop)),
             None => {
                 self.tell(None, None, "This trunk is not registered with".into(), now);
                 (self.stage, self.since) = (Stage::Call, now);
@@ -337,8 +339,8 @@ impl TrunkTest {
     }
 
     fn call(&mut self, now: Instant) {
-        match self.address.filter(|_| self.subject.calls) {
-            Some(address) => self.outputs.push_back(TestOutput::Call(address)),
+        match self.hop.filter(|_| self.subject.calls) {
+            Some(hop) => self.outputs.push_back(TestOutput::Call(hop)),
             None => {
                 self.tell(None, None, "No number was given to call".into(), now);
                 self.stage = Stage::Audio;
@@ -435,7 +437,7 @@ impl Stage {
 const STAGES: [Stage; 6] = [Stage::Dns, Stage::Reach, Stage::Options, Stage::Register, Stage::Call, Stage::Audio];
 
 /// 3 addresses: the time that there is for reaching one would not do for more.
-const ADDRESSES_MAX: usize = 3;
+const HOPS_MAX: usize = 3;
 
 /// 6 s, as a call waits for a name (`io::sip::dial`).
 const DNS_MAX: Duration = Duration::from_secs(6);

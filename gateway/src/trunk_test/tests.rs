@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use talkstack_control::port::{Blame, TRUNK_TEST_TIME};
 
 use super::*;
@@ -53,7 +55,7 @@ fn each_final_response_to_a_registration_is_named_and_no_call_follows() {
 #[test]
 fn a_host_that_cannot_be_reached_is_named_by_its_last_address() {
     let mut bench = Bench::new(CALLS);
-    bench.test.handle_addresses(&[], bench.now);
+    bench.test.handle_hops(&[], bench.now);
     bench.check_fault("dns", "dns", "The name has no address");
     let mut bench = Bench::new(CALLS);
     bench.pass(DNS_MAX);
@@ -62,19 +64,19 @@ fn a_host_that_cannot_be_reached_is_named_by_its_last_address() {
         [(Reached::Refused, "refused"), (Reached::Silent, "no_answer"), (Reached::NoTls(TlsFault::NotTls), "tls")]
     {
         let mut bench = Bench::new(CALLS);
-        bench.test.handle_addresses(&[address(1), address(2)], bench.now);
-        assert_eq!(bench.test.poll_output(), Some(TestOutput::Reach(address(1))));
+        bench.test.handle_hops(&[hop(1), hop(2)], bench.now);
+        assert_eq!(bench.test.poll_output(), Some(TestOutput::Reach(hop(1))));
         bench.test.handle_reached(Reached::Silent, bench.now);
-        assert_eq!(bench.test.poll_output(), Some(TestOutput::Reach(address(2))));
+        assert_eq!(bench.test.poll_output(), Some(TestOutput::Reach(hop(2))));
         bench.test.handle_reached(reached, bench.now);
         bench.check_fault("reach", fault, "");
     }
     let mut bench = Bench::new(CALLS);
-    bench.test.handle_addresses(&[address(1), address(2)], bench.now);
+    bench.test.handle_hops(&[hop(1), hop(2)], bench.now);
     bench.test.handle_reached(Reached::Refused, bench.now);
     bench.test.handle_reached(Reached::Up, bench.now);
     while let Some(output) = bench.test.poll_output() {
-        assert!(output != TestOutput::Options(address(1)), "the address that was refused");
+        assert!(output != TestOutput::Options(hop(1)), "the address that was refused");
     }
 }
 
@@ -83,7 +85,7 @@ fn silence_upon_options_alone_is_no_fault_and_silence_upon_all_is() {
     let mut bench = Bench::new(REGISTERS);
     bench.up_to_options();
     bench.pass(OPTIONS_MAX);
-    assert_eq!(bench.test.poll_output(), Some(TestOutput::Register(address(1))));
+    assert_eq!(bench.test.poll_output(), Some(TestOutput::Register(hop(1))));
     bench.test.handle_response(200, bench.now);
     bench.test.handle_call_refused(486, bench.now);
     let told = bench.check_fault("call", "busy", "");
@@ -176,7 +178,7 @@ fn the_slowest_test_that_there_is_keeps_its_time() {
     let began = bench.now;
     let almost = |limit: Duration| limit - Duration::from_millis(1);
     bench.now += almost(DNS_MAX);
-    bench.test.handle_addresses(&[address(1)], bench.now);
+    bench.test.handle_hops(&[hop(1)], bench.now);
     bench.now += almost(REACH_MAX);
     bench.test.handle_reached(Reached::Up, bench.now);
     bench.now += almost(OPTIONS_MAX);
@@ -190,8 +192,7 @@ fn the_slowest_test_that_there_is_keeps_its_time() {
     assert!(bench.now - began < TRUNK_TEST_TIME, "{:?}", bench.now - began);
 }
 
-const CALLS: Subject =
-    Subject { transport: TrunkTransport::Udp, registers: false, has_credentials: false, calls: true };
+const CALLS: Subject = Subject { registers: false, has_credentials: false, calls: true };
 const KNOWN: Subject = Subject { has_credentials: true, ..CALLS };
 const REGISTERS: Subject = Subject { registers: true, ..KNOWN };
 
@@ -207,16 +208,16 @@ impl Bench {
     }
 
     fn up_to_options(&mut self) {
-        self.test.handle_addresses(&[address(1)], self.now);
-        assert_eq!(self.test.poll_output(), Some(TestOutput::Reach(address(1))));
+        self.test.handle_hops(&[hop(1)], self.now);
+        assert_eq!(self.test.poll_output(), Some(TestOutput::Reach(hop(1))));
         self.test.handle_reached(Reached::Up, self.now);
-        assert_eq!(self.test.poll_output(), Some(TestOutput::Options(address(1))));
+        assert_eq!(self.test.poll_output(), Some(TestOutput::Options(hop(1))));
     }
 
     fn up_to_register(&mut self) {
         self.up_to_options();
         self.test.handle_response(200, self.now);
-        assert_eq!(self.test.poll_output(), Some(TestOutput::Register(address(1))));
+        assert_eq!(self.test.poll_output(), Some(TestOutput::Register(hop(1))));
     }
 
     fn up_to_call(&mut self) {
@@ -226,7 +227,7 @@ impl Bench {
             self.up_to_options();
         }
         self.test.handle_response(200, self.now);
-        assert_eq!(self.test.poll_output(), Some(TestOutput::Call(address(1))));
+        assert_eq!(self.test.poll_output(), Some(TestOutput::Call(hop(1))));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -259,8 +260,8 @@ fn exchange(received: u64, heed: Heed) -> Exchange {
     Exchange { received, sent: 400, heed }
 }
 
-fn address(last: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, last], 5060))
+fn hop(last: u8) -> Hop {
+    Hop { address: SocketAddr::from(([192, 0, 2, last], 5060)), transport: Transport::Udp }
 }
 
 fn ip(text: &str) -> IpAddr {

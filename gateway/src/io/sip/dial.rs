@@ -476,7 +476,7 @@ pub(super) fn routes(accounts: &Accounts, trunk_id: &str, trunk: &TrunkRoute) ->
 
 /// The Route towards a trunk whose outbound proxy is written as a URI (RFC 3261 §8.1.2, §20.34). One that is written as
 /// a host, or host and port, is where requests are sent and no more: it need not know its own name.
-fn route(trunk: &TrunkRoute) -> Option<String> {
+pub(super) fn route(trunk: &TrunkRoute) -> Option<String> {
     let proxy = trunk.access.outbound_proxy.as_deref()?;
     let mut uri = Uri::parse(proxy)?.sip()?.clone();
     uri.params.set("lr", None);

@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState};
@@ -15,12 +14,11 @@ use talkstack_media::sip::registration::{Answer, RegisterOrder, Registration, Re
 use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId};
 
 use super::SipThread;
-use super::dial::credentials;
+use super::dial::{credentials, route};
 use super::health::Health;
 use super::tls::PeerIdentity;
 use crate::caller_id::domain;
-use crate::trunks::locate::fixed;
-use crate::trunks::{Hop, Targets};
+use crate::trunks::Hop;
 
 /// The lines to all trunks.
 #[derive(Default)]
@@ -37,8 +35,8 @@ struct Line {
     health: Option<Health>,
     /// A REGISTER that waits for the trunk's name to be resolved.
     waiting: Option<RegisterOrder>,
-    /// Requests that went unanswered in a row: another address is tried next.
-    unanswered: usize,
+    /// Where it is asked, for as long as it answers there.
+    hop: Option<Hop>,
     /// When its own address is looked up anew.
     check_at: Instant,
 }
@@ -129,7 +127,7 @@ impl SipThread {
         for (id, trunk) in trunks {
             if !self.dialling.accounts.lines.lines.contains_key(&id) {
                 let health = Health::new(trunk.signalling.options_interval_s, now);
-                let line = Line { trunk, registration: None, health, waiting: None, unanswered: 0, check_at: now };
+                let line = Line { trunk, registration: None, health, waiting: None, hop: None, check_at: now };
                 self.dialling.accounts.lines.lines.insert(id.clone(), line);
                 self.check_contact(&id, now);
             }
@@ -194,7 +192,6 @@ impl SipThread {
         let line = self.dialling.accounts.lines.lines.get_mut(&trunk_id)?;
         match event {
             Event::Responded { status, headers, flow, cseq, .. } => {
-                line.unanswered = 0;
                 self.dialling.trunks.handle_answered(&trunk_id, flow.remote);
                 match is_register {
                     true => self.handle_registered(&trunk_id, Answer { status, headers: &headers, cseq }, now),
@@ -211,6 +208,12 @@ impl SipThread {
         let Some(registration) = &mut line.registration else { return };
         let name = &line.trunk.name;
         let was_up = matches!(registration.status(now), RegistrationStatus::Registered { .. });
+        // RFC 3263 §4.3: another of its servers may be able to.
+        if answer.status == 503
+            && let Some(hop) = line.hop.take()
+        {
+            self.dialling.trunks.handle_failed(id, hop.address, None, now);
+        }
         registration.handle_answer(answer, now);
         match (registration.status(now), registration.problem()) {
             (RegistrationStatus::Registered { .. }, None) if !was_up => {
@@ -224,7 +227,9 @@ impl SipThread {
 
     fn handle_line_unanswered(&mut self, id: &str, is_register: bool, now: Instant) {
         let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
-        line.unanswered += 1;
+        if let Some(hop) = line.hop.take() {
+            self.dialling.trunks.handle_failed(id, hop.address, None, now);
+        }
         if !is_register {
             line.health.iter_mut().for_each(|health| health.handle_unanswered(now));
             return;
@@ -292,7 +297,7 @@ impl SipThread {
             to: own,
             call_id: order.call_id,
             cseq: order.cseq,
-            routes: proxy_route(&line.trunk),
+            routes: route(&line.trunk).into_iter().collect(),
             fields,
             body: Vec::new(),
             account,
@@ -321,7 +326,7 @@ impl SipThread {
             from: format!("<{own}>"),
             call_id,
             cseq: 1,
-            routes: proxy_route(&line.trunk),
+            routes: route(&line.trunk).into_iter().collect(),
             fields: vec![("Accept", "application/sdp".to_owned())],
             body: Vec::new(),
             // Any answer is a sign of life, a challenge too.
@@ -336,18 +341,13 @@ impl SipThread {
     /// # Errors
     /// Whether a resolver is at work; else the trunk has no address that can be reached from here.
     fn line_flow(&mut self, id: &str, now: Instant) -> Result<Flow, bool> {
-        let Some(line) = self.dialling.accounts.lines.lines.get(id) else { return Err(false) };
-        let (unanswered, wanted) = (line.unanswered, line.trunk.transport);
-        let peer = PeerIdentity::of_trunk(&line.trunk);
-        let addresses: Vec<SocketAddr> = match self.dialling.trunks.targets(id) {
-            Targets::Known(addresses) => addresses,
-            Targets::Pending => return Err(true),
-            Targets::None => return Err(false),
-        };
-        let reached: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect();
-        let address = *reached.get(unanswered % reached.len().max(1)).ok_or(false)?;
-        Ok(self.way_to(Hop { address, transport: fixed(wanted) }, peer, now))
+        let mut hops = self.dialling.trunks.hops(id, now).ok_or(true)?;
+        hops.retain(|hop| self.listeners.reaches(hop.address));
+        let line = self.dialling.accounts.lines.lines.get_mut(id).ok_or(false)?;
+        // The server that answered has the binding; chance shares out calls, not those.
+        line.hop = line.hop.filter(|hop| hops.contains(hop)).or(hops.first().copied());
+        let (hop, peer) = (line.hop.ok_or(false)?, PeerIdentity::of_trunk(&line.trunk));
+        Ok(self.way_to(hop, peer, now))
     }
 }
 
@@ -368,15 +368,6 @@ fn contact(trunk: &TrunkRoute, advertised: Option<&(String, Option<u16>)>, flow:
     };
     let transport = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
     format!("sip:{user}@{host}{transport}")
-}
-
-/// The Route towards an outbound proxy that is written as a URI. One that is written as a host, or host and port, is
-/// where requests are sent and no more: it need not know its own name.
-fn proxy_route(trunk: &TrunkRoute) -> Vec<String> {
-    let proxy = trunk.access.outbound_proxy.as_deref().filter(|proxy| proxy.starts_with("sip"));
-    let Some(uri) = proxy.and_then(Uri::parse) else { return Vec::new() };
-    let is_loose = uri.sip().is_some_and(|uri| uri.params.has("lr"));
-    vec![if is_loose { format!("<{uri}>") } else { format!("<{uri};lr>") }]
 }
 
 /// A user as it may stand in a URI (RFC 3261 §25.1).

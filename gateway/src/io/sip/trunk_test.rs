@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::dial::credentials;
+use super::dial::{credentials, route, routes};
 use super::streams::{self, ConnectFault, Connector, Opened};
 use super::tls::PeerIdentity;
 use super::{SipThread, ToSip};
@@ -27,8 +27,7 @@ use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
 use crate::route::{Plan, dialled, international};
 use crate::switchboard::Channels;
 use crate::trunk_test::{Reached, Subject, TestOutput, TrunkTest};
-use crate::trunks::locate::fixed;
-use crate::trunks::{Hop, Targets};
+use crate::trunks::Hop;
 
 /// The tests that are under way.
 #[derive(Debug, Default)]
@@ -57,20 +56,13 @@ struct Running {
 #[derive(Debug)]
 struct TestCall {
     id: CallId,
-    target: SocketAddr,
+    hop: Hop,
     /// As it is called there.
     number: String,
     /// Where early media is wanted, for an answer without a description.
     shown: Option<IpAddr>,
     /// What its media thread has ended it with.
     outcome: Option<Outcome>,
-}
-
-impl Running {
-    /// How an address of the trunk is asked, and who must be there.
-    fn way(&self, address: SocketAddr) -> (Hop, PeerIdentity) {
-        (Hop { address, transport: fixed(self.trunk.transport) }, PeerIdentity::of_trunk(&self.trunk))
-    }
 }
 
 impl TrunkTests {
@@ -104,7 +96,6 @@ impl SipThread {
             Some(trunk) => {
                 let trunk = trunk.clone();
                 let subject = Subject {
-                    transport: trunk.transport,
                     registers: trunk.access.register,
                     has_credentials: trunk.username.is_some() && trunk.password.is_some(),
                     calls: number.is_some(),
@@ -125,13 +116,9 @@ impl SipThread {
         let ids: Vec<TestId> = self.dialling.tests.running.keys().copied().collect();
         for id in ids {
             let Some(running) = self.dialling.tests.running.get_mut(&id) else { continue };
-            match self.dialling.trunks.targets(&running.trunk_id) {
-                Targets::Pending => {}
-                Targets::None => running.test.handle_addresses(&[], now),
-                Targets::Known(mut addresses) => {
-                    addresses.retain(|address| self.listeners.reaches(*address));
-                    running.test.handle_addresses(&addresses, now);
-                }
+            if let Some(mut hops) = self.dialling.trunks.hops(&running.trunk_id, now) {
+                hops.retain(|hop| self.listeners.reaches(hop.address));
+                running.test.handle_hops(&hops, now);
             }
             running.test.handle_timeout(now);
             self.carry_out_test(id, now);
@@ -200,7 +187,7 @@ impl SipThread {
                 self.save_dialog(call, dialog);
                 let shown = sdp.as_deref().and_then(media_address);
                 let placed = self.dialling.tests.running.get(&id).and_then(|running| running.call.as_ref());
-                let (early, signalling) = placed.map(|call| (call.shown, call.target.ip()))?;
+                let (early, signalling) = placed.map(|call| (call.shown, call.hop.address.ip()))?;
                 self.tell(call, ToCall::Accepted { leg: LegId::First, sdp, signalling });
                 self.with_test(id, |running, now| running.test.handle_answered(shown.or(early), signalling, now));
             }
@@ -259,8 +246,8 @@ impl SipThread {
         while let Some(running) = self.dialling.tests.running.get_mut(&id) {
             match running.test.poll_output() {
                 None => return,
-                Some(TestOutput::Reach(address)) => {
-                    let (Hop { transport, .. }, peer) = running.way(address);
+                Some(TestOutput::Reach(Hop { address, transport })) => {
+                    let peer = PeerIdentity::of_trunk(&running.trunk);
                     let port = self.listeners.port_towards(address, transport);
                     let streams = &mut self.streams;
                     let connector = transport.is_reliable().then(|| streams.connector(address, transport, port, peer));
@@ -271,9 +258,9 @@ impl SipThread {
                         let _ = inbox.send(ToSip::Reached(id, reached, opened)).await;
                     });
                 }
-                Some(TestOutput::Options(address)) => self.send_test_request(id, Method::Options, address, now),
-                Some(TestOutput::Register(address)) => self.send_test_request(id, Method::Register, address, now),
-                Some(TestOutput::Call(address)) => self.place_test_call(id, address, now),
+                Some(TestOutput::Options(hop)) => self.send_test_request(id, Method::Options, hop, now),
+                Some(TestOutput::Register(hop)) => self.send_test_request(id, Method::Register, hop, now),
+                Some(TestOutput::Call(hop)) => self.place_test_call(id, hop, now),
                 Some(TestOutput::HangUp) => {
                     if let Some(call) = running.call.as_ref().map(|call| call.id) {
                         let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
@@ -290,11 +277,10 @@ impl SipThread {
         }
     }
 
-    fn send_test_request(&mut self, id: TestId, method: Method, address: SocketAddr, now: Instant) {
+    fn send_test_request(&mut self, id: TestId, method: Method, hop: Hop, now: Instant) {
         let call_id = format!("{:032x}", self.random.u128());
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
-        let (hop, peer) = running.way(address);
-        let flow = self.way_to(hop, peer, now);
+        let flow = self.way_to(hop, PeerIdentity::of_trunk(&running.trunk), now);
         let Some(running) = self.dialling.tests.running.get_mut(&id) else { return };
         let trunk = &running.trunk;
         let own = format!("<{}>", uri(trunk, Some(caller(trunk))));
@@ -306,7 +292,7 @@ impl SipThread {
             method,
             call_id,
             cseq: 1,
-            routes: Vec::new(),
+            routes: route(trunk).into_iter().collect(),
             fields: Vec::new(),
             body: Vec::new(),
             account: credentials(&self.dialling.secret, trunk),
@@ -314,7 +300,7 @@ impl SipThread {
         running.request = Some(self.endpoint.send_request(request, now));
     }
 
-    fn place_test_call(&mut self, id: TestId, address: SocketAddr, now: Instant) {
+    fn place_test_call(&mut self, id: TestId, hop: Hop, now: Instant) {
         let Some(running) = self.dialling.tests.running.get_mut(&id) else { return };
         let called = running.number.clone().unwrap_or_default();
         let Some(number) = callable(&running.trunk, &called, &self.dialling.gate) else {
@@ -324,7 +310,7 @@ impl SipThread {
         let from = caller(&running.trunk).to_owned();
         let call = CallId(self.random.u128());
         let shown = number.clone();
-        running.call = Some(TestCall { id: call, target: address, number, shown: None, outcome: None });
+        running.call = Some(TestCall { id: call, hop, number, shown: None, outcome: None });
         let channels = Channels { trunk: &trunk_id, max };
         let Ok(shard) = self.switchboard.admit(call, None, Some(channels)) else {
             running.call = None;
@@ -344,9 +330,9 @@ impl SipThread {
             diverted_from: None,
         };
         self.record(call, CallEvent::Started(started));
-        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(address, now));
+        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(hop.address, now));
         let seed = self.random.u64();
-        let placed = PlacedCall { id: call, plan: Plan::ToneTest, local, signalling: address.ip(), seed };
+        let placed = PlacedCall { id: call, plan: Plan::ToneTest, local, signalling: hop.address.ip(), seed };
         if self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err() {
             self.switchboard.remove(call);
             self.record(call, CallEvent::Ended { outcome: OVERLOADED });
@@ -359,24 +345,22 @@ impl SipThread {
 
     fn send_test_invite(&mut self, id: TestId, sdp: String) {
         let now = Instant::now();
-        let target = self.dialling.tests.running.get(&id);
-        let Some(address) = target.and_then(|running| running.call.as_ref()).map(|call| call.target) else { return };
-        let Some((hop, peer)) = self.dialling.tests.running.get(&id).map(|running| running.way(address)) else {
-            return;
-        };
-        let flow = self.way_to(hop, peer, now);
+        let Some(running) = self.dialling.tests.running.get(&id) else { return };
+        let Some(hop) = running.call.as_ref().map(|call| call.hop) else { return };
+        let flow = self.way_to(hop, PeerIdentity::of_trunk(&running.trunk), now);
         let host = match &self.config.advertised {
             Some((host, _)) => host.clone(),
             None => Host::Ip(flow.local.ip()).to_string(),
         };
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
         let (trunk, Some(call)) = (&running.trunk, &running.call) else { return };
+        let routes = routes(&self.dialling.accounts, &running.trunk_id, trunk);
         let order = InviteOrder {
             flow,
             request_uri: Uri::Sip(uri(trunk, Some(&call.number))),
             from: format!("<sip:{}@{host}>", caller(trunk)),
             to: format!("<{}>", uri(trunk, Some(&call.number))),
-            fields: Vec::new(),
+            fields: routes.into_iter().map(|route| ("Route", route)).collect(),
             sdp: sdp.into_bytes(),
             credentials: credentials(&self.dialling.secret, trunk),
             extensions: Extensions::default(),
