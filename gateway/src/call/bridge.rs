@@ -233,8 +233,16 @@ impl Call {
             self.outputs.push_back(CallOutput::End(LegId::Second, bridge.failure));
             return self.lead_on(now);
         }
+        self.begin_bridge(now);
+    }
+
+    /// The second leg has answered: the two talk.
+    pub(super) fn begin_bridge(&mut self, now: Instant) {
+        let Some(bridge) = &mut self.bridge else { return };
         bridge.stage = Stage::Talking;
-        leg.watch.start(now);
+        if let Some(leg) = &mut bridge.leg {
+            leg.watch.start(now);
+        }
         self.complete_transfer();
         self.start_session(LegId::Second, now);
         if self.phase == Phase::Leading {
@@ -273,6 +281,17 @@ impl Call {
                 self.finish(outcome);
             }
             _ => self.handle_refused(outcome, now),
+        }
+    }
+
+    /// A leg on hold misses what the other says meanwhile; what is on its way belongs to the past when it is back.
+    pub(super) fn forget_unheard(&mut self, leg: LegId) {
+        let is_bridged = self.bridge.is_some();
+        if let Some(session) = self.leg_mut(leg).and_then(|leg| leg.session.as_mut())
+            && is_bridged
+            && session.is_held()
+        {
+            session.clear();
         }
     }
 

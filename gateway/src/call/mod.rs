@@ -186,6 +186,7 @@ impl Call {
         let answer = its.negotiation.local_sdp();
         if sdp.is_some() && its.session.is_some() {
             self.start_session(leg, now);
+            self.forget_unheard(leg);
         }
         self.outputs.push_back(CallOutput::Answer(leg, answer));
     }

@@ -15,7 +15,7 @@ use talkstack_media::audio::frame::Speech;
 
 use super::bridge::Bridge;
 use super::leg::Leg;
-use super::{Call, CallOutput, LegId, Phase};
+use super::{Call, CallOutput, LegId, Line, Phase};
 use crate::route::BridgePlan;
 
 /// The leg of the one who has asked for a transfer.
@@ -67,6 +67,33 @@ impl Call {
         if let Some(place) = self.leg_mut(at) {
             *place = leg;
         }
+    }
+
+    /// Another line takes the place of a leg's (RFC 3891). `false`: it is refused, and the leg stays as it is.
+    pub fn handle_replaced(&mut self, at: LegId, line: Line, sdp: Option<&[u8]>, seed: u64, now: Instant) -> bool {
+        let mut leg = Leg::new(line, seed);
+        let is_up = matches!(self.phase, Phase::Answered { .. } | Phase::Leading);
+        let is_usable = is_up && leg.negotiation.handle_offer(sdp).is_ok();
+        let answer = leg.negotiation.local_sdp();
+        let Some(place) = self.leg_mut(at).filter(|_| is_usable) else {
+            self.refuse_replacement(at);
+            return false;
+        };
+        *place = leg;
+        self.outputs.push_back(CallOutput::Answer(at, answer));
+        match at {
+            LegId::Second => self.begin_bridge(now),
+            LegId::First | LegId::Parked => {
+                self.leg.watch.start(now);
+                self.start_session(at, now);
+            }
+        }
+        true
+    }
+
+    /// No other line takes the place of a leg's.
+    pub fn refuse_replacement(&mut self, at: LegId) {
+        self.outputs.push_back(CallOutput::RefuseReOffer(at));
     }
 
     /// The line that takes the place of the one who asked has answered.

@@ -233,6 +233,9 @@ impl<S: Surroundings> Shard<S> {
         match message {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
             ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
+            ToCall::Replaced { leg, sdp, local, signalling, seed } => {
+                return self.replace_line(key, leg, sdp.as_deref(), (local, signalling, seed), now);
+            }
             ToCall::Transfer { from, .. } => self.park(key, from),
             ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
             _ => {}
@@ -248,7 +251,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Give { .. } => {}
+            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Replaced { .. } | ToCall::Give { .. } => {}
         });
     }
 

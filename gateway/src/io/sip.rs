@@ -20,6 +20,7 @@ mod offered;
 mod refusals;
 mod registrar;
 mod registrations;
+mod replace;
 mod stop;
 mod streams;
 pub mod tls;

@@ -29,6 +29,31 @@ impl<S: Surroundings> Shard<S> {
         }
     }
 
+    /// Takes ports for a line that takes the place of a leg's, unless what it offers cannot be used.
+    pub(super) fn replace_line(
+        &mut self,
+        key: u32,
+        leg: LegId,
+        sdp: Option<&[u8]>,
+        (local, signalling, seed): (IpAddr, IpAddr, u64),
+        now: Instant,
+    ) {
+        let Ok(pair) = self.take_pair(local, now) else {
+            tracing::warn!("No RTP port is free for the line that takes a leg over");
+            return self.turn(key, |call| call.refuse_replacement(leg));
+        };
+        let line = Line { local: LegAddress { host: local, port: self.pairs.port(pair) }, signalling };
+        let mut is_taken = false;
+        self.turn(key, |call| is_taken = call.handle_replaced(leg, line, sdp, seed, now));
+        if !is_taken {
+            return self.rest(pair);
+        }
+        self.let_go(key, leg);
+        let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return self.rest(pair) };
+        slot.pairs[leg as usize] = Some(pair);
+        self.pairs.assign(pair, Some((key, leg)));
+    }
+
     /// Who asks for a transfer is parked, and who stays is the first leg.
     pub(super) fn park(&mut self, key: u32, from: LegId) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };

@@ -110,6 +110,19 @@ pub enum ToCall {
         /// In the place of which of its legs.
         at: LegId,
     },
+    /// Another line takes the place of a leg's.
+    Replaced {
+        /// Which leg.
+        leg: LegId,
+        /// The SDP of its INVITE; `None` is a late offer.
+        sdp: Option<Vec<u8>>,
+        /// The host our SDP shows to it.
+        local: IpAddr,
+        /// Where its signalling comes from.
+        signalling: IpAddr,
+        /// Unpredictable, as [`OfferedCall::seed`].
+        seed: u64,
+    },
     /// End the call.
     HangUp(Outcome),
     /// The agent's connection is up.

@@ -63,6 +63,7 @@ impl SipThread {
     pub(super) fn handle_written(&mut self, id: CallId, sdp: &str) {
         if let Some(dialog) = self.switchboard.entry(id).and_then(|entry| entry.dialog) {
             let _ = self.endpoint.answer(dialog, sdp.as_bytes(), Instant::now());
+            self.end_replaced(dialog);
         }
     }
 

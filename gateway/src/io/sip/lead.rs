@@ -6,7 +6,7 @@
 //!                                                          └ none is left ─▶ shard: Refused
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -30,6 +30,8 @@ use crate::switchboard::Channels;
 #[derive(Debug, Default)]
 pub(super) struct Leading {
     calls: BTreeMap<CallId, Led>,
+    /// INVITEs that are about to take the place of an answered dialog, and that dialog.
+    pub(super) replaced: HashMap<DialogId, DialogId>,
 }
 
 /// A line that is being called.

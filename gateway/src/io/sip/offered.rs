@@ -24,6 +24,9 @@ impl SipThread {
         let dialog = offered.dialog;
         self.apply_extensions(&offered);
         let caller = self.authenticate_offered(&offered, Instant::now());
+        if let Some(replaced) = offered.replaces {
+            return self.handle_replacing(offered, caller, replaced);
+        }
         let trunk_id = match &caller {
             Caller::Extension(_) => None,
             _ => self.trunk_of(&offered),
@@ -44,15 +47,7 @@ impl SipThread {
         }
         let mut route = match routed {
             Ok(route) => route,
-            Err(no_route) => {
-                let status = no_route.status();
-                match no_route {
-                    NoRoute::NoEmergencyTrunk => tracing::error!("Refused an emergency call with {status}: {no_route}"),
-                    _ => tracing::info!("Refused a call with {status}: the routes of this box lead it nowhere"),
-                }
-                tracing::debug!("{no_route}");
-                return self.refuse(dialog, status, Some(no_route.to_string()), None);
-            }
+            Err(no_route) => return self.refuse_unrouted(dialog, &no_route),
         };
         if let Plan::Bridge(bridge) = &mut route.plan {
             // Who calls for help is to be found.
@@ -92,6 +87,16 @@ impl SipThread {
             self.switchboard.remove(id);
             self.refuse(dialog, 503, Some("the media thread is busy".into()), Some(RETRY_AFTER));
         }
+    }
+
+    fn refuse_unrouted(&mut self, dialog: DialogId, no_route: &NoRoute) {
+        let status = no_route.status();
+        match no_route {
+            NoRoute::NoEmergencyTrunk => tracing::error!("Refused an emergency call with {status}: {no_route}"),
+            _ => tracing::info!("Refused a call with {status}: the routes of this box lead it nowhere"),
+        }
+        tracing::debug!("{no_route}");
+        self.refuse(dialog, status, Some(no_route.to_string()), None);
     }
 
     /// The trunk that a call comes by; where several accounts lie with one provider, the one that lists the called

@@ -78,41 +78,53 @@ impl SipThread {
     }
 
     /// Who talks in two calls joins those they talk to (RFC 5589 §7): the leg of the one who was asked for advice moves to
-    /// the call of the one who waits.
+    /// the call of the one who waits; or that one's to the call with an agent, which has no leg that could move.
     fn join(&mut self, dialog: DialogId, replaces: &Replaces, now: Instant) {
-        let talks = |id, leg: LegId| {
-            let is_up = |leg| self.switchboard.dialog(id, leg).is_some();
-            is_up(leg) && is_up(leg.other()) && !is_up(LegId::Parked)
-        };
-        let here = self.switchboard.leg_of(dialog).filter(|(id, leg)| talks(*id, *leg));
         let asked = self.endpoint.dialog_of_replaces(replaces);
-        let there = asked.and_then(|asked| self.switchboard.leg_of(asked)).filter(|(id, leg)| talks(*id, *leg));
-        let (Some((id, at)), Some((from, consulted)), Some(asked)) = (here, there, asked) else {
+        let joined = asked.and_then(|asked| Some((asked, self.joined(dialog, asked)?)));
+        let accepted = joined.filter(|_| self.endpoint.accept_refer(dialog, now).is_ok());
+        let Some((asked, Joined { moved, from, leg, to, at })) = accepted else {
             // As in `handle_referred`.
             let _ = self.endpoint.refuse_refer(dialog, DECLINED, now);
             return;
         };
-        let moved = self.switchboard.dialog(from, consulted.other()).filter(|_| id != from);
-        let Some(moved) = moved.filter(|_| self.endpoint.accept_refer(dialog, now).is_ok()) else {
-            let _ = self.endpoint.refuse_refer(dialog, DECLINED, now);
-            return;
-        };
-        tracing::info!(call = %id, "Two calls are joined");
-        let party = self.switchboard.party(from, consulted.other()).cloned();
+        tracing::info!(call = %to, "Two calls are joined");
+        let party = self.switchboard.party(from, leg).cloned();
         let _ = self.endpoint.notify_refer(dialog, 200, true, now);
         for ended in [dialog, asked] {
             let _ = self.endpoint.hang_up(ended, None, now);
             self.switchboard.leave(ended);
         }
         self.switchboard.leave(moved);
-        self.switchboard.bind_leg(id, at, moved);
+        self.switchboard.bind_leg(to, at, moved);
         if let Some(party) = party {
             self.switchboard.set_party(moved, &party);
         }
         // Should a restart come, the dialog is that of the call that goes on.
-        self.save_dialog(id, moved);
-        if self.tell(from, ToCall::Give { leg: consulted.other(), to: id, at }) != Some(true) {
-            self.end_legs(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
+        self.save_dialog(to, moved);
+        if self.tell(from, ToCall::Give { leg, to, at }) != Some(true) {
+            self.end_legs(to, Outcome::new(Blame::Gateway, EndReason::Overloaded));
+        }
+    }
+
+    /// What moves where when the one at the far ends of both dialogs leaves.
+    fn joined(&self, dialog: DialogId, asked: DialogId) -> Option<Joined> {
+        let is_up = |id, leg| self.switchboard.dialog(id, leg).is_some();
+        let (waits, leaves) = self.switchboard.leg_of(dialog)?;
+        let (advises, consulted) = self.switchboard.leg_of(asked)?;
+        let is_steady = |id, leg: LegId| is_up(id, leg) && !is_up(id, LegId::Parked) && leg != LegId::Parked;
+        if waits == advises || !is_steady(waits, leaves) || !is_steady(advises, consulted) {
+            return None;
+        }
+        let moves = |from, leg: LegId, to, at| {
+            let moved = self.switchboard.dialog(from, leg)?;
+            Some(Joined { moved, from, leg, to, at })
+        };
+        match (is_up(waits, leaves.other()), is_up(advises, consulted.other())) {
+            (true, true) => moves(advises, consulted.other(), waits, leaves),
+            (true, false) => moves(waits, leaves.other(), advises, consulted),
+            // Who waits is an agent.
+            (false, _) => None,
         }
     }
 
@@ -150,6 +162,18 @@ impl SipThread {
             self.switchboard.bind_leg(id, LegId::Second, parked);
         }
     }
+}
+
+/// A leg that goes over to another call.
+struct Joined {
+    /// Its dialog.
+    moved: DialogId,
+    /// Whose it is, and which of its legs.
+    from: CallId,
+    leg: LegId,
+    /// Where it goes, and in the place of which leg.
+    to: CallId,
+    at: LegId,
 }
 
 /// RFC 3261 §21.4.19.

@@ -34,7 +34,10 @@ impl SipThread {
             }),
             SipWish::Answer(leg, sdp) => self.answer(id, leg, sdp, now),
             SipWish::RefuseReOffer(leg) => {
-                self.with_dialog(id, leg, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(488), now))
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(488), now));
+                if let Some(dialog) = self.switchboard.dialog(id, leg) {
+                    self.restore_replaced(dialog);
+                }
             }
             SipWish::Refuse(status) => self
                 .with_dialog(id, LegId::First, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(status), now)),
@@ -52,6 +55,7 @@ impl SipThread {
         }
         // As in `with_dialog`.
         let _ = self.endpoint.answer(dialog, sdp.as_bytes(), now);
+        self.end_replaced(dialog);
         self.save_dialog(id, dialog);
     }
 

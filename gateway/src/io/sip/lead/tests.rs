@@ -194,6 +194,98 @@ fn who_talks_in_two_calls_joins_the_two_they_talk_to() {
 }
 
 #[test]
+fn who_talks_to_an_agent_and_another_leaves_that_other_with_the_agent() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, called] = &box_.phones[..] else { panic!("two phones") };
+    let medias = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    caller.invite(box_.sip, "104", &medias[0]);
+    let invite = called.take("INVITE ");
+    called.respond(&invite, "200 OK", &sdp(&medias[1]), box_.sip);
+    called.take("ACK ");
+    let answer = caller.take("SIP/2.0 200");
+    caller.acknowledge(&answer, box_.sip);
+    called.invite(box_.sip, "echo", &medias[2]);
+    let agent = called.take("SIP/2.0 200");
+    called.acknowledge(&agent, box_.sip);
+    let to_tag = field(&agent, "To").split("tag=").nth(1).expect("a tag").to_owned();
+    let call_id = field(&agent, "Call-ID").replace(':', "%3A");
+    let referred =
+        format!("Refer-To: <sip:echo@{}?Replaces={call_id}%3Bto-tag%3D{to_tag}%3Bfrom-tag%3Dc>\r\n", box_.sip);
+    called.in_dialog("REFER", 1, &invite, &referred, box_.sip);
+    called.take("SIP/2.0 202");
+    for _ in 0..2 {
+        let bye = called.take("BYE ");
+        called.respond(&bye, "200 OK", "", box_.sip);
+    }
+    let mut frames = 0;
+    for sequence in 0..100 {
+        medias[0].send_to(&frame(sequence, 0x11), media_of(&answer)).expect("sent");
+        frames += frames_of(&medias[0], 0x11, Duration::from_millis(20));
+    }
+    assert!(frames >= 60, "the caller hears {frames} frames of its own echo");
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "the call of the two phones");
+    caller.in_dialog("BYE", 2, &answer, "", box_.sip);
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "and the agent's");
+}
+
+#[test]
+fn an_invite_that_replaces_a_leg_has_its_place_and_what_rings_elsewhere_stops() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
+    let [caller, called, third] = &box_.phones[..] else { panic!("three phones") };
+    let medias = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let replaces = |invite: &str, phone: &Phone| {
+        let own = field(invite, "From").split("tag=").nth(1).expect("a tag").to_owned();
+        format!("Replaces: {};to-tag={own};from-tag=d{}\r\n", field(invite, "Call-ID"), phone.address.port())
+    };
+    caller.invite(box_.sip, "104", &medias[0]);
+    let rings = called.take("INVITE ");
+    called.respond(&rings, "180 Ringing", "", box_.sip);
+    caller.take("SIP/2.0 180");
+    // The third picks up what rings at the second.
+    third.offer(box_.sip, "104", &sdp(&medias[2]), &replaces(&rings, called));
+    let cancel = called.take("CANCEL ");
+    called.respond(&cancel, "200 OK", "", box_.sip);
+    called.respond(&rings, "487 Request Terminated", "", box_.sip);
+    let picked_up = third.take("SIP/2.0 200");
+    third.acknowledge(&picked_up, box_.sip);
+    let answer = caller.take("SIP/2.0 200");
+    caller.acknowledge(&answer, box_.sip);
+    let begun = Instant::now();
+    let heard = |from: &UdpSocket, to: SocketAddr, at: &UdpSocket, byte: u8| -> usize {
+        let one = |_| {
+            // A frame of each moment: what is silent for a while has not stopped the clock.
+            let sequence = (begun.elapsed().as_millis() / 20) as u16;
+            from.send_to(&frame(sequence, byte), to).expect("sent");
+            frames_of(at, byte, Duration::from_millis(20))
+        };
+        (0..50).map(one).sum()
+    };
+    assert!(heard(&medias[2], media_of(&picked_up), &medias[0], 0x22) >= 35, "the caller hears who picked up");
+    // And the second takes the answered call over from the third.
+    let tag = |message: &str, name| field(message, name).split("tag=").nth(1).expect("a tag").to_owned();
+    let own = tag(&picked_up, "To");
+    let fields = format!("Replaces: {};to-tag={own};from-tag=c\r\n", field(&picked_up, "Call-ID"));
+    called.offer(box_.sip, "104", &sdp(&medias[1]), &fields);
+    let taken_over = called.take("SIP/2.0 200");
+    called.acknowledge(&taken_over, box_.sip);
+    let bye = third.take("BYE ");
+    third.respond(&bye, "200 OK", "", box_.sip);
+    assert!(heard(&medias[1], media_of(&taken_over), &medias[0], 0x33) >= 35, "the caller hears the third phone");
+    assert!(heard(&medias[0], media_of(&answer), &medias[1], 0x11) >= 35, "and is heard there");
+    // One that cannot be taken changes nothing.
+    let fields =
+        format!("Replaces: {};to-tag={};from-tag=c\r\n", field(&taken_over, "Call-ID"), tag(&taken_over, "To"));
+    let stranger = Phone::new("127.0.0.1:0");
+    stranger.offer(box_.sip, "104", &sdp(&medias[2]).replace("AVP 0", "AVP 18"), &fields);
+    stranger.take("SIP/2.0 488");
+    assert!(heard(&medias[1], media_of(&taken_over), &medias[0], 0x33) >= 35, "nothing has changed");
+    called.in_dialog("BYE", 2, &taken_over, "", box_.sip);
+    let bye = caller.take("BYE ");
+    caller.respond(&bye, "200 OK", "", box_.sip);
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })));
+}
+
+#[test]
 fn a_call_goes_out_through_a_trunk_with_its_early_media() {
     let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0"]);
     let [caller, trunk] = &box_.phones[..] else { panic!("a phone and a trunk") };
@@ -458,11 +550,15 @@ impl Phone {
     }
 
     fn invite(&self, target: SocketAddr, user: &str, media: &UdpSocket) -> String {
-        let (local, sdp) = (self.address, sdp(media));
+        self.offer(target, user, &sdp(media), "")
+    }
+
+    fn offer(&self, target: SocketAddr, user: &str, sdp: &str, fields: &str) -> String {
+        let local = self.address;
         let text = format!(
             "INVITE sip:{user}@{target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKi;rport\r\nMax-Forwards: 70\r\n\
              From: <sip:101@{local}>;tag=c\r\nTo: <sip:{user}@{target}>\r\nCall-ID: {local}\r\nCSeq: 1 INVITE\r\n\
-             Contact: <sip:101@{local}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+             {fields}Contact: <sip:101@{local}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
             sdp.len()
         );
         self.socket.send_to(text.as_bytes(), target).expect("sent");
