@@ -202,10 +202,7 @@ impl Bridged {
                 return Err(format!("{leg:?} heard frames doubled or out of order"));
             }
             let late = heard.values().filter(|(number, at)| *at - said[number] > DELAY_MAX).count();
-            // What was queued for one who holds waits until they are back: a hole of 60 ms, a cushion, and what was on its
-            // way.
-            let waited = if self.seed.is_multiple_of(3) { 8 } else { 0 };
-            if late > waited {
+            if late > 0 {
                 return Err(format!("{leg:?} heard {late} frames late"));
             }
             // A frame that reordering or a hole has cut in two is heard and not counted.

@@ -412,7 +412,8 @@ impl TestBox {
                         }
                     }
                 });
-                let shard = start_shard(own_inbox.clone(), journal.handle());
+                // The second call is on another thread than the first.
+                let shards = (0..SHARDS).map(|at| start_shard(at, own_inbox.clone(), journal.handle())).collect();
                 let listeners = Listeners::bind(&[([127, 0, 0, 1], 0).into()]).expect("a port");
                 let local = listeners.addresses()[0].0;
                 let surroundings = surroundings(&path, journal.handle(), own_inbox);
@@ -420,7 +421,7 @@ impl TestBox {
                 let (mut sip, sockets) = SipThread::new(
                     sip_config(),
                     listeners,
-                    vec![shard],
+                    shards,
                     Arc::new(snapshot),
                     surroundings,
                     Random::new().expect("random numbers"),
@@ -467,13 +468,14 @@ fn sip_config() -> SipConfig {
 }
 
 fn start_shard(
+    at: usize,
     sip: mpsc::Sender<ToSip>,
     journal: JournalHandle,
 ) -> crate::io::inbox::Address<crate::io::shard::ToShard> {
     let (inbox, address) = inbox().expect("a descriptor");
     let config = ShardConfig {
         recorder: None,
-        ports: Ports::new(33_000, 60_000, 0, 1, u64::from(std::process::id()) << 8 | 3),
+        ports: Ports::new(33_000, 60_000, at, SHARDS, u64::from(std::process::id()) << 8 | 3),
         limits: CallLimits {
             duration_max: Duration::from_secs(60),
             ring_max: Duration::from_secs(45),
@@ -645,6 +647,9 @@ fn frames_of(media: &UdpSocket, code: u8, time: Duration) -> usize {
     }
     frames
 }
+
+/// Media threads of the box.
+const SHARDS: usize = 2;
 
 /// 8 s: far above what loopback takes.
 const LIMIT: Duration = Duration::from_secs(8);
