@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -115,11 +116,39 @@ fn print(text: &str) -> Result<(), AdminError> {
 
 /// One request over the socket; a connection each.
 pub(super) fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
-    ask_within(socket, method, path, body, ANSWER_MAX)
+    exchange(socket, method, path, body, ANSWER_MAX)
 }
 
-/// The same for an answer that takes its time.
+/// The same for an answer that takes its time; whoever looks on sees it pass.
 pub(super) fn ask_within(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    within: Duration,
+) -> Result<Value, AdminError> {
+    if within <= ANSWER_MAX || !std::io::stderr().is_terminal() {
+        return exchange(socket, method, path, body, within);
+    }
+    std::thread::scope(|scope| {
+        let (done, is_done) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            for seconds in 1.. {
+                if is_done.recv_timeout(Duration::from_secs(1)) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    break;
+                }
+                eprint!("\rAt work: {seconds} s of {} s at the most", within.as_secs());
+            }
+            // The line is for the answer.
+            eprint!("\r\x1b[K");
+        });
+        let answer = exchange(socket, method, path, body, within);
+        drop(done);
+        answer
+    })
+}
+
+fn exchange(
     socket: &Path,
     method: &str,
     path: &str,

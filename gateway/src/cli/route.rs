@@ -90,6 +90,15 @@ pub enum RouteCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether a phone of ours reaches help, and through which trunks.
+    #[command(
+        after_help = "Examples:\n  talkstack route emergency\n  talkstack route emergency --json\n\nExit codes: 0 done, 6 the daemon does not run"
+    )]
+    Emergency {
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
     /// Say where a call would go; nothing rings.
     #[command(
         after_help = "Examples:\n  talkstack route simulate +3612345678\n  talkstack route simulate 112 --from extensions --caller 101\n  talkstack route simulate 101 --from trunk:carrier --at 2026-12-24T18:00:00+01:00\n\nExit codes: 0 done, 3 no such trunk, 6 the daemon does not run"
@@ -188,6 +197,16 @@ pub(super) fn route(command: &RouteCommand, socket: &Path) -> Result<String, Adm
         }
         RouteCommand::Move { route, place, json } => shift(socket, route, *place, *json),
         RouteCommand::Remove { route, json } => remove(socket, &ROUTES, route, *json),
+        RouteCommand::Emergency { json } => {
+            let answer = ask(socket, "GET", "/api/v1/emergency", None)?;
+            if *json {
+                return Ok(document(&answer));
+            }
+            let found = answer["found"].as_str().unwrap_or_default();
+            let trunks =
+                if answer["offered"] == true { table(&answer["trunks"], &["name", "numbers"]) } else { String::new() };
+            Ok(format!("{found}\n{trunks}"))
+        }
         RouteCommand::Simulate { number, caller, from, at, json } => {
             let mut body = json!({ "called": number });
             for (name, given) in [("caller", caller), ("at", at)] {

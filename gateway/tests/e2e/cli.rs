@@ -195,6 +195,13 @@ fn routes_are_added_moved_simulated_changed_and_removed_and_what_they_name_stays
     );
     let simulated = daemon.command(&["route", "simulate", "+3612345678", "--from", "extensions", "--caller", "101"]);
     assert!(simulated.contains("rule    ") && simulated.contains("trunk:carrier"), "{simulated}");
+    let help = daemon.command(&["route", "emergency"]);
+    assert!(help.starts_with("Emergency calls: not offered."), "{help}");
+    daemon.command(&["trunk", "set", "carrier", "--emergency", "true", "--country-code", "36"]);
+    let help = daemon.command(&["route", "emergency"]);
+    assert!(help.starts_with("Emergency calls of extensions go through the trunk carrier.\n"), "{help}");
+    assert!(help.contains("112"), "{help}");
+    assert_eq!(json_of(&daemon, &["route", "emergency"])["offered"], true);
     assert!(json_of(&daemon, &["route", "simulate", "101", "--at", "2026-12-24T18:00:00+01:00"])["rule"].is_string());
     assert_eq!(
         json_of(&daemon, &["route", "set", "Night", "--clear", "hours", "--name", "Evening"])["hours"],
