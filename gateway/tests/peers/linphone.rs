@@ -97,6 +97,14 @@ fn linphone_is_called_rings_reliably_and_hangs_up() {
     );
 }
 
+/// The lines of linphone's configuration that make it register.
+pub(crate) fn account(user: &str, domain: SocketAddr, proxy: SocketAddr, password: &str) -> String {
+    format!(
+        "[proxy_0]\nreg_proxy=<sip:{proxy};lr>\nreg_identity=sip:{user}@{domain}\nreg_expires=60\nreg_sendregister=1\n\
+         [auth_info_0]\nusername={user}\npasswd={password}\n"
+    )
+}
+
 /// A linphone at its prompt.
 pub(crate) struct Linphone {
     peer: Peer,
@@ -143,6 +151,26 @@ impl Linphone {
         self.does(&format!("call sip:{user}@{target}"), "Media streams established");
     }
 
+    /// Types a command.
+    pub(crate) fn types(&mut self, command: &str) {
+        self.peer.types(command);
+    }
+
+    /// Waits for what it says.
+    pub(crate) fn says(&mut self, word: &str) {
+        self.peer.says(word);
+    }
+
+    /// Waits until its registration stands.
+    pub(crate) fn registers(&mut self) {
+        wait_until("linphone registers", || {
+            self.peer.types("proxy list");
+            self.peer.says("registered: ");
+            self.peer.says("\n");
+            self.peer.output().contains("registered: yes").then_some(())
+        });
+    }
+
     /// Types a command and waits for what it is to say then.
     pub(crate) fn does(&mut self, command: &str, says: &str) {
         self.peer.types(command);
@@ -159,13 +187,13 @@ impl Linphone {
         });
     }
 
-    /// The samples of its recording, whose header it writes at the end.
     /// Every message that it has sent and got, and what it thought.
     pub(crate) fn log(&self) -> String {
         let bytes = std::fs::read(self.peer.dir.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The samples of its recording, whose header it writes at the end.
     fn heard(&self) -> Vec<i16> {
         let bytes = std::fs::read(self.peer.dir.path().join("heard.wav")).unwrap_or_default();
         let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);

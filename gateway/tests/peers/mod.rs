@@ -6,6 +6,7 @@
 mod boxes;
 mod dialogs;
 mod kamailio;
+mod lines;
 mod linphone;
 mod mutated;
 mod namespace;
@@ -13,6 +14,8 @@ mod nat;
 mod phone;
 mod process;
 mod refused;
+mod registered;
+mod registrar;
 mod rsipstack;
 mod scenario;
 pub(crate) mod site;
