@@ -118,8 +118,11 @@ impl Linphone {
         let dir = tempfile::tempdir().expect("a directory");
         let address = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let config = format!(
-            "[sip]\nguess_hostname=0\nbind_address=127.0.0.1\ncontact=\"phone\" <sip:phone@127.0.0.1>\n\
-             {sip}[rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n",
+            // Without a port of its own it starts on 5060, which it shares with every other one that starts: one of them
+            // is given the answers to all.
+            "[sip]\nsip_port={}\nsip_tcp_port=0\nsip_tls_port=0\nguess_hostname=0\nbind_address=127.0.0.1\n\
+             contact=\"phone\" <sip:phone@127.0.0.1>\n{sip}[rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n",
+            address.port(),
             free_port()
         );
         std::fs::write(dir.path().join("linphonerc"), config).expect("written");
@@ -138,7 +141,6 @@ impl Linphone {
             "soundcard use files".to_owned(),
             format!("play {}", microphone.display()),
             format!("record {}", ear.display()),
-            format!("ports sip {}", address.port()),
         ] {
             peer.types(&command);
             peer.says("linphonec>");
