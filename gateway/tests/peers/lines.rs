@@ -2,7 +2,7 @@
 
 use talkstack_control::port::{
     AgentRoute, CallEvent, CallId, Command, CommandId, CommandReply, DialOrder, ExtensionRoute, FirstSpeaker,
-    LineStates, NumberRoute, Outcome, RegistrationState, Sealed, Snapshot, ToCalls, TrunkRoute,
+    LineStates, NumberRoute, Outcome, RegistrationState, Sealed, Snapshot, ToCalls, ToControl, TrunkRoute,
 };
 use talkstack_control::secret::{EXTENSION_PASSWORD_PURPOSE, SECRET_FILE, Secret, TRUNK_PASSWORD_PURPOSE};
 use tempfile::TempDir;
@@ -50,11 +50,16 @@ impl Lines {
         self.set(|snapshot| drop(snapshot.numbers.insert(number.trim_start_matches('+').into(), route)));
     }
 
-    /// Changes what the box is told.
+    /// Changes what the box is told; returns once it does by it: whoever registered before would be refused.
     pub(crate) fn set(&mut self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.snapshot);
         self.snapshot.revision += 1;
         self.control.send(&ToCalls::Snapshot(self.snapshot.clone()));
+        let sent = self.snapshot.revision;
+        self.control.wait_for(|message| match message {
+            ToControl::Applied { revision } => (revision == sent).then_some(()),
+            _ => None,
+        });
     }
 
     /// Gives it a trunk that lists the box's number.
