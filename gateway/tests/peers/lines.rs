@@ -107,11 +107,21 @@ impl Lines {
         self.states().extensions.get(user).map_or(0, Vec::len)
     }
 
+    /// How long each of them is still bound, in seconds.
+    pub(crate) fn lives(&mut self, user: &str) -> Vec<u32> {
+        self.states().extensions.get(user).into_iter().flatten().map(|contact| contact.expires_s).collect()
+    }
+
     fn states(&mut self) -> LineStates {
         match self.control.ask("lines", Command::Lines) {
             CommandReply::Lines(states) => *states,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Looks at what happens until there is an answer.
+    pub(crate) fn event<T>(&mut self, look: impl FnMut(CallEvent) -> Option<T>) -> T {
+        self.control.wait_for_event(look)
     }
 
     /// Waits for the next answer of a call.

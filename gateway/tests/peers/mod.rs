@@ -3,6 +3,7 @@
 //! Each peer says its row of the table peer × feature ([`table`]); `gateway/tests/run` prints all of it. A test whose
 //! peer cannot run here (not installed, no namespaces, no corpora) says so in one sentence and proves nothing.
 
+mod baresip;
 mod boxes;
 mod dialogs;
 mod kamailio;

@@ -35,6 +35,19 @@ impl Provider {
     }
 }
 
+/// The outbound proxy alone, in front of another registrar.
+pub(crate) struct Edge {
+    pub(crate) address: SocketAddr,
+    _peer: Peer,
+}
+
+impl Edge {
+    pub(crate) fn start(registrar: SocketAddr) -> Self {
+        let address = SocketAddr::new([127, 0, 0, 1].into(), free_port());
+        Edge { address, _peer: kamailio(&edge_config(address, registrar), address) }
+    }
+}
+
 /// The account that the provider knows.
 pub(crate) const USER: &str = "15551234567";
 

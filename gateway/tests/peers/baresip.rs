@@ -1,0 +1,226 @@
+//! baresip as a phone of the box: it registers, calls, is called, and leaves. It knows no digest but MD5, and gives up on
+//! a challenge that offers another one beside it.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+
+use talkstack_control::port::{CallEvent, Direction};
+
+use super::lines::Lines;
+use super::process::{Peer, free_port, is_installed};
+use super::registrar::{Edge, PASSWORD};
+use super::site::NUMBER;
+use super::table::{Cell, row};
+use crate::daemon::wait_until;
+use crate::phones::prompt;
+use crate::signal::{best_match, write_wav};
+
+#[test]
+fn baresip_registers_is_called_by_another_phone_calls_an_agent_and_unregisters() {
+    if !is_installed("baresip") {
+        return;
+    }
+    let mut lines = Lines::new(&[]);
+    let target = lines.daemon.sip();
+    let [mut first, mut second] = ["100", "101"].map(|user| {
+        lines.extension(user, PASSWORD);
+        Phone::registers(user, target)
+    });
+    assert_eq!((lines.bindings("100"), lines.bindings("101")), (1, 1));
+    let lives = lines.lives("100");
+    assert!(lives.iter().all(|seconds| (50..=60).contains(seconds)), "{lives:?} s of the 60 that it asked for");
+
+    second.does("dial", &format!("sip:100@{target}"));
+    first.peer.says("Incoming call from");
+    first.does("accept", "");
+    // Both say the same: each hears the other's.
+    first.hears_the_words();
+    second.hears_the_words();
+    second.does("hangup", "");
+    lines.ended();
+
+    first.does("dial", &format!("sip:{NUMBER}@{target}"));
+    lines.answered();
+    first.does("hangup", "");
+    lines.ended();
+    first.does("quit", "");
+    wait_until("it is bound no more", || (lines.bindings("100") == 0).then_some(()));
+    assert_eq!(lines.bindings("101"), 1);
+    row(
+        "baresip, registered",
+        &[
+            ("digest in MD5 alone, once it gave up on SHA-256", Cell::Works),
+            ("extension to extension, two-way sound", Cell::Works),
+            ("call of an agent", Cell::Works),
+            ("expiry as asked for, unregistered at its end", Cell::Works),
+        ],
+    );
+}
+
+#[test]
+fn all_phones_of_an_extension_ring_and_the_one_that_answers_has_the_call() {
+    if !is_installed("baresip") {
+        return;
+    }
+    let mut lines = Lines::new(&[]);
+    let target = lines.daemon.sip();
+    for user in ["100", "101"] {
+        lines.extension(user, PASSWORD);
+    }
+    let [mut desk, mut mobile] = [(); 2].map(|()| Phone::registers("100", target));
+    let mut caller = Phone::registers("101", target);
+    assert_eq!(lines.bindings("100"), 2);
+    caller.does("dial", &format!("sip:100@{target}"));
+    for phone in [&mut desk, &mut mobile] {
+        phone.peer.says("Incoming call from");
+    }
+    mobile.does("accept", "");
+    mobile.hears_the_words();
+    desk.peer.says("CANCEL sip:");
+    caller.does("hangup", "");
+    lines.ended();
+    row("baresip, registered twice", &[("both ring, the other one is cancelled", Cell::Works)]);
+}
+
+#[test]
+fn a_phone_behind_a_proxy_is_called_along_its_path() {
+    if !["baresip", "kamailio"].into_iter().all(is_installed) {
+        return;
+    }
+    let mut lines = Lines::new(&[]);
+    let target = lines.daemon.sip();
+    let [direct, behind] = ["100", "101"];
+    [direct, behind].iter().for_each(|user| lines.extension(user, PASSWORD));
+    let edge = Edge::start(target);
+    let mut inside = Phone::registers_by(edge.address, behind, target);
+    let mut outside = Phone::registers(direct, target);
+    outside.does("dial", &format!("sip:{behind}@{target}"));
+    let invite = inside.peer.says("Incoming call from");
+    assert!(invite.contains(&format!("\nRecord-Route: <sip:{}", edge.address)), "not by way of the proxy:\n{invite}");
+    inside.does("accept", "");
+    inside.hears_the_words();
+    outside.hears_the_words();
+    // On its route set, the ACK and the BYE as well.
+    outside.does("hangup", "");
+    let ending = inside.peer.says("BYE sip:");
+    assert!(ending.contains(&format!("UDP {} -> ", edge.address)), "{ending}");
+    lines.ended();
+
+    inside.does("dial", &format!("sip:echo@{target}"));
+    lines.answered();
+    let way = format!(" -> {}\nINVITE sip:echo@", edge.address);
+    assert!(inside.peer.output().contains(&way), "not by way of the proxy:\n{}", inside.peer.output());
+    inside.does("hangup", "");
+    lines.ended();
+    row(
+        "baresip behind kamailio",
+        &[
+            ("registered with Path, called along it", Cell::Works),
+            ("call of the box by way of the outbound proxy", Cell::Works),
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_password_is_asked_for_again_and_the_refusal_stored_with_its_rule() {
+    if !is_installed("baresip") {
+        return;
+    }
+    let mut lines = Lines::new(&[]);
+    lines.extension("100", PASSWORD);
+    let _phone = Phone::asks("100", "wrong", lines.daemon.sip(), None, "403 Forbidden");
+    let refusal = lines.event(|event| match event {
+        CallEvent::Refused(refusal) => Some(refusal),
+        _ => None,
+    });
+    assert_eq!((refusal.direction, refusal.status, refusal.method.as_str()), (Direction::Inbound, 401, "REGISTER"));
+    assert_eq!(refusal.rule, "the secret or the extension is wrong");
+    assert_eq!(lines.bindings("100"), 0);
+    row("baresip, wrong password", &[("401 again, 403 after ten, stored with its rule", Cell::Works)]);
+}
+
+/// A baresip that says the words of a prompt in every call.
+pub(crate) struct Phone {
+    pub(crate) peer: Peer,
+    control: TcpStream,
+}
+
+impl Phone {
+    /// Starts one and waits until it is registered.
+    pub(crate) fn registers(user: &str, target: SocketAddr) -> Self {
+        Phone::asks(user, PASSWORD, target, None, "200 OK")
+    }
+
+    /// The same by way of a proxy.
+    pub(crate) fn registers_by(proxy: SocketAddr, user: &str, target: SocketAddr) -> Self {
+        Phone::asks(user, PASSWORD, target, Some(proxy), "200 OK")
+    }
+
+    /// Starts one until its REGISTER comes to that.
+    fn asks(user: &str, password: &str, target: SocketAddr, proxy: Option<SocketAddr>, outcome: &str) -> Self {
+        wait_until("baresip has been asked in MD5 alone", || {
+            let phone = Phone::start(user, password, target, proxy);
+            // What it says of its registration stands apart from what it has sent and got.
+            let told = wait_until("baresip registers or not", || {
+                let said = phone.peer.output();
+                let mut told = said.lines().filter(|line| line.contains(&format!("{user}@{}", target.ip())));
+                told.find(|line| line.contains(outcome) || line.contains(GAVE_UP)).map(str::to_owned)
+            });
+            let is_so = !told.contains(GAVE_UP);
+            is_so.then_some(phone)
+        })
+    }
+
+    fn start(user: &str, password: &str, target: SocketAddr, proxy: Option<SocketAddr>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = dir.path().display().to_string();
+        // It hangs up when its source ends; no case lasts this long.
+        write_wav(&dir.path().join("words.wav"), &[prompt("en/goodbye"), vec![1; 20 * 8000]].concat());
+        let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
+        let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).is_dir())
+            .expect("baresip has modules");
+        let config = format!(
+            "module_path {modules}\nmodule account.so\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n\
+             module ctrl_tcp.so\nmodule_app menu.so\nctrl_tcp_listen {control}\nsip_listen 127.0.0.1:0\n\
+             snd_path {home}\naudio_source aufile,{home}/words.wav\naudio_player aufile,{home}/player.wav\n\
+             audio_alert aufile,{home}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
+             auplay_channels 1\naudio_buffer 20-160\n"
+        );
+        std::fs::write(dir.path().join("config"), config).expect("written");
+        let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
+        let account = format!("<sip:{user}@{target}>;auth_pass={password};regint=60{outbound}\n");
+        std::fs::write(dir.path().join("accounts"), account).expect("written");
+        let peer = Peer::start_in(dir, "baresip", &["-v", "-s", "-f", &home]);
+        let control = wait_until("baresip takes commands", || TcpStream::connect(control).ok());
+        Phone { peer, control }
+    }
+
+    /// Has it carry out a command of its menu.
+    pub(crate) fn does(&mut self, command: &str, parameter: &str) {
+        let order = serde_json::json!({ "command": command, "params": parameter }).to_string();
+        write!(self.control, "{}:{order},", order.len()).expect("it reads");
+    }
+
+    /// Waits until the words are heard that all of them say.
+    pub(crate) fn hears_the_words(&self) {
+        let words = prompt("en/goodbye");
+        wait_until("the words are heard", || {
+            let (_, score) = best_match(&self.heard(), &words[4000..5600]);
+            (score > 0.9).then_some(())
+        });
+    }
+
+    /// The samples of its last recording, whose header it writes at the end.
+    fn heard(&self) -> Vec<i16> {
+        let entries = std::fs::read_dir(self.peer.dir.path()).expect("there").flatten().map(|entry| entry.path());
+        let recordings = entries.filter(|path| path.to_string_lossy().ends_with("-dec.wav"));
+        let bytes = recordings.max().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);
+        samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
+    }
+}
+
+/// What it says of a challenge that it does not understand.
+const GAVE_UP: &str = "Function not implemented";
