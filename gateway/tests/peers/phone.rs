@@ -126,6 +126,11 @@ impl Phone {
         }
     }
 
+    /// From here on its sound comes from, and is heard at, another port than it has said, as behind a NAT.
+    pub(crate) fn moves(&mut self) {
+        self.rtp = UdpSocket::bind((self.media.ip(), 0)).expect("a port");
+    }
+
     /// One frame, to where the other side says it listens.
     fn say(&mut self, code: u8) {
         let payload: Vec<u8> = (0..160).map(|at| if at % 2 == 0 { code } else { code | 0x80 }).collect();
