@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use talkstack_control::port::{CallEvent, Direction};
 
+use super::kamailio::Rtpengine;
 use super::lines::Lines;
 use super::process::{Peer, free_port, is_installed};
 use super::registrar::{Edge, PASSWORD};
@@ -88,10 +89,37 @@ fn a_phone_behind_a_proxy_is_called_along_its_path() {
         return;
     }
     let mut lines = Lines::new(&[]);
+    behind_a_proxy(&mut lines, None);
+    row(
+        "baresip behind kamailio",
+        &[
+            ("registered with Path, called along it", Cell::Works),
+            ("call of the box by way of the outbound proxy", Cell::Works),
+        ],
+    );
+}
+
+#[test]
+fn a_phone_behind_a_session_border_controller_is_called_along_its_path_and_both_latch() {
+    if !["baresip", "kamailio", "rtpengine"].into_iter().all(is_installed) {
+        return;
+    }
+    let engine = Rtpengine::start();
+    behind_a_proxy(&mut Lines::new(&[]), Some(engine.control));
+    row(
+        "baresip behind rtpengine",
+        &[
+            ("Path, Record-Route, sound relayed both ways", Cell::Works),
+            ("call of the box by way of the SBC", Cell::Works),
+        ],
+    );
+}
+
+fn behind_a_proxy(lines: &mut Lines, engine: Option<SocketAddr>) {
     let target = lines.daemon.sip();
     let [direct, behind] = ["100", "101"];
     [direct, behind].iter().for_each(|user| lines.extension(user, PASSWORD));
-    let edge = Edge::start(target);
+    let edge = Edge::start(target, engine);
     let mut inside = Phone::registers_by(edge.address, behind, target);
     let mut outside = Phone::registers(direct, target);
     outside.does("dial", &format!("sip:{behind}@{target}"));
@@ -110,15 +138,9 @@ fn a_phone_behind_a_proxy_is_called_along_its_path() {
     lines.answered();
     let way = format!(" -> {}\nINVITE sip:echo@", edge.address);
     assert!(inside.peer.output().contains(&way), "not by way of the proxy:\n{}", inside.peer.output());
+    inside.hears_the_words();
     inside.does("hangup", "");
     lines.ended();
-    row(
-        "baresip behind kamailio",
-        &[
-            ("registered with Path, called along it", Cell::Works),
-            ("call of the box by way of the outbound proxy", Cell::Works),
-        ],
-    );
 }
 
 #[test]

@@ -146,10 +146,10 @@ request_route {{
         sl_send_reply("404", "Not Here"); exit;
     }}
     if ($sp == {box_port} || proto == TCP) {{
-        $var(way) = "direction=boxes direction=phones";
+        $var(way) = "{FROM_BOX}";
         $du = "sip:{phone}";
     }} else {{
-        $var(way) = "direction=phones direction=boxes";
+        $var(way) = "{TO_BOX}";
         $du = "sip:{target};transport={transport}";
     }}
     {by_second}
@@ -214,6 +214,12 @@ fn is_installed(program: &str) -> bool {
 /// Plain RTP towards whoever is called.
 pub(crate) const OFFER: &str =
     "rtpengine_manage(\"RTP/AVP replace-origin replace-session-connection ICE=remove $var(way)\");";
+
+/// The sides of rtpengine that a call of a box goes between.
+pub(crate) const FROM_BOX: &str = "direction=boxes direction=phones";
+
+/// The sides that a call to a box goes between.
+pub(crate) const TO_BOX: &str = "direction=phones direction=boxes";
 
 /// Whoever calls gets back the profile that it offered.
 pub(crate) const ANSWER: &str = "rtpengine_manage(\"replace-origin replace-session-connection ICE=remove\");";

@@ -1,10 +1,13 @@
 //! Registrations: the box's with a provider, and those of phones with the box.
 
+use std::net::SocketAddr;
+
 use talkstack_control::port::TrunkRoute;
 
+use super::kamailio::Rtpengine;
 use super::lines::Lines;
 use super::linphone::{Linphone, account};
-use super::phone::{Phone, routes};
+use super::phone::{Phone, media, routes};
 use super::process::is_installed;
 use super::registrar::{PASSWORD, Provider, USER};
 use super::table::{Cell, row};
@@ -13,29 +16,37 @@ use crate::daemon::wait_until;
 #[test]
 fn the_box_registers_with_sha_256_and_is_called_and_calls() {
     if is_installed("kamailio") {
-        row("kamailio, registrar (SHA-256)", &with_a_provider("SHA-256", false));
+        row("kamailio, registrar (SHA-256)", &with_a_provider("SHA-256", false, None));
     }
 }
 
 #[test]
 fn the_box_registers_with_md5_and_is_called_and_calls() {
     if is_installed("kamailio") {
-        row("kamailio, registrar (MD5)", &with_a_provider("MD5", false));
+        row("kamailio, registrar (MD5)", &with_a_provider("MD5", false, None));
     }
 }
 
 #[test]
 fn the_box_registers_through_an_outbound_proxy_and_is_called_and_calls_along_its_path() {
     if is_installed("kamailio") {
-        row("kamailio, outbound proxy", &with_a_provider("SHA-256", true));
+        row("kamailio, outbound proxy", &with_a_provider("SHA-256", true, None));
+    }
+}
+
+#[test]
+fn the_box_registers_through_a_session_border_controller_that_relays_the_sound_of_its_calls() {
+    if ["kamailio", "rtpengine"].into_iter().all(is_installed) {
+        let engine = Rtpengine::start();
+        row("kamailio + rtpengine, edge", &with_a_provider("SHA-256", true, Some(engine.control)));
     }
 }
 
 /// Registers, is called, and calls; through an outbound proxy all of it takes that way.
-fn with_a_provider(algorithm: &str, has_proxy: bool) -> Vec<(&'static str, Cell)> {
+fn with_a_provider(algorithm: &str, has_proxy: bool, engine: Option<SocketAddr>) -> Vec<(&'static str, Cell)> {
     let mut phone = Phone::at("127.0.0.1");
-    let provider = Provider::start(algorithm, phone.address());
-    let mut lines = Lines::new(&[]);
+    let provider = Provider::start(algorithm, phone.address(), engine);
+    let mut lines = Lines::new(&[("TALKSTACK__RTP__PORTS", "10000-19999")]);
     let mut trunk = TrunkRoute::new("line", &provider.core.ip().to_string());
     trunk.port = Some(provider.core.port());
     trunk.username = Some(USER.into());
@@ -46,7 +57,8 @@ fn with_a_provider(algorithm: &str, has_proxy: bool) -> Vec<(&'static str, Cell)
     let registered = format!("registered {USER} with {algorithm}, Path {path}");
     wait_until("the box registers", || provider.notes().contains(&registered).then_some(()));
 
-    phone.call(provider.core, &format!("sip:{USER}@{}", provider.core));
+    let answer = phone.call(provider.core, &format!("sip:{USER}@{}", provider.core));
+    assert_eq!(is_relayed(&answer), engine.is_some(), "{answer}");
     // The menu's first key: the box repeats what it hears.
     phone.presses(1);
     assert!(phone.talks_and_hears(WORD, WORD) >= 20, "no two-way sound in the phone's call");
@@ -58,13 +70,21 @@ fn with_a_provider(algorithm: &str, has_proxy: bool) -> Vec<(&'static str, Cell)
     assert_eq!(routes(&invite).len(), if has_proxy { 2 } else { 1 }, "{invite}");
     let called = format!("call of {USER}, Route <sip:{}", provider.core);
     assert!(provider.notes().contains(&called), "{}", provider.notes());
+    assert_eq!(is_relayed(&invite), engine.is_some(), "{invite}");
+    phone.presses(1);
+    assert!(phone.talks_and_hears(WORD, WORD) >= 20, "no two-way sound in the box's call");
     phone.hangs_up();
     lines.ended();
     vec![
         ("REGISTER answers the challenge (Path kept)", Cell::Works),
         ("call to the registered box, two-way sound", Cell::Works),
-        ("call of the box: Service-Route, 407 answered", Cell::Works),
+        ("call of the box: Service-Route, 407, two-way sound", Cell::Works),
     ]
+}
+
+/// Whether rtpengine stands between: its ports lie above the box's.
+fn is_relayed(text: &str) -> bool {
+    media(text).is_some_and(|media| media.port() > 19_999)
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 use std::net::SocketAddr;
 
+use super::kamailio::{ANSWER, FROM_BOX, OFFER, TO_BOX};
 use super::process::{Peer, free_port, kamailio};
 
 /// A provider that is running.
@@ -23,10 +24,11 @@ pub(crate) struct Provider {
 
 impl Provider {
     /// Starts one whose calls go out to a phone, and which asks with the algorithm.
-    pub(crate) fn start(algorithm: &str, phone: SocketAddr) -> Self {
+    /// An rtpengine that listens at `engine` relays the sound at the edge.
+    pub(crate) fn start(algorithm: &str, phone: SocketAddr, engine: Option<SocketAddr>) -> Self {
         let [edge, core] = [(); 2].map(|()| SocketAddr::new([127, 0, 0, 1].into(), free_port()));
         let log = kamailio(&core_config(algorithm, edge, core, phone), core);
-        Provider { edge, core, _edge: kamailio(&edge_config(edge, core), edge), log }
+        Provider { edge, core, _edge: kamailio(&edge_config(edge, core, engine, [TO_BOX, FROM_BOX]), edge), log }
     }
 
     /// What the registrar has noted: a line for each thing that was right.
@@ -42,9 +44,10 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn start(registrar: SocketAddr) -> Self {
+    /// An rtpengine that listens at `engine` relays the sound.
+    pub(crate) fn start(registrar: SocketAddr, engine: Option<SocketAddr>) -> Self {
         let address = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-        Edge { address, _peer: kamailio(&edge_config(address, registrar), address) }
+        Edge { address, _peer: kamailio(&edge_config(address, registrar, engine, [FROM_BOX, TO_BOX]), address) }
     }
 }
 
@@ -54,24 +57,46 @@ pub(crate) const USER: &str = "15551234567";
 /// Its password.
 pub(crate) const PASSWORD: &str = "s3cret";
 
-fn edge_config(edge: SocketAddr, core: SocketAddr) -> String {
+/// `from_core` and `to_core` are the sides of rtpengine that calls go between.
+fn edge_config(
+    edge: SocketAddr,
+    core: SocketAddr,
+    engine: Option<SocketAddr>,
+    [from_core, to_core]: [&str; 2],
+) -> String {
+    let (module, offer, answer) = match engine {
+        Some(control) => {
+            let load = "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\"";
+            (format!("{load}, \"udp:{control}\")\n"), OFFER, ANSWER)
+        }
+        None => (String::new(), "", ""),
+    };
     format!(
         r#"
 listen=udp:{edge}
 loadmodule "path.so"
+{module}
 request_route {{
     if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
     if (is_method("REGISTER")) {{ add_path(); $du = "sip:{core}"; t_relay(); exit; }}
+    t_on_reply("MEDIA");
     if (has_totag()) {{
-        if (loose_route()) {{ t_relay(); exit; }}
+        if (loose_route()) {{ $var(way) = ""; {offer} t_relay(); exit; }}
         if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
         sl_send_reply("404", "Not Here"); exit;
     }}
+    if ($sp == {core_port}) {{
+        $var(way) = "{from_core}";
+    }} else {{
+        $var(way) = "{to_core}";
+    }}
     # False where the only Route is this proxy's own: the call goes to its Request-URI then.
-    if (is_present_hf("Route")) {{ loose_route(); record_route(); t_relay(); exit; }}
+    if (is_present_hf("Route")) {{ loose_route(); record_route(); {offer} t_relay(); exit; }}
     sl_send_reply("403", "No Route");
 }}
-"#
+onreply_route[MEDIA] {{ if (has_body("application/sdp")) {{ {answer} return; }} }}
+"#,
+        core_port = core.port()
     )
 }
 
