@@ -5,6 +5,7 @@
 
 mod baresip;
 mod boxes;
+mod desks;
 mod dialogs;
 mod kamailio;
 mod lines;
