@@ -170,7 +170,12 @@ pub(crate) struct Phone {
 impl Phone {
     /// Starts one and waits until it is registered.
     pub(crate) fn registers(user: &str, target: SocketAddr) -> Self {
-        Phone::asks(user, PASSWORD, target, None, "200 OK")
+        Phone::registers_with(user, PASSWORD, target)
+    }
+
+    /// The same with another password.
+    pub(crate) fn registers_with(user: &str, password: &str, target: SocketAddr) -> Self {
+        Phone::asks(user, password, target, None, "200 OK")
     }
 
     /// The same by way of a proxy.

@@ -7,6 +7,7 @@ mod baresip;
 mod boxes;
 mod desks;
 mod dialogs;
+mod help;
 mod kamailio;
 mod lines;
 mod linphone;
