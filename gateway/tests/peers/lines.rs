@@ -77,6 +77,12 @@ impl Lines {
         self.set(|snapshot| drop(snapshot.extensions.insert(user.into(), extension)));
     }
 
+    /// Has it call a number, and waits until it has taken that on or not.
+    pub(crate) fn order(&mut self, to: &str) -> CommandReply {
+        let call = self.dial(to);
+        self.control.wait_for_reply(&format!("dial {}", call.0))
+    }
+
     /// Has it call a number.
     pub(crate) fn dial(&mut self, to: &str) -> CallId {
         self.calls += 1;
