@@ -25,7 +25,7 @@ fn baresip_registers_is_called_by_another_phone_calls_an_agent_and_unregisters()
     let target = lines.daemon.sip();
     let [mut first, mut second] = ["100", "101"].map(|user| {
         lines.extension(user, PASSWORD);
-        Phone::registers(user, target)
+        Account::new(user, target).registers()
     });
     assert_eq!((lines.bindings("100"), lines.bindings("101")), (1, 1));
     let lives = lines.lives("100");
@@ -68,8 +68,8 @@ fn all_phones_of_an_extension_ring_and_the_one_that_answers_has_the_call() {
     for user in ["100", "101"] {
         lines.extension(user, PASSWORD);
     }
-    let [mut desk, mut mobile] = [(); 2].map(|()| Phone::registers("100", target));
-    let mut caller = Phone::registers("101", target);
+    let [mut desk, mut mobile] = [(); 2].map(|()| Account::new("100", target).registers());
+    let mut caller = Account::new("101", target).registers();
     assert_eq!(lines.bindings("100"), 2);
     caller.does("dial", &format!("sip:100@{target}"));
     for phone in [&mut desk, &mut mobile] {
@@ -120,8 +120,8 @@ fn behind_a_proxy(lines: &mut Lines, engine: Option<SocketAddr>) {
     let [direct, behind] = ["100", "101"];
     [direct, behind].iter().for_each(|user| lines.extension(user, PASSWORD));
     let edge = Edge::start(target, engine);
-    let mut inside = Phone::registers_by(edge.address, behind, target);
-    let mut outside = Phone::registers(direct, target);
+    let mut inside = Account::new(behind, target).by(edge.address).registers();
+    let mut outside = Account::new(direct, target).registers();
     outside.does("dial", &format!("sip:{behind}@{target}"));
     let invite = inside.peer.says("Incoming call from");
     assert!(invite.contains(&format!("\nRecord-Route: <sip:{}", edge.address)), "not by way of the proxy:\n{invite}");
@@ -144,13 +144,47 @@ fn behind_a_proxy(lines: &mut Lines, engine: Option<SocketAddr>) {
 }
 
 #[test]
+fn phones_over_streams_are_called_on_the_connection_that_they_made() {
+    if !is_installed("baresip") {
+        return;
+    }
+    let mut lines = Lines::new(&[("TALKSTACK__SIP__TLS_LISTEN", "127.0.0.1:0")]);
+    for user in ["100", "101"] {
+        lines.extension(user, PASSWORD);
+    }
+    let (plain, secured) = (lines.daemon.sip(), lines.daemon.secured("tls"));
+    let mut over_tcp = Account::new("100", plain).over("tcp").registers();
+    let mut over_tls = Account::new("101", secured).over("tls").registers();
+    over_tcp.does("dial", &format!("sip:101@{plain};transport=tcp"));
+    over_tls.peer.says("Incoming call from");
+    over_tls.does("accept", "");
+    over_tcp.hears_the_words();
+    over_tls.hears_the_words();
+    over_tls.does("hangup", "");
+    lines.ended();
+    let said = over_tls.peer.output();
+    assert!(said.contains(&format!("TLS {secured} -> ")) && !said.contains("\nUDP 127"), "{said}");
+    for (user, phone) in [("100", &mut over_tcp), ("101", &mut over_tls)] {
+        phone.does("quit", "");
+        wait_until("it is bound no more", || (lines.bindings(user) == 0).then_some(()));
+    }
+    row(
+        "baresip, TCP and TLS",
+        &[
+            ("registered over TCP, calls a phone", Cell::Works),
+            ("registered under TLS, is called on its connection", Cell::Works),
+        ],
+    );
+}
+
+#[test]
 fn a_wrong_password_is_asked_for_again_and_the_refusal_stored_with_its_rule() {
     if !is_installed("baresip") {
         return;
     }
     let mut lines = Lines::new(&[]);
     lines.extension("100", PASSWORD);
-    let _phone = Phone::asks("100", "wrong", lines.daemon.sip(), None, "403 Forbidden");
+    let _phone = Account::new("100", lines.daemon.sip()).with("wrong").asks("403 Forbidden");
     let refusal = lines.event(|event| match event {
         CallEvent::Refused(refusal) => Some(refusal),
         _ => None,
@@ -161,44 +195,55 @@ fn a_wrong_password_is_asked_for_again_and_the_refusal_stored_with_its_rule() {
     row("baresip, wrong password", &[("401 again, 403 after ten, stored with its rule", Cell::Works)]);
 }
 
-/// A baresip that says the words of a prompt in every call.
-pub(crate) struct Phone {
-    pub(crate) peer: Peer,
-    control: TcpStream,
+/// What a baresip is to register as, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Account<'a> {
+    user: &'a str,
+    password: &'a str,
+    target: SocketAddr,
+    transport: &'a str,
+    proxy: Option<SocketAddr>,
 }
 
-impl Phone {
-    /// Starts one and waits until it is registered.
-    pub(crate) fn registers(user: &str, target: SocketAddr) -> Self {
-        Phone::registers_with(user, PASSWORD, target)
+impl<'a> Account<'a> {
+    pub(crate) fn new(user: &'a str, target: SocketAddr) -> Self {
+        Account { user, password: PASSWORD, target, transport: "udp", proxy: None }
     }
 
-    /// The same with another password.
-    pub(crate) fn registers_with(user: &str, password: &str, target: SocketAddr) -> Self {
-        Phone::asks(user, password, target, None, "200 OK")
+    pub(crate) fn with(self, password: &'a str) -> Self {
+        Account { password, ..self }
     }
 
-    /// The same by way of a proxy.
-    pub(crate) fn registers_by(proxy: SocketAddr, user: &str, target: SocketAddr) -> Self {
-        Phone::asks(user, PASSWORD, target, Some(proxy), "200 OK")
+    fn over(self, transport: &'a str) -> Self {
+        Account { transport, ..self }
     }
 
-    /// Starts one until its REGISTER comes to that.
-    fn asks(user: &str, password: &str, target: SocketAddr, proxy: Option<SocketAddr>, outcome: &str) -> Self {
+    fn by(self, proxy: SocketAddr) -> Self {
+        Account { proxy: Some(proxy), ..self }
+    }
+
+    /// Starts a phone and waits until it is registered.
+    pub(crate) fn registers(self) -> Phone {
+        self.asks("200 OK")
+    }
+
+    /// Starts a phone until its REGISTER comes to that.
+    fn asks(self, outcome: &str) -> Phone {
         wait_until("baresip has been asked in MD5 alone", || {
-            let phone = Phone::start(user, password, target, proxy);
+            let phone = self.start();
             // What it says of its registration stands apart from what it has sent and got.
+            let own = format!("{}@{}", self.user, self.target.ip());
             let told = wait_until("baresip registers or not", || {
                 let said = phone.peer.output();
-                let mut told = said.lines().filter(|line| line.contains(&format!("{user}@{}", target.ip())));
+                let mut told = said.lines().filter(|line| line.contains(&own));
                 told.find(|line| line.contains(outcome) || line.contains(GAVE_UP)).map(str::to_owned)
             });
-            let is_so = !told.contains(GAVE_UP);
-            is_so.then_some(phone)
+            (!told.contains(GAVE_UP)).then_some(phone)
         })
     }
 
-    fn start(user: &str, password: &str, target: SocketAddr, proxy: Option<SocketAddr>) -> Self {
+    fn start(self) -> Phone {
+        let Account { user, password, target, transport, proxy } = self;
         let dir = tempfile::tempdir().expect("a directory");
         let home = dir.path().display().to_string();
         // It hangs up when its source ends; no case lasts this long.
@@ -217,13 +262,21 @@ impl Phone {
         );
         std::fs::write(dir.path().join("config"), config).expect("written");
         let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
-        let account = format!("<sip:{user}@{target}>;auth_pass={password};regint=60{outbound}\n");
+        let account = format!("<sip:{user}@{target};transport={transport}>;auth_pass={password};regint=60{outbound}\n");
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         let peer = Peer::start_in(dir, "baresip", &["-v", "-s", "-f", &home]);
         let control = wait_until("baresip takes commands", || TcpStream::connect(control).ok());
         Phone { peer, control }
     }
+}
 
+/// A baresip that says the words of a prompt in every call.
+pub(crate) struct Phone {
+    pub(crate) peer: Peer,
+    control: TcpStream,
+}
+
+impl Phone {
     /// Has it carry out a command of its menu.
     pub(crate) fn does(&mut self, command: &str, parameter: &str) {
         let order = serde_json::json!({ "command": command, "params": parameter }).to_string();

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::baresip::Phone;
-use super::phone::{self, field};
+use super::baresip::Account;
+use super::phone::{Phone, field};
 use super::process::is_installed;
 use super::site::{NUMBER, Site};
 use super::table::{Cell, row};
@@ -14,14 +14,14 @@ fn a_registered_phone_reaches_help_past_every_limit_or_the_box_says_that_it_cann
     if !is_installed("baresip") {
         return;
     }
-    let mut service = phone::Phone::at("127.0.0.2");
+    let mut service = Phone::at("127.0.0.2");
     let daemon = Daemon::serve(&[("TALKSTACK__CALLS__MAX", "1")]);
     let limits = json!({ "max_channels": 1, "calls_per_second": 1, "country_code": "36", "priority": 9 });
     let site = Site::owned(daemon, NUMBER, service.address(), limits);
     let desk = json!({ "user": "101", "password": PASSWORD, "number": NUMBER, "country_code": "36" });
     site.client.create("/api/v1/extensions", &desk);
     let target = site.daemon.sip();
-    let mut desk = Phone::registers_with("101", PASSWORD, target);
+    let mut desk = Account::new("101", target).with(PASSWORD).registers();
 
     // No trunk is chosen: the box shows it, and refuses so that the phone may try another line.
     assert_eq!(site.client.get("/api/v1/emergency")["offered"], json!(false));
