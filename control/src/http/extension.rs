@@ -13,13 +13,14 @@ use super::numbering_fields::{change_numbering, number_of_ours, numbering_json};
 use super::trunk::lines;
 use super::{Answer, App};
 use crate::clock::iso8601;
+use crate::gate::{EVERYWHERE, calling_code, emergency_numbers};
 use crate::model::{extension_user, line, name};
-use crate::port::{ExtensionRoute, LineStates, RouteTarget};
+use crate::port::{ExtensionRoute, LineStates, Numbering, RouteTarget};
 use crate::secret::{EXTENSION_PASSWORD_PURPOSE, Secret, random};
 use crate::snapshot;
 use crate::store::StoreError;
 use crate::store::extensions::{self, Extension};
-use crate::store::projects;
+use crate::store::{projects, trunks};
 
 /// `POST /api/v1/extensions`. A password that is not given is made up and shown this once.
 pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> Result<Response, ApiError> {
@@ -40,6 +41,7 @@ pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> 
                 return Err(too_many("extensions", EXTENSIONS_MAX));
             }
             check_project(connection, &extension)?;
+            check_user(connection, &extension)?;
             extensions::insert(connection, &extension)?;
             snapshot::bump(connection)?;
             Ok::<_, ApiError>(extension)
@@ -79,6 +81,7 @@ pub(super) async fn update(State(app): State<App>, _: Owner, Path(user): Path<St
             let made_up = change(&mut extension, &fields, &secret)?;
             extension.updated_ms = now_ms;
             check_project(connection, &extension)?;
+            check_user(connection, &extension)?;
             extensions::put(connection, &extension)?;
             snapshot::bump(connection)?;
             Ok::<_, ApiError>((extension, made_up))
@@ -151,6 +154,25 @@ fn check_project(connection: &rusqlite::Connection, extension: &Extension) -> Re
         Some(id) if !projects::exists(connection, id)? => Err(bad_field("project_id", "is no project of this box")),
         _ => Ok(()),
     }
+}
+
+/// A phone that has an emergency number for a name is never called by it: who dials that wants help. What counts is what
+/// it dials as one itself, and what the trunks that carry emergency calls lead to.
+fn check_user(connection: &rusqlite::Connection, extension: &Extension) -> Result<(), ApiError> {
+    let trunks = trunks::all(connection)?;
+    let carriers = trunks.iter().map(|trunk| &trunk.route).filter(|trunk| trunk.policy.is_emergency);
+    let theirs = carriers.filter_map(|trunk| country(&trunk.numbering, trunk.numbers.first()));
+    let own = country(&extension.route.numbering, extension.route.number.as_ref());
+    let mut known = own.into_iter().chain(theirs).flat_map(emergency_numbers).chain(EVERYWHERE);
+    match known.any(|number| number == extension.user) {
+        true => Err(bad_field("user", "must be no emergency number: whoever dials one is to reach help")),
+        false => Ok(()),
+    }
+}
+
+/// The calling code of the country that a line is in, as far as it tells.
+fn country<'a>(numbering: &'a Numbering, number: Option<&'a String>) -> Option<&'a str> {
+    numbering.country_code.as_deref().or_else(|| number.and_then(|number| calling_code(number)))
 }
 
 fn with_password(mut shown: Value, made_up: Option<String>) -> Value {

@@ -333,6 +333,34 @@ async fn the_owner_sees_whether_emergency_calls_are_offered() {
 }
 
 #[tokio::test]
+async fn no_phone_is_named_by_an_emergency_number_of_where_it_is() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
+    for (given, is_refused) in [
+        (json!({ "user": "112" }), true),
+        (json!({ "user": "911" }), true),
+        (json!({ "user": "999" }), true),
+        // An ambulance in India and in Hungary, a room in a country that nobody has named.
+        (json!({ "user": "102", "country_code": "91" }), true),
+        (json!({ "user": "104", "number": "+3612345678" }), true),
+        (json!({ "user": "104", "country_code": "43" }), false),
+        (json!({ "user": "1120" }), false),
+    ] {
+        let answer = owner.post("/api/v1/extensions", &given).await;
+        match is_refused {
+            true => assert_eq!(answer.code(400), "bad_field", "{given}"),
+            false => drop(answer.created()),
+        }
+    }
+    // Nor does it become one when it moves, or when a trunk leads to help by that number.
+    let moved = owner.patch("/api/v1/extensions/104", &json!({ "country_code": "36" })).await;
+    assert_eq!(moved.code(400), "bad_field");
+    let trunk = json!({ "name": "line", "host": "h", "emergency": true, "country_code": "36" });
+    owner.post("/api/v1/trunks", &trunk).await.created();
+    assert_eq!(owner.post("/api/v1/extensions", &json!({ "user": "107" })).await.code(400), "bad_field");
+}
+
+#[tokio::test]
 async fn lines_are_the_owner_s_alone() {
     let bench = Bench::new(SignupPolicy::Open).await;
     let _owner = bench.account("owner@b.com").await;

@@ -59,13 +59,13 @@ fn without_records_of_a_service_the_host_is_asked_and_without_a_server_nothing_i
 }
 
 /// A dnsmasq that knows the zone `test` only, and is killed when the test ends.
-struct NameServer {
+pub(crate) struct NameServer {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl NameServer {
-    fn start(records: &[&str]) -> Self {
+    pub(crate) fn start(records: &[&str]) -> Self {
         let address = free_port();
         let child = Command::new("/usr/sbin/dnsmasq")
             .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"])

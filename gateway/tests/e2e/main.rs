@@ -27,5 +27,6 @@ mod sound;
 mod survival;
 mod synced;
 mod trunk_test;
+mod trunks;
 mod uas;
 mod wire;

@@ -97,6 +97,14 @@ fn linphone_is_called_rings_reliably_and_hangs_up() {
     );
 }
 
+/// The lines of linphone's configuration that make it register.
+pub(crate) fn account(user: &str, domain: SocketAddr, proxy: SocketAddr, password: &str) -> String {
+    format!(
+        "[proxy_0]\nreg_proxy=<sip:{proxy};lr>\nreg_identity=sip:{user}@{domain}\nreg_expires=60\nreg_sendregister=1\n\
+         [auth_info_0]\nusername={user}\npasswd={password}\n"
+    )
+}
+
 /// A linphone at its prompt.
 pub(crate) struct Linphone {
     peer: Peer,
@@ -110,8 +118,11 @@ impl Linphone {
         let dir = tempfile::tempdir().expect("a directory");
         let address = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let config = format!(
-            "[sip]\nguess_hostname=0\nbind_address=127.0.0.1\ncontact=\"phone\" <sip:phone@127.0.0.1>\n\
-             {sip}[rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n",
+            // Without a port of its own it starts on 5060, which it shares with every other one that starts: one of them
+            // is given the answers to all.
+            "[sip]\nsip_port={}\nsip_tcp_port=0\nsip_tls_port=0\nguess_hostname=0\nbind_address=127.0.0.1\n\
+             contact=\"phone\" <sip:phone@127.0.0.1>\n{sip}[rtp]\naudio_rtp_port={}\n[video]\nenabled=0\n",
+            address.port(),
             free_port()
         );
         std::fs::write(dir.path().join("linphonerc"), config).expect("written");
@@ -130,7 +141,6 @@ impl Linphone {
             "soundcard use files".to_owned(),
             format!("play {}", microphone.display()),
             format!("record {}", ear.display()),
-            format!("ports sip {}", address.port()),
         ] {
             peer.types(&command);
             peer.says("linphonec>");
@@ -141,6 +151,26 @@ impl Linphone {
     /// Calls a user at an address and waits for the answer.
     pub(crate) fn calls(&mut self, user: &str, target: SocketAddr) {
         self.does(&format!("call sip:{user}@{target}"), "Media streams established");
+    }
+
+    /// Types a command.
+    pub(crate) fn types(&mut self, command: &str) {
+        self.peer.types(command);
+    }
+
+    /// Waits for what it says.
+    pub(crate) fn says(&mut self, word: &str) {
+        self.peer.says(word);
+    }
+
+    /// Waits until its registration stands.
+    pub(crate) fn registers(&mut self) {
+        wait_until("linphone registers", || {
+            self.peer.types("proxy list");
+            self.peer.says("registered: ");
+            self.peer.says("\n");
+            self.peer.output().contains("registered: yes").then_some(())
+        });
     }
 
     /// Types a command and waits for what it is to say then.
@@ -159,13 +189,13 @@ impl Linphone {
         });
     }
 
-    /// The samples of its recording, whose header it writes at the end.
     /// Every message that it has sent and got, and what it thought.
     pub(crate) fn log(&self) -> String {
         let bytes = std::fs::read(self.peer.dir.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The samples of its recording, whose header it writes at the end.
     fn heard(&self) -> Vec<i16> {
         let bytes = std::fs::read(self.peer.dir.path().join("heard.wav")).unwrap_or_default();
         let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);

@@ -3,18 +3,24 @@
 //! Each peer says its row of the table peer × feature ([`table`]); `gateway/tests/run` prints all of it. A test whose
 //! peer cannot run here (not installed, no namespaces, no corpora) says so in one sentence and proves nothing.
 
+mod baresip;
 mod boxes;
+mod desks;
 mod dialogs;
+mod help;
 mod kamailio;
+pub(crate) mod lines;
 mod linphone;
 mod mutated;
 mod namespace;
 mod nat;
-mod phone;
+pub(crate) mod phone;
 mod process;
 mod refused;
+mod registered;
+mod registrar;
 mod rsipstack;
-mod scenario;
+pub(crate) mod scenario;
 pub(crate) mod site;
 mod table;
 mod torture;

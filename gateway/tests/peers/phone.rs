@@ -15,6 +15,8 @@ pub(crate) struct Phone {
     media: SocketAddr,
     dialog: Dialog,
     said: u16,
+    /// From without its tag, and further lines of the INVITE.
+    identity: Option<(String, String)>,
 }
 
 /// The call, as its header fields have it.
@@ -39,13 +41,18 @@ impl Phone {
     pub(crate) fn on(sip: UdpSocket, rtp: UdpSocket) -> Self {
         sip.set_read_timeout(Some(ANSWER_MAX)).expect("set");
         let [contact, media] = [&sip, &rtp].map(|socket| socket.local_addr().expect("bound"));
-        Phone { sip, rtp, contact, media, dialog: Dialog::default(), said: 0 }
+        Phone { sip, rtp, contact, media, dialog: Dialog::default(), said: 0, identity: None }
     }
 
     /// A phone at an address of this machine.
     pub(crate) fn at(ip: &str) -> Self {
         let bind = || UdpSocket::bind((ip, 0)).expect("a port");
         Phone::on(bind(), bind())
+    }
+
+    /// Calls as this From and with these lines, as a carrier does.
+    pub(crate) fn presents(&mut self, from: &str, lines: &str) {
+        self.identity = Some((from.into(), lines.into()));
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -57,7 +64,10 @@ impl Phone {
         let local = self.contact;
         self.dialog = Dialog {
             target: uri.into(),
-            ours: format!("<sip:phone@{local}>;tag=phone"),
+            ours: match &self.identity {
+                Some((from, _)) => format!("{from};tag=phone"),
+                None => format!("<sip:phone@{local}>;tag=phone"),
+            },
             theirs: format!("<{uri}>"),
             call_id: format!("call-{local}-{}", super::torture::rand_word()),
             cseq: 1,
@@ -124,6 +134,11 @@ impl Phone {
             let [high, low] = duration.to_be_bytes();
             self.send_rtp(101 | u8::from(step == 1) << 7, timestamp, &[key, end, high, low]);
         }
+    }
+
+    /// From here on its sound comes from, and is heard at, another port than it has said, as behind a NAT.
+    pub(crate) fn moves(&mut self) {
+        self.rtp = UdpSocket::bind((self.media.ip(), 0)).expect("a port");
     }
 
     /// One frame, to where the other side says it listens.
@@ -202,10 +217,11 @@ impl Phone {
         let local = self.contact;
         let routes: String = routes.iter().map(|uri| format!("Route: <{uri}>\r\n")).collect();
         let content = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let lines = self.identity.as_ref().filter(|_| method == "INVITE").map_or("", |(_, lines)| lines);
         let text = format!(
             "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{cseq}{call_id};rport\r\n\
              {routes}Max-Forwards: 70\r\nFrom: {ours}\r\nTo: {theirs}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
-             Contact: <sip:phone@{local}>\r\n{content}Content-Length: {}\r\n\r\n{sdp}",
+             Contact: <sip:phone@{local}>\r\n{lines}{content}Content-Length: {}\r\n\r\n{sdp}",
             sdp.len()
         );
         let next = self.dialog.routes.first().unwrap_or(target);

@@ -1,10 +1,12 @@
 //! Programs of others, each in a process group and a directory of its own, which end with the test.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -122,11 +124,13 @@ pub(crate) fn is_installed(program: &str) -> bool {
     is_there
 }
 
-/// A port of 127.0.0.1 that neither UDP nor TCP has taken.
+/// A port of 127.0.0.1 that neither UDP nor TCP has taken, and that no other test is given.
 pub(crate) fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-        if TcpListener::bind(address).is_ok() {
+        let is_free = TcpListener::bind(address).is_ok();
+        if is_free && GIVEN.lock().expect("nobody panics with it").insert(address.port()) {
             return address.port();
         }
     }

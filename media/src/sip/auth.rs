@@ -14,6 +14,8 @@
 //! A challenge costs no memory: its nonce says by itself when and for whom it was made. What is remembered is how far
 //! the counts of proven nonces went, and who guesses.
 
+mod asked;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use self::asked::Asked;
 use super::digest::{Algorithm, Answered, unquoted};
 use super::endpoint::Transport;
 use super::message::{Uri, split};
@@ -53,6 +56,8 @@ impl fmt::Debug for Ha1s {
 pub struct Claim<'a> {
     /// Its method.
     pub method: &'a str,
+    /// The user that its sender says to be.
+    pub asker: &'a str,
     /// Its Request-URI.
     pub uri: &'a Uri,
     /// The values of Authorization and Proxy-Authorization.
@@ -96,6 +101,7 @@ pub struct Authenticator {
     /// Nonces made at or before this are stale: their counts have been forgotten.
     forgotten: Option<(u64, u32)>,
     guessers: HashMap<Source, Guesser>,
+    asked: Asked,
 }
 
 struct Key([u8; 32]);
@@ -146,6 +152,7 @@ impl Authenticator {
             counts: BTreeMap::new(),
             forgotten: None,
             guessers: HashMap::new(),
+            asked: Asked::new(),
         }
     }
 
@@ -161,12 +168,12 @@ impl Authenticator {
         }
         let answer = claim.answers.iter().take(ANSWERS_MAX).find_map(|value| Answer::parse(value, &self.realm));
         let Some(answer) = answer.filter(|answer| is_same(&answer.uri, claim.uri)) else {
-            return Verdict::Challenge(self.challenges(claim.source, false, now));
+            return Verdict::Challenge(self.challenges(claim, false, now));
         };
         let name = match self.read_nonce(&answer.nonce, claim.source, now) {
             Nonce::Fresh(name) => name,
-            Nonce::Stale => return Verdict::Challenge(self.challenges(claim.source, true, now)),
-            Nonce::Foreign => return Verdict::Challenge(self.challenges(claim.source, false, now)),
+            Nonce::Stale => return Verdict::Challenge(self.challenges(claim, true, now)),
+            Nonce::Foreign => return Verdict::Challenge(self.challenges(claim, false, now)),
         };
         let known = lookup(&answer.username);
         let ha1s = known.clone().unwrap_or_else(|| Ha1s(Default::default()));
@@ -175,29 +182,35 @@ impl Authenticator {
         let is_right = is_equal(response.as_bytes(), answer.response.to_ascii_lowercase().as_bytes());
         if !is_right || known.is_none() {
             self.count_failure(claim, now);
-            return Verdict::Challenge(self.challenges(claim.source, false, now));
+            return Verdict::Challenge(self.challenges(claim, false, now));
         }
         // A copy of an answer that was seen proves nothing; it is no guess either, and whoever has it may not be its
         // sender: a ban would be the honest one's.
         if self.counts.get(&name).is_some_and(|count| answer.count <= *count) {
-            return Verdict::Challenge(self.challenges(claim.source, true, now));
+            return Verdict::Challenge(self.challenges(claim, true, now));
         }
         self.remember_count(name, answer.count, now);
         self.guessers.remove(&claim.source);
+        self.asked.answer(claim, &self.key.0, now);
         Verdict::Proven(answer.username)
     }
 
-    /// Challenges with a nonce for this source: SHA-256 first, which is preferred (RFC 8760 §2.3), then MD5.
-    fn challenges(&mut self, source: Source, is_stale: bool, now: Instant) -> Vec<String> {
+    /// Challenges with a nonce for this source: SHA-256 first, which is preferred (RFC 8760 §2.3), then MD5; MD5 alone
+    /// for who gave up on both.
+    fn challenges(&mut self, claim: &Claim<'_>, is_stale: bool, now: Instant) -> Vec<String> {
+        let algorithms: &[_] = match self.asked.challenge(claim, &self.key.0, now) {
+            true => &[Algorithm::Md5],
+            false => &[Algorithm::Sha256, Algorithm::Md5],
+        };
         self.made = self.made.wrapping_add(1);
         let (at, number) = (self.age(now), self.made);
-        let nonce = format!("{at:012x}{number:08x}{}", self.code(at, number, source));
+        let nonce = format!("{at:012x}{number:08x}{}", self.code(at, number, claim.source));
         let stale = if is_stale { ", stale=true" } else { "" };
-        let challenge = |algorithm: Algorithm| {
+        let challenge = |algorithm: &Algorithm| {
             let (realm, name) = (&self.realm, algorithm.name());
             format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={name}, qop=\"auth\"{stale}")
         };
-        [Algorithm::Sha256, Algorithm::Md5].map(challenge).into()
+        algorithms.iter().map(challenge).collect()
     }
 
     fn read_nonce(&self, nonce: &str, source: Source, now: Instant) -> Nonce {
@@ -491,6 +504,40 @@ mod tests {
     }
 
     #[test]
+    fn who_gives_up_on_both_algorithms_is_asked_in_md5_alone_and_may_go_on_so() {
+        let mut site = Site::new();
+        let offered = |site: &mut Site| match site.judge(&[]) {
+            Verdict::Challenge(offered) => offered,
+            other => panic!("{other:?}"),
+        };
+        // Two requests at once are no second try, and who answers can.
+        assert_eq!((offered(&mut site).len(), offered(&mut site).len()), (2, 2));
+        let challenge = site.challenge();
+        assert!(matches!(site.judge(&[site.answer(&challenge, "101", "s3cret", 1)]), Verdict::Proven(_)));
+        site.now += Duration::from_secs(30);
+        assert_eq!(offered(&mut site).len(), 2);
+        site.now += Duration::from_secs(30);
+        let alone = offered(&mut site);
+        assert!(alone.len() == 1 && alone[0].contains("algorithm=MD5"), "{alone:?}");
+        // A wrong password is no reason to ask in more.
+        assert!(
+            matches!(site.judge(&[site.answer(&alone[0], "101", "wrong", 1)]), Verdict::Challenge(again) if again.len() == 1)
+        );
+        for _ in 0..5 {
+            let alone = offered(&mut site);
+            assert_eq!(alone.len(), 1);
+            assert!(matches!(site.judge(&[site.answer(&alone[0], "101", "s3cret", 1)]), Verdict::Proven(_)));
+            site.now += Duration::from_secs(3600);
+        }
+        // Others at the same address are asked in both, and so is it when it has been away for long.
+        site.asker = "102";
+        assert_eq!(offered(&mut site).len(), 2);
+        site.asker = "101";
+        site.now += Duration::from_secs(3600);
+        assert_eq!(offered(&mut site).len(), 2);
+    }
+
+    #[test]
     fn what_is_no_answer_is_challenged() {
         let mut site = Site::new();
         for text in [
@@ -514,6 +561,7 @@ mod tests {
         now: Instant,
         source: Source,
         uri: String,
+        asker: &'static str,
         is_trunk: bool,
     }
 
@@ -521,13 +569,13 @@ mod tests {
         fn new() -> Self {
             let now = Instant::now();
             let auth = Authenticator::new("talkstack", [7; 32], now);
-            Site { auth, now, source: source(), uri: "sip:box".into(), is_trunk: false }
+            Site { auth, now, source: source(), uri: "sip:box".into(), asker: "101", is_trunk: false }
         }
 
         fn judge(&mut self, answers: &[String]) -> Verdict {
             let uri = Uri::parse(&self.uri).expect("a URI");
             let (source, is_trunk) = (self.source, self.is_trunk);
-            let claim = Claim { method: "REGISTER", uri: &uri, answers, source, is_trunk };
+            let claim = Claim { method: "REGISTER", asker: self.asker, uri: &uri, answers, source, is_trunk };
             let lookup = |user: &str| (user == "101").then(|| Ha1s::new("101", "talkstack", "s3cret"));
             self.auth.judge(&claim, lookup, self.now)
         }

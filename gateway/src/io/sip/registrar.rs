@@ -136,8 +136,10 @@ impl SipThread {
     /// A phone wants to be bound, or to know what is.
     pub(super) fn handle_registering(&mut self, id: ServerRequestId, flow: &Flow, request: &Request, now: Instant) {
         let answers: Vec<String> = request.headers.texts("Authorization").map(|value| value.into_owned()).collect();
+        let asker = request.core.to.uri.sip().and_then(|uri| uri.plain_user()).unwrap_or_default();
         let claim = Claim {
             method: request.method.as_str(),
+            asker: &asker,
             uri: &request.uri,
             answers: &answers,
             source: Source { ip: flow.remote.ip(), transport: flow.transport },
@@ -189,6 +191,7 @@ impl SipThread {
         }
         let claim = Claim {
             method: "INVITE",
+            asker: &user,
             uri: &offered.request_uri,
             answers: &offered.authorization,
             source: Source { ip: flow.remote.ip(), transport: flow.transport },
