@@ -43,7 +43,8 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport,
+    UdpLarge,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,7 +54,7 @@ use dial::Dialling;
 pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
-use streams::Streams;
+use streams::{CONNECT_MAX, Streams};
 pub use tls::TlsFault;
 pub use trunk_test::TestId;
 use watch::ShardWatch;
@@ -106,6 +107,8 @@ pub struct SipConfig {
     pub advertised_ip: Option<IpAddr>,
     /// `box.timezone`: the clock that routes go by.
     pub timezone: TimeZone,
+    /// `sip.udp_large`.
+    pub udp_large: UdpLarge,
     /// `sip.dns`.
     pub dns: Vec<SocketAddr>,
 }
@@ -208,6 +211,7 @@ impl SipThread {
             advertised: config.advertised.clone(),
             // Refused, ended and lingering dialogs beside the live calls.
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
+            udp_large: config.udp_large,
             ..EndpointConfig::default()
         };
         let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
@@ -340,8 +344,9 @@ impl SipThread {
             }
             Received::Finished { stream } => self.streams.finish(stream),
             Received::Closed { stream } => {
-                self.streams.forget(stream);
-                self.endpoint.handle_stream_closed(stream);
+                if let Some(flow) = self.streams.forget(stream) {
+                    self.endpoint.handle_stream_closed(&flow, now);
+                }
                 self.handle_account_stream_closed(stream);
             }
         }
@@ -369,16 +374,8 @@ impl SipThread {
     fn carry_out(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Send { flow, bytes } => match (flow.transport, flow.stream) {
-                    (Transport::Udp, _) => self.listeners.send(&flow, &bytes),
-                    (_, Some(stream)) => self.streams.send(stream, bytes),
-                    (_, None) => {
-                        if let Err(error) = self.streams.connect(&flow, bytes) {
-                            self.told.counters.streams_refused += 1;
-                            tracing::debug!("Opened no SIP connection: {error}");
-                        }
-                    }
-                },
+                Output::Send { flow, bytes } => self.send(&flow, bytes, CONNECT_MAX),
+                Output::SendLarge { flow, bytes } => self.send(&flow, bytes, LARGE_CONNECT_MAX),
                 Output::Event(event) => self.handle_event(event),
             }
         }

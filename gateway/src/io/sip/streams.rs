@@ -56,6 +56,8 @@ pub(super) struct Connector {
     pub(super) listens_at: u16,
     /// TLS, and whom it must be with; `None` connects plainly.
     pub(super) tls: Option<(Tls, PeerIdentity)>,
+    /// How long TCP may take.
+    pub(super) within: Duration,
 }
 
 /// Why there is no connection.
@@ -72,12 +74,12 @@ pub(super) enum ConnectFault {
     NotOurs,
 }
 
-/// Connects to a peer, within [`CONNECT_MAX`], and begins TLS where it is wanted.
+/// Connects to a peer, and begins TLS where it is wanted.
 ///
 /// # Errors
 /// [`ConnectFault`].
 pub(super) async fn connect(remote: SocketAddr, connector: Connector) -> Result<Opened, ConnectFault> {
-    let connecting = timeout(CONNECT_MAX, TcpStream::connect(remote)).await;
+    let connecting = timeout(connector.within, TcpStream::connect(remote)).await;
     let stream = connecting.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
     let link = match connector.tls {
         None => Link::Plain(stream),
@@ -121,11 +123,11 @@ impl Streams {
         peer: PeerIdentity,
     ) -> Result<Connector, ConnectFault> {
         if transport != Transport::Tls {
-            return Ok(Connector { listens_at, tls: None });
+            return Ok(Connector { listens_at, tls: None, within: CONNECT_MAX });
         }
         let tls = self.tls.clone().ok_or(ConnectFault::NotOurs)?;
         self.expect(remote, peer.clone());
-        Ok(Connector { listens_at, tls: Some((tls, peer)) })
+        Ok(Connector { listens_at, tls: Some((tls, peer)), within: CONNECT_MAX })
     }
 
     /// Where all sockets' messages go.
@@ -162,11 +164,11 @@ impl Streams {
         self.open.iter().find(|(_, open)| is_open(open)).map(|(id, _)| *id)
     }
 
-    /// Opens a connection for a request whose own has ended, and queues it. One that cannot be opened is closed.
+    /// Opens a connection for a message that has none, and queues it. One that does not stand `within` so long is closed.
     ///
     /// # Errors
     /// [`AdoptError`].
-    pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>) -> Result<(), AdoptError> {
+    pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>, within: Duration) -> Result<(), AdoptError> {
         let (connection, outgoing) = self.begin(flow.local, flow.remote, flow.transport)?;
         self.send(connection.id, bytes);
         let remote = flow.remote;
@@ -179,7 +181,7 @@ impl Streams {
         };
         tokio::spawn(async move {
             let opened = match connector {
-                Ok(connector) => connect(remote, connector).await,
+                Ok(connector) => connect(remote, Connector { within, ..connector }).await,
                 Err(fault) => Err(fault),
             };
             match opened {
@@ -242,15 +244,16 @@ impl Streams {
         }
     }
 
-    /// The connection is gone.
-    pub(super) fn forget(&mut self, id: StreamId) {
-        let Some(open) = self.open.remove(&id) else { return };
+    /// The connection is gone; returns where it led.
+    pub(super) fn forget(&mut self, id: StreamId) -> Option<Flow> {
+        let open = self.open.remove(&id)?;
         if let Some(count) = self.per_source.get_mut(&open.flow.remote.ip()) {
             *count -= 1;
             if *count == 0 {
                 self.per_source.remove(&open.flow.remote.ip());
             }
         }
+        Some(open.flow)
     }
 }
 
@@ -410,7 +413,7 @@ const IDENTITIES_MAX: usize = 4096;
 const READ_BYTES: usize = 4096;
 
 /// 5 s: a host that is there accepts within one; TCP's own patience is two minutes.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// 10 s to the first byte.
 pub(super) const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
@@ -519,7 +522,7 @@ mod tests {
         }
         assert!(matches!(streams.begin(local, of(99), Transport::Tcp), Err(AdoptError::TooMany)));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
-        ids.into_iter().for_each(|id| streams.forget(id));
+        ids.iter().for_each(|id| assert!(streams.forget(*id).is_some()));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
     }
 

@@ -1,7 +1,7 @@
-//! The way to an address of a trunk: a connection that stands, or a new one, or datagrams.
+//! The way to an address: a connection that stands, or a new one, or datagrams.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use talkstack_media::sip::{Flow, Transport};
 
@@ -10,6 +10,23 @@ use super::tls::PeerIdentity;
 use crate::trunks::Hop;
 
 impl SipThread {
+    /// Sends a message over its flow. Without a stream it goes by one that leads there already, else by one that is to
+    /// stand `within` so long.
+    pub(super) fn send(&mut self, flow: &Flow, bytes: Vec<u8>, within: Duration) {
+        let open = || self.streams.towards(flow.remote, flow.transport);
+        match (flow.transport, flow.stream.or_else(open)) {
+            (Transport::Udp, _) => self.listeners.send(flow, &bytes),
+            (_, Some(stream)) => self.streams.send(stream, bytes),
+            (_, None) => {
+                if let Err(error) = self.streams.connect(flow, bytes, within) {
+                    self.told.counters.streams_refused += 1;
+                    tracing::debug!("Opened no SIP connection: {error}");
+                    self.endpoint.handle_stream_closed(flow, Instant::now());
+                }
+            }
+        }
+    }
+
     /// The flow to a hop, behind which `peer` must be found where it is TLS.
     pub(super) fn way_to(&mut self, hop: Hop, peer: PeerIdentity, now: Instant) -> Flow {
         let Hop { address: remote, transport } = hop;

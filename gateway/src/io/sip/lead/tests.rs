@@ -9,7 +9,7 @@ use talkstack_control::port::{CallEvent, ExtensionRoute, RouteRule, RouteTarget,
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::sip::Flow;
-use talkstack_media::sip::Transport;
+use talkstack_media::sip::{Transport, UdpLarge};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -320,6 +320,7 @@ impl Drop for TestBox {
 
 fn sip_config() -> SipConfig {
     SipConfig {
+        udp_large: UdpLarge::Auto,
         dns: Vec::new(),
         accept: Accept::Any,
         setup_required: false,

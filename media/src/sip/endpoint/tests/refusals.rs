@@ -115,7 +115,9 @@ impl Phone {
             match output {
                 Output::Event(Event::RefusalSeen(seen)) => refusals.push(*seen),
                 Output::Event(event) => self.seen.push(event),
-                Output::Send { bytes, .. } => self.sent.push(String::from_utf8_lossy(&bytes).into_owned()),
+                Output::Send { bytes, .. } | Output::SendLarge { bytes, .. } => {
+                    self.sent.push(String::from_utf8_lossy(&bytes).into_owned())
+                }
             }
         }
         refusals
