@@ -174,6 +174,11 @@ impl Dialog {
         }
     }
 
+    /// Tells whether the far end is a sips URI.
+    pub fn is_secure(&self) -> bool {
+        self.target.sip().is_some_and(|uri| uri.secure)
+    }
+
     /// Tells whether the next hop's URI names another transport than UDP.
     pub fn names_stream(&self) -> bool {
         let first = self.routes.first().and_then(|route| NameAddr::parse(route));

@@ -91,6 +91,11 @@ impl Transport {
         self != Transport::Udp
     }
 
+    /// Tells whether it is under TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
+
     /// As Via names it (RFC 3261 §20.42, RFC 7118 §5.1).
     pub fn via_name(self) -> &'static str {
         match self {

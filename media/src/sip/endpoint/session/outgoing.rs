@@ -231,7 +231,7 @@ impl Endpoint {
         calling.is_proceeding = false;
         let (start, sdp) = (calling.start.clone(), calling.sdp.clone());
         let Fitted { flow, via, bytes, spare } = self.fit(flow, &branch, now, |flow, via| {
-            let contact = ("Contact", contact(&self.config.advertised, flow));
+            let contact = ("Contact", contact(&self.config.advertised, flow, &start));
             start.write(&Method::Invite, cseq, via, &[&[contact], &fields[..]].concat(), &sdp)
         });
         let machine = ClientInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);

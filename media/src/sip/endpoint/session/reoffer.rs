@@ -182,7 +182,7 @@ impl Endpoint {
         }
         let dialog = session.far.dialog.clone();
         let Fitted { flow, via, bytes, spare } = self.fit(flow, &branch, now, |flow, via| {
-            let contact = ("Contact", contact(&self.config.advertised, flow));
+            let contact = ("Contact", contact(&self.config.advertised, flow, &dialog));
             dialog.write(&Method::Invite, cseq, via, &[&[contact], &fields[..]].concat(), sdp)
         });
         let machine = ClientInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::State;
+use crate::sip::dialog::Dialog;
 use crate::sip::endpoint::large::Fitted;
-use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey};
+use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey, Transport};
 use crate::sip::message::{COOKIE, Method};
 use crate::sip::transaction::client_non_invite::ClientNonInvite;
 
@@ -70,7 +71,7 @@ impl Endpoint {
             if method != Method::Prack {
                 // RFC 3262 table 1: not in a PRACK.
                 let reached = if sent_over.transport == flow.transport { &own } else { sent_over };
-                fields.push(("Contact", contact(&self.config.advertised, reached)));
+                fields.push(("Contact", contact(&self.config.advertised, reached, &far.dialog)));
             }
             fields.extend(ask.fields.iter().chain(more).cloned());
             let body = ask.body.as_ref().map(|(kind, body)| {
@@ -91,12 +92,15 @@ impl Endpoint {
     /// Our Contact in responses of a dialog.
     pub(super) fn contact(&self, id: DialogId) -> Result<String, CommandError> {
         let session = self.sessions.get(&id).ok_or(CommandError::NoDialog)?;
-        Ok(contact(&self.config.advertised, &session.flow))
+        Ok(contact(&self.config.advertised, &session.flow, &session.far.dialog))
     }
 }
 
-/// Our Contact.
-pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
+/// Our Contact, which is sips where theirs is (RFC 3261 §8.1.1.8, §12.1.1).
+pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow, dialog: &Dialog) -> String {
+    if dialog.is_secure() && flow.transport == Transport::Tls {
+        return format!("<sips:talkstack@{}>", host(advertised, flow));
+    }
     let parameter = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
     format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
 }
