@@ -13,6 +13,7 @@ mod cut_off;
 mod dial;
 mod extensions;
 mod health;
+mod keep_alive;
 mod lead;
 mod link;
 mod listen;
@@ -326,7 +327,9 @@ impl SipThread {
                 let ip = if bound.ip().is_unspecified() { self.local_address(remote, now) } else { bound.ip() };
                 let local = SocketAddr::new(ip, bound.port());
                 let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
-                self.endpoint.handle_message(&flow, &bytes, now);
+                if !self.answer_stun(&flow, &bytes) {
+                    self.endpoint.handle_message(&flow, &bytes, now);
+                }
             }
             Received::Opened { stream } => {
                 if !self.admits(stream.remote.ip()) {
