@@ -246,11 +246,14 @@ impl SipThread {
         listen::spawn_readers(&self.listeners, self.streams.sender());
         self.apply_accounts();
         loop {
-            self.resolve_due(Instant::now());
+            let now = Instant::now();
+            // A flood of messages leaves the select below no time for its timer.
+            if self.poll_timeout().is_some_and(|at| at <= now) {
+                self.handle_timeout(now);
+            }
+            self.resolve_due(now);
             self.carry_out();
-            let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
-            let due = [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten();
-            let wake = due.fold(self.watch.due(), Instant::min);
+            let wake = self.poll_timeout().into_iter().fold(self.watch.due(), Instant::min);
             let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 // Wishes first: an answer that waits is a caller that waits.
@@ -260,17 +263,23 @@ impl SipThread {
                     None => break,
                 },
                 Some(received) = sockets.0.recv() => self.handle_received(received),
-                () = timer => {
-                    let now = Instant::now();
-                    self.endpoint.handle_timeout(now);
-                    self.handle_dial_timeout(now);
-                    self.handle_accounts_timeout(now);
-                    self.end_cut_off(now);
-                }
+                () = timer => {}
             }
             self.watch_shards(Instant::now());
         }
         self.end_all_calls(&mut sockets).await;
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
+        [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.handle_dial_timeout(now);
+        self.handle_accounts_timeout(now);
+        self.end_cut_off(now);
     }
 
     fn handle_inbox(&mut self, message: ToSip) -> bool {
@@ -460,21 +469,6 @@ impl SipThread {
         // A dialog that is gone already needs no refusal.
         let _ = self.endpoint.refuse(dialog, Refusal { reason, retry_after, ..Refusal::new(status) }, Instant::now());
     }
-
-    /// The address the kernel would send to `remote` from, looked up anew every minute.
-    fn local_address(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
-        if let Some((local, until)) = self.local_addresses.get(&remote.ip())
-            && *until > now
-        {
-            return *local;
-        }
-        if self.local_addresses.len() >= LOCAL_ADDRESSES_MAX {
-            self.local_addresses.clear();
-        }
-        let local = listen::route_source(remote);
-        self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
-        local
-    }
 }
 
 /// 1,024 messages between the sockets and the endpoint: a second at 1,000 a second. Full: the kernel's buffers wait.
@@ -488,9 +482,3 @@ const JOURNAL_FULL: f32 = 0.8;
 
 /// 60 s: a scanner fills no log.
 const STRANGERS_TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// 60 s (`telephony`): an interface that changes is found within a minute.
-const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
-
-/// 4,096 peers; a box has tens.
-const LOCAL_ADDRESSES_MAX: usize = 4096;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use talkstack_media::sip::stream::{Framed, PING, PONG, StreamFramer};
 use talkstack_media::sip::{Flow, StreamId, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -283,6 +283,8 @@ impl Connection {
     /// Finishes what is still to be shaken, then reads and writes until either side ends it.
     async fn serve(self, link: Link, outgoing: mpsc::Receiver<Vec<u8>>) {
         let _ = link.tcp().set_nodelay(true);
+        // Left to itself the kernel takes megabytes from whoever writes to a peer that does not read.
+        let _ = set_socket_send_buffer_size(link.tcp(), SEND_BUFFER_BYTES);
         match link {
             Link::Plain(stream) => {
                 let (reading, writing) = stream.into_split();
@@ -441,6 +443,9 @@ const OUTGOING_MAX: usize = 64;
 
 /// 64 KiB wait behind the message being queued: with the longest message 128 KiB a connection, 128 MiB for all.
 const OUTGOING_BYTES_MAX: usize = 64 << 10;
+
+/// 64 KiB, which the kernel doubles for its own needs: 128 MiB for all connections.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// 4,096 peers; a box has tens.
 const IDENTITIES_MAX: usize = 4096;
