@@ -77,7 +77,8 @@ pub struct Sip {
     pub advertise: Option<Advertise>,
     /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
     pub tls_listen: OpenList,
-    /// Our certificate in PEM, with what it hangs from behind it. Default: one that is made once in `<store.dir>/tls`.
+    /// Our certificate in PEM, with what it hangs from behind it; shown to trunks that ask for one, too. Default: one
+    /// that is made once in `<store.dir>/tls`.
     pub tls_certificate: Option<PathBuf>,
     /// Its key in PEM; goes with `tls_certificate`.
     pub tls_key: Option<PathBuf>,

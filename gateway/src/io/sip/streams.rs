@@ -194,7 +194,10 @@ impl Streams {
             match opened {
                 Ok(opened) => connection.serve(opened.link, outgoing).await,
                 Err(fault) => {
-                    tracing::debug!("Opened no SIP connection: {fault}");
+                    match fault {
+                        ConnectFault::Tls(_) => tracing::warn!("Opened no SIP connection to {remote}: {fault}"),
+                        _ => tracing::debug!("Opened no SIP connection to {remote}: {fault}"),
+                    }
                     connection.close().await;
                 }
             }
@@ -451,7 +454,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 const IDENTITIES_MAX: usize = 4096;
 
 /// 4 KiB: most messages in one read.
-const READ_BYTES: usize = 4096;
+pub(super) const READ_BYTES: usize = 4096;
 
 /// 5 s: a host that is there accepts within one; TCP's own patience is two minutes.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -469,7 +472,7 @@ const MESSAGE_MAX: Duration = Duration::from_secs(30);
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(1800);
 
 /// 2 s to take the answer to what closes the connection.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// 10 s to write one message.
 pub(super) const WRITE_MAX: Duration = Duration::from_secs(10);
