@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use talkstack_media::sip::UdpLarge;
 use toml::{Table, Value};
 
 pub use values::{
@@ -76,7 +77,8 @@ pub struct Sip {
     pub advertise: Option<Advertise>,
     /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
     pub tls_listen: OpenList,
-    /// Our certificate in PEM, with what it hangs from behind it. Default: one that is made once in `<store.dir>/tls`.
+    /// Our certificate in PEM, with what it hangs from behind it; shown to trunks that ask for one, too. Default: one
+    /// that is made once in `<store.dir>/tls`.
     pub tls_certificate: Option<PathBuf>,
     /// Its key in PEM; goes with `tls_certificate`.
     pub tls_key: Option<PathBuf>,
@@ -92,6 +94,10 @@ pub struct Sip {
     pub ws_origins: Words,
     /// Who is answered: `trunks`, `private` or `any`. Default `private`.
     pub accept: Accept,
+    /// What becomes of requests over 1,300 octets towards a host that is reached by UDP: `auto` tries TCP for 2 s, then
+    /// UDP, and remembers for 10 min who does not take TCP; `udp` sends them in fragments; `tcp` sends them by TCP only.
+    /// Default `auto`.
+    pub udp_large: UdpLarge,
     /// Name servers that find trunks, as `192.0.2.53` or `192.0.2.53:5353`. Default none: those of the system.
     pub dns: DnsList,
 }
@@ -259,6 +265,7 @@ impl Sip {
             wss_listen: OpenList::default(),
             ws_origins: Words::default(),
             accept: Accept::default(),
+            udp_large: UdpLarge::default(),
             dns: DnsList::default(),
         }
     }
@@ -438,7 +445,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 31, "every key");
+        assert_eq!(keys, 32, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },
@@ -495,6 +502,7 @@ mod tests {
             ("[box]\ntimezone = \"Mars/Base\"\n", "must be a time zone"),
             ("[sip]\nlisten = []\n", "needs at least one address"),
             ("[sip]\naccept = \"all\"\n", "unknown variant `all`"),
+            ("[sip]\nudp_large = \"sctp\"\n", "unknown variant `sctp`"),
             ("[mail]\nsmtp = \"http://x\"\n", "must be an address such as"),
             ("[mail]\nsmtp = \"smtp://user:secret@\"\n", "must be an address such as"),
             ("[mail]\nsmtp = \"http://user:secret@host\"\n", "line 2, column 8: the mail server must be"),

@@ -268,13 +268,13 @@ impl Attempt {
             return;
         };
         let is_v4 = self.addresses.first().is_none_or(|hop| hop.address.is_ipv4());
-        let trunk = &self.carrier.trunk;
         let asked = match uri.params.text("transport").map(str::to_ascii_lowercase).as_deref() {
             Some("tcp") => Some(Transport::Tcp),
             Some("tls") => Some(Transport::Tls),
             Some(_) => Some(Transport::Udp),
             None => None,
         };
+        let asked = if uri.secure { Some(Transport::Tls) } else { asked };
         let own = self.addresses.first().map_or(Transport::Udp, |hop| hop.transport);
         self.targets = match &uri.host {
             Host::Ip(ip) => {
@@ -282,7 +282,7 @@ impl Attempt {
                 let port = uri.port.unwrap_or(default_port(transport));
                 VecDeque::from([Hop { address: SocketAddr::new(*ip, port), transport }])
             }
-            Host::Name(name) if name.eq_ignore_ascii_case(&trunk.host) || domain(trunk) == Host::Name(name.clone()) => {
+            host if self.is_trunks(host) => {
                 let hop = |hop: &Hop| Hop { transport: asked.unwrap_or(hop.transport), ..*hop };
                 self.addresses.iter().map(hop).collect()
             }
@@ -293,12 +293,22 @@ impl Attempt {
         self.uri = uri;
     }
 
+    /// Tells whether a host in a redirection is the trunk's name.
+    fn is_trunks(&self, host: &Host) -> bool {
+        let Host::Name(name) = host else { return false };
+        let trunk = &self.carrier.trunk;
+        name.eq_ignore_ascii_case(&trunk.host) || domain(trunk) == *host
+    }
+
     fn allowed(&self, contact: &Uri) -> Option<SipUri> {
         let uri = contact.sip()?;
         let digits = number_digits(uri.user.as_deref()?.split(';').next()?)?;
         let (to, from) = (E164::parse(&format!("+{digits}"))?, E164::parse(&self.order.from)?);
-        // sips would promise what no transport here keeps; header fields in a URI would let a stranger write our INVITE.
-        let is_allowed = !uri.secure && self.gate.check(&to, &from).is_ok();
+        // sips wants TLS and the certificate of the host that it names (RFC 5630): the trunk's own is the one known here.
+        let by_tls = self.addresses.first().is_some_and(|hop| hop.transport == Transport::Tls);
+        let is_kept = !uri.secure || (by_tls && self.is_trunks(&uri.host));
+        let is_allowed = is_kept && self.gate.check(&to, &from).is_ok();
+        // Header fields in a URI would let a stranger write our INVITE.
         is_allowed.then(|| SipUri { headers: None, ..uri.clone() })
     }
 
@@ -455,6 +465,30 @@ mod tests {
         assert!(!attempt.is_at_trunk());
         attempt.handle_refused(302, vec![uri("sip:+882123456789@192.0.2.9")]);
         assert_eq!(attempt.poll_output(), give_up(Blame::Trunk, EndReason::DestinationNotAllowed));
+    }
+
+    #[test]
+    fn a_sips_redirection_is_followed_to_the_trunk_itself_under_tls_and_nowhere_else() {
+        for (transport, contact, is_followed) in [
+            (Transport::Tls, "sips:+15550000002@trunk.example", true),
+            (Transport::Tls, "sips:+15550000002@192.0.2.7", false),
+            (Transport::Tls, "sips:+15550000002@other.example", false),
+            (Transport::Udp, "sips:+15550000002@trunk.example", false),
+        ] {
+            let mut attempt = ready(transport, &["192.0.2.1:5061"]);
+            attempt.poll_output();
+            attempt.handle_connected(true);
+            attempt.poll_output();
+            attempt.handle_refused(302, vec![uri(contact)]);
+            let expected = match is_followed {
+                true => Some(AttemptOutput::Connect(Hop {
+                    address: "192.0.2.1:5061".parse().expect("an address"),
+                    transport: Transport::Tls,
+                })),
+                false => give_up(Blame::Trunk, EndReason::DestinationNotAllowed),
+            };
+            assert_eq!(attempt.poll_output(), expected, "{transport:?} {contact}");
+        }
     }
 
     #[test]

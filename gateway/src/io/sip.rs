@@ -13,6 +13,7 @@ mod cut_off;
 mod dial;
 mod extensions;
 mod health;
+mod keep_alive;
 mod lead;
 mod link;
 mod listen;
@@ -44,7 +45,8 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport,
+    UdpLarge,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,7 +56,7 @@ use dial::Dialling;
 pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
-use streams::Streams;
+use streams::{CONNECT_MAX, Streams};
 pub use tls::TlsFault;
 pub use trunk_test::TestId;
 use watch::ShardWatch;
@@ -107,6 +109,8 @@ pub struct SipConfig {
     pub advertised_ip: Option<IpAddr>,
     /// `box.timezone`: the clock that routes go by.
     pub timezone: TimeZone,
+    /// `sip.udp_large`.
+    pub udp_large: UdpLarge,
     /// `sip.dns`.
     pub dns: Vec<SocketAddr>,
 }
@@ -209,6 +213,7 @@ impl SipThread {
             advertised: config.advertised.clone(),
             // Refused, ended and lingering dialogs beside the live calls.
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
+            udp_large: config.udp_large,
             ..EndpointConfig::default()
         };
         let SipSurroundings { journal, own_inbox, gate, secret, cut_off, tls, bindings } = surroundings;
@@ -242,11 +247,14 @@ impl SipThread {
         listen::spawn_readers(&self.listeners, self.streams.sender());
         self.apply_accounts();
         loop {
-            self.resolve_due(Instant::now());
+            let now = Instant::now();
+            // A flood of messages leaves the select below no time for its timer.
+            if self.poll_timeout().is_some_and(|at| at <= now) {
+                self.handle_timeout(now);
+            }
+            self.resolve_due(now);
             self.carry_out();
-            let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
-            let due = [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten();
-            let wake = due.fold(self.watch.due(), Instant::min);
+            let wake = self.poll_timeout().into_iter().fold(self.watch.due(), Instant::min);
             let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 // Wishes first: an answer that waits is a caller that waits.
@@ -256,17 +264,23 @@ impl SipThread {
                     None => break,
                 },
                 Some(received) = sockets.0.recv() => self.handle_received(received),
-                () = timer => {
-                    let now = Instant::now();
-                    self.endpoint.handle_timeout(now);
-                    self.handle_dial_timeout(now);
-                    self.handle_accounts_timeout(now);
-                    self.end_cut_off(now);
-                }
+                () = timer => {}
             }
             self.watch_shards(Instant::now());
         }
         self.end_all_calls(&mut sockets).await;
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
+        [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.handle_dial_timeout(now);
+        self.handle_accounts_timeout(now);
+        self.end_cut_off(now);
     }
 
     fn handle_inbox(&mut self, message: ToSip) -> bool {
@@ -323,7 +337,9 @@ impl SipThread {
                 let ip = if bound.ip().is_unspecified() { self.local_address(remote, now) } else { bound.ip() };
                 let local = SocketAddr::new(ip, bound.port());
                 let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
-                self.endpoint.handle_message(&flow, &bytes, now);
+                if !self.answer_stun(&flow, &bytes) {
+                    self.endpoint.handle_message(&flow, &bytes, now);
+                }
             }
             Received::Opened { stream } => {
                 if !self.admits(stream.remote.ip()) {
@@ -341,8 +357,9 @@ impl SipThread {
             }
             Received::Finished { stream } => self.streams.finish(stream),
             Received::Closed { stream } => {
-                self.streams.forget(stream);
-                self.endpoint.handle_stream_closed(stream);
+                if let Some(flow) = self.streams.forget(stream) {
+                    self.endpoint.handle_stream_closed(&flow, now);
+                }
                 self.handle_account_stream_closed(stream);
             }
         }
@@ -370,16 +387,8 @@ impl SipThread {
     fn carry_out(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Send { flow, bytes } => match (flow.transport, flow.stream) {
-                    (Transport::Udp, _) => self.listeners.send(&flow, &bytes),
-                    (_, Some(stream)) => self.streams.send(stream, bytes),
-                    (_, None) => {
-                        if let Err(error) = self.streams.connect(&flow, bytes) {
-                            self.told.counters.streams_refused += 1;
-                            tracing::debug!("Opened no SIP connection: {error}");
-                        }
-                    }
-                },
+                Output::Send { flow, bytes } => self.send(&flow, bytes, CONNECT_MAX),
+                Output::SendLarge { flow, bytes } => self.send(&flow, bytes, LARGE_CONNECT_MAX),
                 Output::Event(event) => self.handle_event(event),
             }
         }
@@ -461,21 +470,6 @@ impl SipThread {
         // A dialog that is gone already needs no refusal.
         let _ = self.endpoint.refuse(dialog, Refusal { reason, retry_after, ..Refusal::new(status) }, Instant::now());
     }
-
-    /// The address the kernel would send to `remote` from, looked up anew every minute.
-    fn local_address(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
-        if let Some((local, until)) = self.local_addresses.get(&remote.ip())
-            && *until > now
-        {
-            return *local;
-        }
-        if self.local_addresses.len() >= LOCAL_ADDRESSES_MAX {
-            self.local_addresses.clear();
-        }
-        let local = listen::route_source(remote);
-        self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
-        local
-    }
 }
 
 /// 1,024 messages between the sockets and the endpoint: a second at 1,000 a second. Full: the kernel's buffers wait.
@@ -489,9 +483,3 @@ const JOURNAL_FULL: f32 = 0.8;
 
 /// 60 s: a scanner fills no log.
 const STRANGERS_TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// 60 s (`telephony`): an interface that changes is found within a minute.
-const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
-
-/// 4,096 peers; a box has tens.
-const LOCAL_ADDRESSES_MAX: usize = 4096;

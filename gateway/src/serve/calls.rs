@@ -219,6 +219,7 @@ fn start_sip(
         // It was found when the configuration was read; a machine whose zones are gone since goes by UTC.
         timezone: TimeZone::get(&config.site.timezone.0).unwrap_or(TimeZone::UTC),
         advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
+        udp_large: config.sip.udp_large,
         dns: config.sip.dns.0.clone(),
     };
     let listen = config.sip.listen.0.clone();

@@ -24,6 +24,7 @@ mod secure;
 mod signal;
 mod sipp;
 mod sound;
+mod streams;
 mod survival;
 mod synced;
 mod trunk_test;

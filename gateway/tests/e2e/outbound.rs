@@ -22,6 +22,24 @@ fn a_call_is_placed_rings_is_answered_and_ends_as_the_called_side_wishes() {
 }
 
 #[test]
+fn an_invite_too_large_for_a_datagram_goes_over_tcp_and_by_datagram_where_nobody_takes_that() {
+    // It stands in the Request-URI, in From and in To.
+    let domain = ["a", "b", "c"].map(|letter| letter.repeat(60)).join(".") + ".example";
+    for (peer, setting) in [("tcp", "auto"), ("tcp", "tcp"), ("udp", "auto"), ("udp", "udp")] {
+        let trunk = SippTrunk::start("trunk_answer", peer, &[]);
+        let fields = json!({ "domain": domain });
+        let site = site_on(&[("TALKSTACK__SIP__UDP_LARGE", setting)], trunk.address, "udp", fields);
+        let ended = site.ended(&site.dial("+15550000001"));
+        assert_eq!(ended["status"], "completed", "{peer} {setting}: {ended}");
+        trunk.succeeds();
+    }
+    let trunk = SippTrunk::start("trunk_answer", "udp", &[]);
+    let site = site_on(&[("TALKSTACK__SIP__UDP_LARGE", "tcp")], trunk.address, "udp", json!({ "domain": domain }));
+    let ended = site.ended(&site.dial("+15550000001"));
+    assert_eq!(ended["outcome"]["reason"], "unreachable", "datagrams are forbidden: {ended}");
+}
+
+#[test]
 fn early_media_that_a_trunk_sends_reliably_is_acknowledged_and_its_session_refreshed() {
     for transport in ["udp", "tcp"] {
         let trunk = SippTrunk::start("trunk_prack", transport, &[]);

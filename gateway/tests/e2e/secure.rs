@@ -7,12 +7,15 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
 use futures_util::{SinkExt, StreamExt};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 
-use crate::daemon::{Daemon, wait_until};
+use crate::daemon::{Daemon, talkstack, wait_until};
 use crate::peers::site::Site;
 use crate::phones::{Baresip, prompt};
 use crate::signal::best_match;
@@ -49,10 +52,7 @@ fn who_must_show_a_certificate_and_shows_none_is_not_let_in() {
 fn a_trunk_under_tls_is_believed_by_its_fingerprint_and_not_by_another() {
     let far = Daemon::serve(&[("TALKSTACK__SIP__TLS_LISTEN", "127.0.0.1:0")]);
     let address = far.secured("tls");
-    let printed = std::fs::read_to_string(far.dir.join("serve.log")).expect("a log");
-    let fingerprint =
-        printed.split("certificate SHA-256 ").nth(1).and_then(|rest| rest.get(..64)).expect("it is printed");
-    for (fingerprint, reason) in [(fingerprint.to_owned(), "rejected"), ("00".repeat(32), "unreachable")] {
+    for (fingerprint, reason) in [(fingerprint(&far), "rejected"), ("00".repeat(32), "unreachable")] {
         let site = Site::new(&[], address, json!({ "transport": "tls", "tls_fingerprint": fingerprint }));
         // The far box has no such number: its 404 came through TLS.
         let ended = site.ended(&site.dial("+15550000001"));
@@ -64,6 +64,67 @@ fn a_trunk_under_tls_is_believed_by_its_fingerprint_and_not_by_another() {
 }
 
 #[test]
+fn the_box_shows_its_certificate_to_a_trunk_that_asks_for_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = client_certificate(dir.path());
+    let [authority, certificate, key] = files.each_ref().map(|path| path.to_str().expect("text"));
+    let far =
+        Daemon::serve(&[("TALKSTACK__SIP__TLS_LISTEN", "127.0.0.1:0"), ("TALKSTACK__SIP__TLS_CLIENT_CA", authority)]);
+    let fields = json!({ "transport": "tls", "tls_fingerprint": fingerprint(&far) });
+    let shown = [("TALKSTACK__SIP__TLS_CERTIFICATE", certificate), ("TALKSTACK__SIP__TLS_KEY", key)];
+    for (settings, reason) in [(&shown[..], "rejected"), (&[], "unreachable")] {
+        let site = Site::new(settings, far.secured("tls"), fields.clone());
+        // The far box has no such number: its 404 came through TLS.
+        let ended = site.ended(&site.dial("+15550000001"));
+        assert_eq!(ended["outcome"]["reason"], reason, "{ended}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_trunk_s_certificate_is_said_and_no_call_goes_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(dir.path());
+    let ca = authority.file.to_str().expect("text");
+    let past = (2020, 2021);
+    for (names, life, believed, said) in [
+        ("127.0.0.1", None, true, "takes connections under TLS"),
+        ("other.example", None, true, "the peer's certificate is for another name than the trunk's host"),
+        ("127.0.0.1", Some(past), true, "the peer's certificate has expired or is not valid yet"),
+        ("127.0.0.1", None, false, "no authority that is known here has signed the peer's certificate"),
+    ] {
+        let (certificate, key) = authority.sign(names, life);
+        let far = Daemon::serve(&[
+            ("TALKSTACK__SIP__TLS_LISTEN", "127.0.0.1:0"),
+            ("TALKSTACK__SIP__TLS_CERTIFICATE", certificate.to_str().expect("text")),
+            ("TALKSTACK__SIP__TLS_KEY", key.to_str().expect("text")),
+        ]);
+        let settings = [("TALKSTACK__SIP__TLS_CA", ca)];
+        let site = Site::new(if believed { &settings } else { &[] }, far.secured("tls"), json!({ "transport": "tls" }));
+        let output = talkstack(&site.daemon.dir).args(["trunk", "test", "line"]).output().expect("the binary starts");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains(said), "{said}: {told}");
+        let ended = site.ended(&site.dial("+15550000001"));
+        let reason = if said.starts_with("takes") { "rejected" } else { "unreachable" };
+        assert_eq!(ended["outcome"]["reason"], reason, "{said}: {ended}");
+    }
+}
+
+#[test]
+fn a_certificate_is_made_where_none_is_named_and_stays_the_same_over_restarts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = [("TALKSTACK__SIP__TLS_LISTEN", "127.0.0.1:0")];
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let mut daemon = Daemon::start("serve", dir.path(), &settings);
+        let answer = options_by_openssl(daemon.secured("tls"), &[]);
+        assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+        seen.push(fingerprint(&daemon));
+        assert!(daemon.stop().success());
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[test]
 fn a_websocket_carries_a_call_and_wants_its_subprotocol_and_an_admitted_page() {
     let daemon = Daemon::serve(&[
         ("TALKSTACK__SIP__WS_LISTEN", "127.0.0.1:0"),
@@ -72,10 +133,12 @@ fn a_websocket_carries_a_call_and_wants_its_subprotocol_and_an_admitted_page() {
     let url = format!("ws://{}/", daemon.secured("ws"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        for (protocol, origin) in [(None, None), (Some("sip"), Some("https://evil.example"))] {
-            assert!(connect(&url, protocol, origin).await.is_none(), "{protocol:?} {origin:?}");
+        for (protocol, origin, status) in
+            [(None, None, 400), (Some("chat"), None, 400), (Some("sip"), Some("https://evil.example"), 403)]
+        {
+            assert_eq!(connect(&url, protocol, origin).await.err(), Some(status), "{protocol:?} {origin:?}");
         }
-        let mut socket = connect(&url, Some("sip"), Some("https://pbx.example")).await.expect("let in");
+        let mut socket = connect(&url, Some("chat, SIP"), Some("https://pbx.example")).await.expect("let in");
         socket.send(Message::text(request("OPTIONS", 1, "", ""))).await.expect("sent");
         let answer = next(&mut socket).await;
         assert!(
@@ -104,9 +167,67 @@ fn a_websocket_carries_a_call_and_wants_its_subprotocol_and_an_admitted_page() {
     });
 }
 
+#[test]
+fn a_websocket_takes_fragments_and_pings_and_closes_on_what_is_too_long_or_no_websocket() {
+    let daemon = Daemon::serve(&[("TALKSTACK__SIP__WS_LISTEN", "127.0.0.1:0")]);
+    let url = format!("ws://{}/", daemon.secured("ws"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut socket = connect(&url, Some("sip"), None).await.expect("let in");
+        let text = request("OPTIONS", 1, "", "");
+        let (first, rest) = text.split_at(10);
+        let (second, third) = rest.split_at(100);
+        socket.send(fragment(first, Data::Text, false)).await.expect("sent");
+        socket.send(fragment(second, Data::Continue, false)).await.expect("sent");
+        // Between fragments a ping may stand (RFC 6455 §5.4).
+        socket.send(Message::Ping("there?".into())).await.expect("sent");
+        socket.send(fragment(third, Data::Continue, true)).await.expect("sent");
+        let (mut pongs, mut answers) = (0, 0);
+        while (pongs, answers) != (1, 1) {
+            match any(&mut socket).await {
+                Message::Pong(bytes) if bytes == "there?" => pongs += 1,
+                Message::Text(text) if text.starts_with("SIP/2.0 200 ") => answers += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        // 64 KiB are taken, whole or in fragments, and not an octet more.
+        for (octets, is_taken) in [(MESSAGE_MAX, true), (MESSAGE_MAX + 1, false)] {
+            for parts in [1, 5] {
+                let mut socket = connect(&url, Some("sip"), None).await.expect("let in");
+                let text = padded(octets);
+                let cut = text.len().div_ceil(parts);
+                for at in 0..parts {
+                    let part = &text[at * cut..((at + 1) * cut).min(text.len())];
+                    let kind = if at == 0 { Data::Text } else { Data::Continue };
+                    socket.send(fragment(part, kind, at + 1 == parts)).await.expect("sent");
+                }
+                match any(&mut socket).await {
+                    Message::Text(text) => assert!(is_taken && text.starts_with("SIP/2.0 200 "), "{octets}: {text}"),
+                    Message::Close(Some(frame)) => {
+                        assert_eq!((is_taken, frame.code), (false, CloseCode::Size), "{octets} in {parts}");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // What no text is, and what no frame is.
+        for (octets, code) in
+            [(&b"\x81\x82\0\0\0\0\xff\xfe"[..], CloseCode::Invalid), (b"\x83\x80\0\0\0\0", CloseCode::Protocol)]
+        {
+            let mut socket = connect(&url, Some("sip"), None).await.expect("let in");
+            tokio::io::AsyncWriteExt::write_all(socket.get_mut(), octets).await.expect("sent");
+            match any(&mut socket).await {
+                Message::Close(Some(frame)) => assert_eq!(frame.code, code),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
 type Socket = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
 
-async fn connect(url: &str, protocol: Option<&'static str>, origin: Option<&'static str>) -> Option<Socket> {
+/// A WebSocket, or the status that refuses it.
+async fn connect(url: &str, protocol: Option<&'static str>, origin: Option<&'static str>) -> Result<Socket, u16> {
     let mut request = url.into_client_request().expect("a URL");
     if let Some(protocol) = protocol {
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
@@ -116,17 +237,79 @@ async fn connect(url: &str, protocol: Option<&'static str>, origin: Option<&'sta
     }
     let address = request.uri().authority().expect("an address").as_str().to_owned();
     let stream = tokio::net::TcpStream::connect(address).await.expect("accepted");
-    tokio_tungstenite::client_async(request, stream).await.ok().map(|(socket, _)| socket)
+    match tokio_tungstenite::client_async(request, stream).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn any(socket: &mut Socket) -> Message {
+    let message = tokio::time::timeout(std::time::Duration::from_secs(8), socket.next()).await.expect("in time");
+    message.expect("open").expect("whole")
 }
 
 async fn next(socket: &mut Socket) -> String {
     loop {
-        let message = tokio::time::timeout(std::time::Duration::from_secs(8), socket.next()).await.expect("in time");
-        match message.expect("open").expect("whole") {
+        match any(socket).await {
             Message::Text(text) => return text.as_str().to_owned(),
             Message::Binary(bytes) => return String::from_utf8_lossy(&bytes).into_owned(),
             _ => {}
         }
+    }
+}
+
+fn fragment(text: &str, kind: Data, is_last: bool) -> Message {
+    Message::Frame(Frame::message(text.as_bytes().to_vec(), OpCode::Data(kind), is_last))
+}
+
+/// An OPTIONS of exactly so many octets.
+fn padded(octets: usize) -> String {
+    let text = request("OPTIONS", 7, "", &"x".repeat(octets));
+    let more = text.len() - octets;
+    let text = request("OPTIONS", 7, "", &"x".repeat(octets - more));
+    assert_eq!(text.len(), octets);
+    text
+}
+
+/// The SHA-256 fingerprint that a box prints of its certificate.
+fn fingerprint(daemon: &Daemon) -> String {
+    let printed = std::fs::read_to_string(daemon.dir.join("serve.log")).expect("a log");
+    let found = printed.split("certificate SHA-256 ").nth(1).and_then(|rest| rest.get(..64));
+    found.expect("it is printed").to_owned()
+}
+
+/// Signs certificates of servers.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    dir: PathBuf,
+    /// Its own certificate.
+    file: PathBuf,
+}
+
+impl Authority {
+    fn new(dir: &Path) -> Self {
+        let mut wanted = CertificateParams::new(Vec::new()).expect("no names");
+        wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(wanted, key).expect("signed");
+        let file = dir.join("authority.crt");
+        std::fs::write(&file, issuer.pem()).expect("written");
+        Authority { issuer, dir: dir.to_owned(), file }
+    }
+
+    /// A certificate for a name, and its key; `life` is its first year and the one behind its last.
+    fn sign(&self, name: &str, life: Option<(i32, i32)>) -> (PathBuf, PathBuf) {
+        let mut wanted = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        if let Some((from, to)) = life {
+            (wanted.not_before, wanted.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        }
+        let key = KeyPair::generate().expect("a key");
+        let signed = wanted.signed_by(&key, &self.issuer).expect("signed");
+        let (certificate, key_file) = (self.dir.join("server.crt"), self.dir.join("server.key"));
+        std::fs::write(&certificate, signed.pem()).expect("written");
+        std::fs::write(&key_file, key.serialize_pem()).expect("written");
+        (certificate, key_file)
     }
 }
 
@@ -184,3 +367,6 @@ fn client_certificate(dir: &Path) -> [PathBuf; 3] {
     );
     [ca, client, key]
 }
+
+/// 64 KiB: the longest message.
+const MESSAGE_MAX: usize = 64 << 10;

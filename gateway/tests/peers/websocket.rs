@@ -26,6 +26,27 @@ fn a_browser_s_phone_calls_through_a_proxy_that_speaks_websocket() {
     row("JsSIP via kamailio (WS)", &[("OPTIONS", Cell::Works), ("call to the box, two-way sound", Cell::Works)]);
 }
 
+#[test]
+fn a_browser_s_phone_registers_and_calls_over_the_box_s_own_websocket_under_tls() {
+    if !is_installed("node") {
+        return;
+    }
+    let Some(modules) = modules() else { return };
+    let daemon = Daemon::serve(&[("TALKSTACK__SIP__WSS_LISTEN", "127.0.0.1:0")]);
+    let password = daemon.dir.join("password");
+    std::fs::write(&password, "a-secret-of-ours\n").expect("written");
+    let password = password.to_str().expect("text");
+    daemon.command(&["extension", "add", "101", "--password-file", password]);
+    let order = json!({
+        "url": format!("wss://{}", daemon.secured("wss")), "ca": daemon.dir.join("tls/sip.crt"),
+        "uri": "sip:101@127.0.0.1", "password": "a-secret-of-ours", "call": format!("sip:echo@{}", daemon.sip()),
+    });
+    happens(&modules, &order, &["connected", "registered", "OPTIONS answered", "up", "heard itself", "ended"]);
+    assert_eq!(daemon.ended_calls(1)[0]["status"], "completed");
+    let works = ["REGISTER", "OPTIONS", "call to the box, two-way sound"].map(|feature| (feature, Cell::Works));
+    row("JsSIP at the box's WSS", &works);
+}
+
 /// Runs JsSIP to its end, and all of this must happen in order.
 fn happens(modules: &Path, order: &Value, wanted: &[&str]) {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers/websocket.js");

@@ -172,7 +172,9 @@ impl World {
             while let Some(output) = self.endpoint.poll_output() {
                 is_quiet = false;
                 match output {
-                    Output::Send { bytes, .. } => self.send(Packet::SipToPhone(bytes)),
+                    Output::Send { bytes, .. } | Output::SendLarge { bytes, .. } => {
+                        self.send(Packet::SipToPhone(bytes))
+                    }
                     Output::Event(event) => self.handle_event(event),
                 }
             }

@@ -174,6 +174,18 @@ impl Dialog {
         }
     }
 
+    /// Tells whether the far end is a sips URI.
+    pub fn is_secure(&self) -> bool {
+        self.target.sip().is_some_and(|uri| uri.secure)
+    }
+
+    /// Tells whether the next hop's URI names another transport than UDP.
+    pub fn names_stream(&self) -> bool {
+        let first = self.routes.first().and_then(|route| NameAddr::parse(route));
+        let uri = first.as_ref().map_or(&self.target, |route| &route.uri).sip();
+        uri.and_then(|uri| uri.params.text("transport")).is_some_and(|transport| !transport.eq_ignore_ascii_case("udp"))
+    }
+
     /// A strict router (no `lr`) wants itself as Request-URI and the target as last Route.
     fn request_uri_and_routes(&self, target: &str) -> (String, Vec<String>) {
         let Some(first) = self.routes.first().and_then(|route| NameAddr::parse(route)) else {

@@ -14,7 +14,7 @@ pub mod transaction;
 pub use digest::Credentials;
 pub use endpoint::{
     CommandError, Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Extensions, Flow, InviteError,
-    InviteOrder, Offered, Output, OutsideReply, OutsideRequest, Refusal, RefusalSeen, Reliable, RequestId, SavedError,
-    ServerRequestId, StreamId, Transport,
+    InviteOrder, LARGE_CONNECT_MAX, Offered, Output, OutsideReply, OutsideRequest, Refusal, RefusalSeen, Reliable,
+    RequestId, SavedError, ServerRequestId, StreamId, Transport, UdpLarge,
 };
 pub use message::Replaces;

@@ -134,6 +134,9 @@ pub struct Registration {
     failures: u32,
     /// 423s in a row.
     briefs: u32,
+    /// Connections that ended soon after they had carried it, in a row.
+    losses: u32,
+    granted_at: Instant,
     problem: Option<RegistrationProblem>,
     service_route: Vec<String>,
     output: Option<RegisterOrder>,
@@ -172,6 +175,8 @@ impl Registration {
             is_stale: false,
             failures: 0,
             briefs: 0,
+            losses: 0,
+            granted_at: now,
             problem: None,
             service_route: Vec::new(),
             output: None,
@@ -271,6 +276,22 @@ impl Registration {
         }
     }
 
+    /// The connection that it went over has ended: it is refreshed over another (RFC 5626 §4.5), at once where that one
+    /// had lasted, else half to all of 30 s doubling to 30 min later.
+    pub fn handle_connection_lost(&mut self, now: Instant) {
+        let State::Registered { until, refresh_at: Some(at) } = self.state else { return };
+        if now.saturating_duration_since(self.granted_at) >= LASTING {
+            self.losses = 0;
+        }
+        let wait = match self.losses {
+            0 => Duration::ZERO,
+            losses => self.spread(losses - 1),
+        };
+        self.losses += 1;
+        self.state = State::Registered { until, refresh_at: Some(at.min(now + wait)) };
+        self.handle_timeout(now);
+    }
+
     /// How it is.
     pub fn status(&self, now: Instant) -> RegistrationStatus {
         match (self.state, self.problem) {
@@ -323,6 +344,7 @@ impl Registration {
         }
         (self.failures, self.briefs, self.problem) = (0, 0, None);
         let percent = 50 + self.random.next_u32() % 41;
+        self.granted_at = now;
         let refresh_at = Some(now + granted.max(GRANTED_MIN) * percent / 100);
         self.state = State::Registered { until: now + granted.max(GRANTED_MIN), refresh_at };
     }
@@ -340,17 +362,22 @@ impl Registration {
         }
     }
 
+    /// Half to all of 30 s, doubled so many times, to 30 min.
+    fn spread(&mut self, doublings: u32) -> Duration {
+        let most = (WAIT * (1 << doublings.min(16))).min(WAIT_MAX);
+        most * (50 + self.random.next_u32() % 51) / 100
+    }
+
     /// Waits: as long as was asked for, else as RFC 5626 §4.5 has it, half to all of 30 s doubling to 30 min. What was
     /// granted before stands until it ends.
     fn fail(&mut self, problem: RegistrationProblem, now: Instant) {
         self.problem = Some(problem);
-        let most = (WAIT * (1 << self.failures.min(16))).min(WAIT_MAX);
+        let spread = self.spread(self.failures);
         self.failures += 1;
         self.briefs = 0;
-        let percent = 50 + self.random.next_u32() % 51;
         let wait = match problem {
             RegistrationProblem::Busy { after_s, .. } => Duration::from_secs(after_s).clamp(WAIT, RETRY_AFTER_MAX),
-            _ => most * percent / 100,
+            _ => spread,
         };
         self.state = match self.state {
             State::Registered { until, .. } if now + wait < until => {
@@ -401,6 +428,9 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// 30 min (RFC 5626 §4.5) for the seventh and all that follow.
 const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// 2 min (RFC 5626 §4.5): a connection that has lasted so long was a good one.
+const LASTING: Duration = Duration::from_secs(120);
 
 /// 1 h: nobody means to lock a line out for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -471,6 +501,32 @@ mod tests {
         let start = site.now;
         site.next_order();
         assert!(site.now - start <= Duration::from_secs(30), "counted anew after a success");
+    }
+
+    #[test]
+    fn a_lost_connection_is_replaced_at_once_and_one_that_never_lasts_ever_later() {
+        let mut site = Site::seeded(3);
+        site.order();
+        site.answer(200, &[("Expires", "86400")]);
+        for most in [0, 30, 60, 120, 240, 480, 960, 1800, 1800] {
+            let (start, most) = (site.now, Duration::from_secs(most));
+            site.registration.handle_connection_lost(site.now);
+            assert!(matches!(site.status(), RegistrationStatus::Registered { .. }), "the binding stands");
+            let wait = match site.registration.poll_output() {
+                Some(_) => Duration::ZERO,
+                None => {
+                    site.next_order();
+                    site.now - start
+                }
+            };
+            assert!((most / 2..=most).contains(&wait), "{wait:?} of {most:?}");
+            site.answer(200, &[("Expires", "86400")]);
+        }
+        site.now += LASTING;
+        site.registration.handle_connection_lost(site.now);
+        assert!(site.registration.poll_output().is_some(), "that one had lasted");
+        site.registration.handle_connection_lost(site.now);
+        assert!(site.registration.poll_output().is_none(), "the refresh is out already");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Cutting messages from a stream (RFC 3261 §18.3) and answering keep-alives (RFC 5626 §4.4.1).
+//! Cutting messages from a stream (RFC 3261 §18.3), and keep-alives on it (RFC 5626 §4.4.1).
 
 use super::message::MESSAGE_BYTES_MAX;
 
@@ -69,6 +69,16 @@ impl StreamFramer {
         Ok(Some(Framed::Message(self.buffer.drain(..whole).collect())))
     }
 
+    /// Takes the answer to a ping of ours, when it comes next. Two line ends at once are a ping of theirs.
+    pub fn take_pong(&mut self) -> bool {
+        let is_pong = self.buffer.starts_with(PONG) && !self.buffer.starts_with(PING);
+        if is_pong {
+            self.buffer.drain(..PONG.len());
+            self.searched = 0;
+        }
+        is_pong
+    }
+
     /// Tells whether part of a message waits for its rest. Line ends before it are half a keep-alive, not a message.
     pub fn is_partial(&self) -> bool {
         self.buffer.iter().any(|byte| !b"\r\n".contains(byte))
@@ -117,6 +127,9 @@ fn content_length(head: &[u8]) -> Result<usize, FramingError> {
     if length > MESSAGE_BYTES_MAX { Err(FramingError::TooLong) } else { Ok(length) }
 }
 
+/// Asks whether the far end is there.
+pub const PING: &[u8] = b"\r\n\r\n";
+
 /// The answer to a ping.
 pub const PONG: &[u8] = b"\r\n";
 
@@ -156,6 +169,22 @@ mod tests {
             let message = format!("{head}{body}").into_bytes();
             assert_eq!(framer.next_framed(), Ok(Some(Framed::Message(message))), "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_pong_is_taken_where_one_is_awaited_and_two_make_no_ping() {
+        let mut framer = StreamFramer::default();
+        for _ in 0..2 {
+            framer.handle_bytes(b"\r\n");
+            assert!(framer.take_pong());
+            assert_eq!((framer.take_pong(), framer.next_framed()), (false, Ok(None)));
+        }
+        framer.handle_bytes(b"\r\n\r\n");
+        assert!(!framer.take_pong(), "their ping");
+        assert_eq!(framer.next_framed(), Ok(Some(Framed::Ping)));
+        framer.handle_bytes(b"\r\nA\r\nl: 0\r\n\r\n");
+        assert!(framer.take_pong(), "a message is behind it");
+        assert_eq!(framer.next_framed(), Ok(Some(Framed::Message(b"A\r\nl: 0\r\n\r\n".to_vec()))));
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl SipThread {
     pub(super) fn handle_account_stream_closed(&mut self, stream: StreamId) {
         self.dialling.accounts.phones.handle_stream_closed(stream);
         self.dialling.accounts.phones.handle_timeout(Instant::now());
+        self.handle_line_stream_closed(stream, Instant::now());
     }
 
     /// The box stops: trunks and disk are told.

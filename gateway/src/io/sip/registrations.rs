@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState};
 use talkstack_media::sip::message::{Host, Method, Uri};
 use talkstack_media::sip::registration::{Answer, RegisterOrder, Registration, RegistrationStatus};
-use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId};
+use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId, StreamId};
 
 use super::SipThread;
 use super::dial::{credentials, route};
@@ -33,6 +33,8 @@ struct Line {
     trunk: TrunkRoute,
     registration: Option<Registration>,
     health: Option<Health>,
+    /// The connection that its last registration went over.
+    stream: Option<StreamId>,
     /// A REGISTER that waits for the trunk's name to be resolved.
     waiting: Option<RegisterOrder>,
     /// Where it is asked, for as long as it answers there.
@@ -127,7 +129,8 @@ impl SipThread {
         for (id, trunk) in trunks {
             if !self.dialling.accounts.lines.lines.contains_key(&id) {
                 let health = Health::new(trunk.signalling.options_interval_s, now);
-                let line = Line { trunk, registration: None, health, waiting: None, hop: None, check_at: now };
+                let (registration, stream, waiting, hop) = (None, None, None, None);
+                let line = Line { trunk, registration, health, stream, waiting, hop, check_at: now };
                 self.dialling.accounts.lines.lines.insert(id.clone(), line);
                 self.check_contact(&id, now);
             }
@@ -192,6 +195,7 @@ impl SipThread {
         let line = self.dialling.accounts.lines.lines.get_mut(&trunk_id)?;
         match event {
             Event::Responded { status, headers, flow, cseq, .. } => {
+                line.stream = if is_register { flow.stream } else { line.stream };
                 self.dialling.trunks.handle_answered(&trunk_id, flow.remote);
                 match is_register {
                     true => self.handle_registered(&trunk_id, Answer { status, headers: &headers, cseq }, now),
@@ -201,6 +205,19 @@ impl SipThread {
             _ => self.handle_line_unanswered(&trunk_id, is_register, now),
         }
         None
+    }
+
+    /// A connection has ended: whoever registered over it can be reached no more, and registers anew.
+    pub(super) fn handle_line_stream_closed(&mut self, stream: StreamId, now: Instant) {
+        let lines = &self.dialling.accounts.lines.lines;
+        let lost = lines.iter().filter(|(_, line)| line.stream == Some(stream));
+        for id in lost.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            let Some(line) = self.dialling.accounts.lines.lines.get_mut(&id) else { continue };
+            line.stream = None;
+            tracing::info!("The connection to the trunk {} has ended", line.trunk.name);
+            line.registration.iter_mut().for_each(|line| line.handle_connection_lost(now));
+            self.send_register(&id, now);
+        }
     }
 
     fn handle_registered(&mut self, id: &str, answer: Answer<'_>, now: Instant) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use talkstack_media::sip::stream::{Framed, PONG, StreamFramer};
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
+use talkstack_media::sip::stream::{Framed, PING, PONG, StreamFramer};
 use talkstack_media::sip::{Flow, StreamId, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Received;
+use super::keep_alive::{Due, KeepAlive};
 use super::link::{HANDSHAKE_MAX, Link, accept_tls};
 use super::tls::{PeerIdentity, Tls, TlsFault};
 use super::websocket;
@@ -56,6 +58,8 @@ pub(super) struct Connector {
     pub(super) listens_at: u16,
     /// TLS, and whom it must be with; `None` connects plainly.
     pub(super) tls: Option<(Tls, PeerIdentity)>,
+    /// How long TCP may take.
+    pub(super) within: Duration,
 }
 
 /// Why there is no connection.
@@ -72,13 +76,16 @@ pub(super) enum ConnectFault {
     NotOurs,
 }
 
-/// Connects to a peer, within [`CONNECT_MAX`], and begins TLS where it is wanted.
+/// Connects to a peer, and begins TLS where it is wanted.
 ///
 /// # Errors
 /// [`ConnectFault`].
 pub(super) async fn connect(remote: SocketAddr, connector: Connector) -> Result<Opened, ConnectFault> {
-    let connecting = timeout(CONNECT_MAX, TcpStream::connect(remote)).await;
+    let connecting = timeout(connector.within, TcpStream::connect(remote)).await;
     let stream = connecting.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    // What is sent and not acknowledged shows that nobody is there, to peers that answer no ping, too. A kernel without
+    // it takes its own time.
+    let _ = set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
     let link = match connector.tls {
         None => Link::Plain(stream),
         Some((tls, peer)) => {
@@ -121,11 +128,11 @@ impl Streams {
         peer: PeerIdentity,
     ) -> Result<Connector, ConnectFault> {
         if transport != Transport::Tls {
-            return Ok(Connector { listens_at, tls: None });
+            return Ok(Connector { listens_at, tls: None, within: CONNECT_MAX });
         }
         let tls = self.tls.clone().ok_or(ConnectFault::NotOurs)?;
         self.expect(remote, peer.clone());
-        Ok(Connector { listens_at, tls: Some((tls, peer)) })
+        Ok(Connector { listens_at, tls: Some((tls, peer)), within: CONNECT_MAX })
     }
 
     /// Where all sockets' messages go.
@@ -149,7 +156,8 @@ impl Streams {
         let Opened { link, remote, listens_at } = opened;
         let local = link.tcp().local_addr()?;
         let local = SocketAddr::new(local.ip().to_canonical(), listens_at.unwrap_or(local.port()));
-        let (connection, outgoing) = self.begin(local, remote, link.transport())?;
+        let (mut connection, outgoing) = self.begin(local, remote, link.transport())?;
+        connection.is_ours = listens_at.is_some();
         let id = connection.id;
         tokio::spawn(connection.serve(link, outgoing));
         Ok(id)
@@ -162,12 +170,13 @@ impl Streams {
         self.open.iter().find(|(_, open)| is_open(open)).map(|(id, _)| *id)
     }
 
-    /// Opens a connection for a request whose own has ended, and queues it. One that cannot be opened is closed.
+    /// Opens a connection for a message that has none, and queues it. One that does not stand `within` so long is closed.
     ///
     /// # Errors
     /// [`AdoptError`].
-    pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>) -> Result<(), AdoptError> {
-        let (connection, outgoing) = self.begin(flow.local, flow.remote, flow.transport)?;
+    pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>, within: Duration) -> Result<(), AdoptError> {
+        let (mut connection, outgoing) = self.begin(flow.local, flow.remote, flow.transport)?;
+        connection.is_ours = true;
         self.send(connection.id, bytes);
         let remote = flow.remote;
         let unknown = || PeerIdentity { name: remote.ip().to_string(), fingerprint: None };
@@ -179,13 +188,16 @@ impl Streams {
         };
         tokio::spawn(async move {
             let opened = match connector {
-                Ok(connector) => connect(remote, connector).await,
+                Ok(connector) => connect(remote, Connector { within, ..connector }).await,
                 Err(fault) => Err(fault),
             };
             match opened {
                 Ok(opened) => connection.serve(opened.link, outgoing).await,
                 Err(fault) => {
-                    tracing::debug!("Opened no SIP connection: {fault}");
+                    match fault {
+                        ConnectFault::Tls(_) => tracing::warn!("Opened no SIP connection to {remote}: {fault}"),
+                        _ => tracing::debug!("Opened no SIP connection to {remote}: {fault}"),
+                    }
                     connection.close().await;
                 }
             }
@@ -213,8 +225,13 @@ impl Streams {
         let flow = Flow { transport, local, remote, stream: Some(id) };
         let waiting = Arc::<AtomicUsize>::default();
         // Held weakly: when the stream is finished its queue closes and the task ends.
-        let connection =
-            Connection { id, writer: writer.downgrade(), waiting: Arc::clone(&waiting), sender: self.sender.clone() };
+        let connection = Connection {
+            id,
+            writer: writer.downgrade(),
+            waiting: Arc::clone(&waiting),
+            sender: self.sender.clone(),
+            is_ours: false,
+        };
         self.open.insert(id, Open { flow, writer: Some(writer), waiting });
         Ok((connection, outgoing))
     }
@@ -242,15 +259,16 @@ impl Streams {
         }
     }
 
-    /// The connection is gone.
-    pub(super) fn forget(&mut self, id: StreamId) {
-        let Some(open) = self.open.remove(&id) else { return };
+    /// The connection is gone; returns where it led.
+    pub(super) fn forget(&mut self, id: StreamId) -> Option<Flow> {
+        let open = self.open.remove(&id)?;
         if let Some(count) = self.per_source.get_mut(&open.flow.remote.ip()) {
             *count -= 1;
             if *count == 0 {
                 self.per_source.remove(&open.flow.remote.ip());
             }
         }
+        Some(open.flow)
     }
 }
 
@@ -260,12 +278,16 @@ pub(super) struct Connection {
     writer: mpsc::WeakSender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     sender: mpsc::Sender<Received>,
+    /// We have opened it, and see to it that it lasts.
+    is_ours: bool,
 }
 
 impl Connection {
     /// Finishes what is still to be shaken, then reads and writes until either side ends it.
     async fn serve(self, link: Link, outgoing: mpsc::Receiver<Vec<u8>>) {
         let _ = link.tcp().set_nodelay(true);
+        // Left to itself the kernel takes megabytes from whoever writes to a peer that does not read.
+        let _ = set_socket_send_buffer_size(link.tcp(), SEND_BUFFER_BYTES);
         match link {
             Link::Plain(stream) => {
                 let (reading, writing) = stream.into_split();
@@ -352,18 +374,40 @@ impl Connection {
     async fn read(&self, reading: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
         let mut framer = StreamFramer::default();
         let mut deadline = Instant::now() + FIRST_BYTE_MAX;
+        let mut keep_alive = self.is_ours.then(|| KeepAlive::new(Instant::now()));
         loop {
             let mut buffer = [0; READ_BYTES];
-            let Ok(Ok(bytes @ 1..)) = timeout_at(deadline, reading.read(&mut buffer)).await else { return None };
+            let due = keep_alive.as_ref().map_or(deadline, |pings| deadline.min(pings.poll_timeout()));
+            let bytes = match timeout_at(due, reading.read(&mut buffer)).await {
+                Ok(Ok(bytes @ 1..)) => bytes,
+                Err(_) if due < deadline => {
+                    match keep_alive.as_mut().map(|pings| pings.handle_timeout(due)) {
+                        Some(Due::Ping) => self.queue(PING)?,
+                        Some(Due::Close) => {
+                            tracing::info!("Closed a SIP connection: its peer answers no keep-alives any more");
+                            return None;
+                        }
+                        Some(Due::Nothing) | None => {}
+                    }
+                    continue;
+                }
+                _ => return None,
+            };
             let mut is_new = !framer.is_partial();
             framer.handle_bytes(&buffer[..bytes]);
+            if let Some(pings) = keep_alive.as_mut().filter(|pings| pings.is_awaiting()) {
+                if framer.take_pong() {
+                    pings.handle_pong();
+                }
+                pings.handle_sign_of_life(Instant::now());
+            }
             loop {
                 match framer.next_framed() {
                     Ok(Some(Framed::Message(bytes))) => {
                         is_new = true;
                         self.sender.send(Received::Message { stream: self.id, bytes }).await.ok()?;
                     }
-                    Ok(Some(Framed::Ping)) => self.pong()?,
+                    Ok(Some(Framed::Ping)) => self.queue(PONG)?,
                     Ok(None) => break,
                     Err(error) => {
                         tracing::debug!("Closed a SIP connection: {error}");
@@ -380,12 +424,12 @@ impl Connection {
         }
     }
 
-    /// Answers a ping; `None` when the connection is finished. A peer that pings without reading needs no pong.
-    fn pong(&self) -> Option<()> {
+    /// Queues a ping or a pong; `None` when the connection is finished. A peer that does not read needs neither.
+    fn queue(&self, line_ends: &[u8]) -> Option<()> {
         let writer = self.writer.upgrade()?;
         if let Ok(place) = writer.try_reserve() {
-            self.waiting.fetch_add(PONG.len(), Ordering::Relaxed);
-            place.send(PONG.to_vec());
+            self.waiting.fetch_add(line_ends.len(), Ordering::Relaxed);
+            place.send(line_ends.to_vec());
         }
         Some(())
     }
@@ -403,14 +447,20 @@ const OUTGOING_MAX: usize = 64;
 /// 64 KiB wait behind the message being queued: with the longest message 128 KiB a connection, 128 MiB for all.
 const OUTGOING_BYTES_MAX: usize = 64 << 10;
 
+/// 64 KiB, which the kernel doubles for its own needs: 128 MiB for all connections.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
 /// 4,096 peers; a box has tens.
 const IDENTITIES_MAX: usize = 4096;
 
 /// 4 KiB: most messages in one read.
-const READ_BYTES: usize = 4096;
+pub(super) const READ_BYTES: usize = 4096;
 
 /// 5 s: a host that is there accepts within one; TCP's own patience is two minutes.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// 30 s, as RFC 5482 has it for a path that is tried several times in it.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// 10 s to the first byte.
 pub(super) const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
@@ -422,7 +472,7 @@ const MESSAGE_MAX: Duration = Duration::from_secs(30);
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(1800);
 
 /// 2 s to take the answer to what closes the connection.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// 10 s to write one message.
 pub(super) const WRITE_MAX: Duration = Duration::from_secs(10);
@@ -453,6 +503,30 @@ mod tests {
             }
         });
         assert_eq!(served.seconds_to_its_end().await, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_ours_is_pinged_and_closed_10_s_after_a_ping_that_is_not_answered_any_more() {
+        let mut served = Served::ours();
+        let mut peer = served.peer.take().expect("open");
+        peer.write_all(OPTIONS.as_bytes()).await.expect("taken");
+        assert!(matches!(served.received.recv().await, Some(Received::Message { .. })));
+        let mut ping = [0; 4];
+        for _ in 0..20 {
+            let start = Instant::now();
+            peer.read_exact(&mut ping).await.expect("pinged");
+            assert_eq!((&ping, (95..=120).contains(&start.elapsed().as_secs())), (b"\r\n\r\n", true));
+            peer.write_all(b"\r\n").await.expect("answered");
+        }
+        peer.read_exact(&mut ping).await.expect("pinged once more");
+        let last = served.start.elapsed().as_secs();
+        assert_eq!(served.seconds_to_its_end().await, last + 10);
+
+        let mut served = Served::ours();
+        let mut peer = served.peer.take().expect("open");
+        peer.write_all(OPTIONS.as_bytes()).await.expect("taken");
+        assert!(matches!(served.received.recv().await, Some(Received::Message { .. })));
+        assert_eq!(served.seconds_to_its_end().await, 1800, "who knows no pong loses nothing by it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -519,7 +593,7 @@ mod tests {
         }
         assert!(matches!(streams.begin(local, of(99), Transport::Tcp), Err(AdoptError::TooMany)));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
-        ids.into_iter().for_each(|id| streams.forget(id));
+        ids.iter().for_each(|id| assert!(streams.forget(*id).is_some()));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
     }
 
@@ -536,10 +610,20 @@ mod tests {
 
     impl Served {
         fn new() -> Self {
+            Served::opened(false)
+        }
+
+        /// One that we have opened.
+        fn ours() -> Self {
+            Served::opened(true)
+        }
+
+        fn opened(is_ours: bool) -> Self {
             let (sender, received) = mpsc::channel(16);
             let mut streams = Streams::new(sender, None);
             let address = "10.0.0.2:5060".parse().expect("address");
-            let (connection, outgoing) = streams.begin(address, address, Transport::Tcp).expect("room");
+            let (mut connection, outgoing) = streams.begin(address, address, Transport::Tcp).expect("room");
+            connection.is_ours = is_ours;
             let (peer, ours) = duplex(1024);
             let (reading, writing) = tokio::io::split(ours);
             let id = connection.id;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   sip.tls_certificate, sip.tls_key ──▶ server            trunk with a fingerprint ─▶ exactly this certificate
+//!     and to trunks that ask for one
 //!   neither ─▶ made once, in <store.dir>/tls               else ─▶ system's roots and sip.tls_ca, the trunk's host name
 //! ```
 
@@ -17,6 +18,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
@@ -49,7 +51,7 @@ impl PeerIdentity {
 /// What is set of TLS (`sip.tls_*`).
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
-    /// Our certificate and what it hangs from, and its key; `None` makes one in `dir`.
+    /// Our certificate and what it hangs from, and its key; `None` makes one in `dir` where we listen.
     pub own: Option<(PathBuf, PathBuf)>,
     /// Authorities whose certificates clients must show; `None` asks for none.
     pub client_ca: Option<PathBuf>,
@@ -120,6 +122,8 @@ pub enum TlsFault {
 #[derive(Clone)]
 pub struct Tls {
     own: Option<Own>,
+    /// What is shown to peers that ask who we are (mutual TLS).
+    shown: Option<Arc<SingleCertAndKey>>,
     roots: Arc<RootCertStore>,
 }
 
@@ -138,7 +142,7 @@ struct Own {
 }
 
 impl Tls {
-    /// Reads what connections that we make need: whom we believe.
+    /// Reads what connections that we make need: whom we believe, and what we show where it is asked for.
     ///
     /// # Errors
     /// [`TlsFileError`].
@@ -147,7 +151,8 @@ impl Tls {
             None => trusted_roots(),
             Some(path) => store(path, trusted_roots())?,
         };
-        Ok(Tls { own: None, roots: Arc::new(roots) })
+        let shown = files.own.as_ref().map(|(certificate, key)| certified(certificate, key)).transpose()?;
+        Ok(Tls { own: None, shown: shown.map(|shown| Arc::new(shown.into())), roots: Arc::new(roots) })
     }
 
     /// The same, and what connections that come need: our certificate, made for `names` where no file has one.
@@ -159,13 +164,8 @@ impl Tls {
             Some((certificate, key)) => (certificate.clone(), key.clone()),
             None => make(&files.dir, names)?,
         };
-        let chain = certificates(&certificate)?;
-        let private = PrivateKeyDer::from_pem_file(&key).map_err(|_| TlsFileError::Pem(key.clone()))?;
-        let fingerprint = chain.first().map(|leaf| fingerprint(leaf)).unwrap_or_default();
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| TlsFileError::Unusable { path, source }
-        };
+        let shown = certified(&certificate, &key)?;
+        let fingerprint = shown.cert.first().map(|leaf| fingerprint(leaf)).unwrap_or_default();
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(unusable(&certificate))?;
@@ -178,9 +178,10 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier.map_err(refused)?)
             }
         };
-        let server = builder.with_single_cert(chain, private).map_err(unusable(&certificate))?;
+        let shown = Arc::new(SingleCertAndKey::from(shown));
+        let server = builder.with_cert_resolver(shown.clone());
         let own = Own { acceptor: TlsAcceptor::from(Arc::new(server)), fingerprint };
-        Ok(Tls { own: Some(own), ..Tls::client(files)? })
+        Ok(Tls { own: Some(own), shown: Some(shown), ..Tls::client(files)? })
     }
 
     /// What connections that come are taken by.
@@ -208,12 +209,16 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|_| TlsFault::Broken)?;
-        let config = match &peer.fingerprint {
-            None => builder.with_root_certificates(Arc::clone(&self.roots)).with_no_client_auth(),
+        let builder = match &peer.fingerprint {
+            None => builder.with_root_certificates(Arc::clone(&self.roots)),
             Some(fingerprint) => {
                 let verifier = Arc::new(Pinned { fingerprint: fingerprint.clone(), provider: provider() });
-                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+                builder.dangerous().with_custom_certificate_verifier(verifier)
             }
+        };
+        let config = match &self.shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => builder.with_client_cert_resolver(shown.clone()),
         };
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         connected.map_err(|error| fault(&error))
@@ -292,6 +297,18 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(default_provider())
+}
+
+/// A certificate and the key that goes with it.
+fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsFileError> {
+    let chain = certificates(certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|_| TlsFileError::Pem(key.to_owned()))?;
+    CertifiedKey::from_der(chain, private, &provider()).map_err(unusable(certificate))
+}
+
+fn unusable(path: &Path) -> impl FnOnce(Error) -> TlsFileError {
+    let path = path.to_owned();
+    move |source| TlsFileError::Unusable { path, source }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {

@@ -106,6 +106,7 @@ mod tests {
     use talkstack_control::gate::{DialPolicy, Gate};
     use talkstack_control::port::{Snapshot, ToControl};
     use talkstack_control::secret::Secret;
+    use talkstack_media::sip::UdpLarge;
 
     use super::*;
     use crate::accept::Accept;
@@ -128,6 +129,7 @@ mod tests {
             advertised: None,
             advertised_ip: None,
             timezone: jiff::tz::TimeZone::UTC,
+            udp_large: UdpLarge::Auto,
             dns: Vec::new(),
         };
         let dir = tempfile::tempdir().expect("a directory");

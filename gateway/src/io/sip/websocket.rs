@@ -6,16 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use talkstack_media::sip::message::MESSAGE_BYTES_MAX;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
-use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 use super::link::HANDSHAKE_MAX;
-use super::streams::{Connection, FIRST_BYTE_MAX, IDLE_MAX, WRITE_MAX};
+use super::streams::{Connection, FAREWELL_MAX, FIRST_BYTE_MAX, IDLE_MAX, READ_BYTES, WRITE_MAX};
 
 /// Pages that may open a WebSocket; none means all, and clients that are no pages always may (RFC 6455 §10.2).
 #[derive(Debug, Clone, Default)]
@@ -42,13 +45,15 @@ impl Callback for Handshake<'_> {
         };
         let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
         let mut offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        if !offered.any(|protocol| protocol.trim().eq_ignore_ascii_case("sip")) {
+        let sip = offered.find(|protocol| protocol.trim().eq_ignore_ascii_case("sip"));
+        // RFC 6455 §4.1: spelt as the client has it, else it hangs up.
+        let Some(sip) = sip.and_then(|sip| HeaderValue::from_str(sip.trim()).ok()) else {
             return Err(refuse(StatusCode::BAD_REQUEST, "This WebSocket speaks the subprotocol sip (RFC 7118).\n"));
-        }
+        };
         if !self.0.admits(request.headers().get(header::ORIGIN)) {
             return Err(refuse(StatusCode::FORBIDDEN, "This page may not open a WebSocket here (sip.ws_origins).\n"));
         }
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("sip"));
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, sip);
         Ok(response)
     }
 }
@@ -63,6 +68,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+    // Each message is written before the next is taken, so what waits is counted where all streams' octets are.
+    (config.read_buffer_size, config.write_buffer_size) = (READ_BYTES, 0);
     let handshake = accept_hdr_async_with_config(stream, Handshake(origins), Some(config));
     match timeout(HANDSHAKE_MAX, handshake).await {
         Ok(Ok(socket)) => carry(&connection, socket, outgoing).await,
@@ -77,30 +84,55 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     outgoing: mpsc::Receiver<Vec<u8>>,
 ) {
-    let (writing, mut reading) = socket.split();
-    let write = write(writing, outgoing, Arc::clone(connection.waiting()));
+    let (mut writing, mut reading) = socket.split();
     let read = async {
         let mut deadline = Instant::now() + FIRST_BYTE_MAX;
         // A ping is answered by the library, with the next frame that is written.
-        while let Ok(Some(Ok(message))) = timeout_at(deadline, reading.next()).await {
+        while let Ok(Some(message)) = timeout_at(deadline, reading.next()).await {
             deadline = Instant::now() + IDLE_MAX;
             let bytes: Vec<u8> = match message {
-                Message::Text(text) => text.as_bytes().to_vec(),
-                Message::Binary(bytes) => bytes.to_vec(),
-                Message::Close(_) => return,
-                _ => continue,
+                Ok(Message::Text(text)) => text.as_bytes().to_vec(),
+                Ok(Message::Binary(bytes)) => bytes.to_vec(),
+                Ok(Message::Close(_)) => return None,
+                Ok(_) => continue,
+                Err(error) => return fault(&error),
             };
             if !connection.received(bytes).await {
-                return;
+                return None;
             }
         }
+        None
     };
-    tokio::select! { () = read => {}, () = write => {} }
+    let fault = tokio::select! {
+        fault = read => fault,
+        () = write(&mut writing, outgoing, Arc::clone(connection.waiting())) => None,
+    };
+    if let Some(code) = fault
+        && let Ok(mut socket) = writing.reunite(reading)
+    {
+        // Closing with octets unread would reset the connection, and the peer not learn why.
+        let farewell = async {
+            let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: "".into() }))).await;
+            while let Ok(1..) = socket.get_mut().read(&mut [0; READ_BYTES]).await {}
+        };
+        let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+}
+
+/// What a peer is told of what cannot be read (RFC 6455 §7.4.1); nothing where the connection is broken.
+fn fault(error: &Error) -> Option<CloseCode> {
+    match error {
+        Error::Capacity(_) => Some(CloseCode::Size),
+        Error::Utf8(_) => Some(CloseCode::Invalid),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseCode::Protocol),
+        _ => None,
+    }
 }
 
 /// Writes what is queued, and gives pongs the chance to leave.
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(
-    mut writing: SplitSink<WebSocketStream<S>, Message>,
+    writing: &mut SplitSink<WebSocketStream<S>, Message>,
     mut outgoing: mpsc::Receiver<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
 ) {

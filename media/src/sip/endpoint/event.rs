@@ -16,6 +16,15 @@ pub enum Output {
         /// One message.
         bytes: Vec<u8>,
     },
+    /// The same on a stream: one to `flow.remote` that is open, else one that is opened for it. One that does not stand
+    /// within [`LARGE_CONNECT_MAX`](super::LARGE_CONNECT_MAX) is to be closed, and told by
+    /// [`Endpoint::handle_stream_closed`](super::Endpoint::handle_stream_closed).
+    SendLarge {
+        /// Over this flow, which names no stream.
+        flow: Flow,
+        /// One message that is too large for a datagram.
+        bytes: Vec<u8>,
+    },
     /// Something happened.
     Event(Event),
 }

@@ -11,6 +11,7 @@
 
 mod event;
 mod extensions;
+mod large;
 mod outside;
 mod requests;
 mod respond;
@@ -28,6 +29,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::message::{Core, Framing, Headers, Message, Method, Rejected, Response, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
 use super::transaction::{Reliability, Timers};
+use large::{Refusing, Spare};
 use outside::Outside;
 use respond::Reply;
 #[cfg(test)]
@@ -37,6 +39,7 @@ use session::{Ask, InviteName, Outgoing, Session, Tried};
 
 pub use event::{CommandError, EndCause, Event, Offered, Output, Refusal, RefusalSeen};
 pub use extensions::{Extensions, Reliable};
+pub use large::{LARGE_CONNECT_MAX, UdpLarge};
 pub use outside::{OutsideReply, OutsideRequest, RequestId, ServerRequestId};
 pub use session::{InviteError, InviteOrder, SavedError};
 
@@ -49,6 +52,8 @@ pub struct EndpointConfig {
     pub advertised: Option<(String, Option<u16>)>,
     /// Dialogs at once; more are refused with 503. Default 10,000.
     pub dialogs_max: usize,
+    /// What becomes of requests too large for a datagram. Default [`UdpLarge::Auto`].
+    pub udp_large: UdpLarge,
     /// The base timers.
     pub timers: Timers,
 }
@@ -59,6 +64,7 @@ impl Default for EndpointConfig {
             server: "Talkstack Edge".into(),
             advertised: None,
             dialogs_max: 10_000,
+            udp_large: UdpLarge::Auto,
             timers: Timers::default(),
         }
     }
@@ -83,6 +89,11 @@ impl Transport {
     /// Tells whether bytes arrive whole and in order; everything but UDP.
     pub fn is_reliable(self) -> bool {
         self != Transport::Udp
+    }
+
+    /// Tells whether it is under TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
     }
 
     /// As Via names it (RFC 3261 §20.42, RFC 7118 §5.1).
@@ -133,6 +144,14 @@ impl Flow {
             _ => Reliability::Reliable,
         }
     }
+
+    /// Tells whether a message that was sent so went by the stream of `closed`: the one it names, or the one that was
+    /// opened for it.
+    fn is_by(&self, closed: &Flow) -> bool {
+        let is_towards = self.stream.is_none() && self.remote == closed.remote;
+        let is_named = self.stream.is_some() && self.stream == closed.stream;
+        self.transport == closed.transport && self.transport.is_reliable() && (is_named || is_towards)
+    }
 }
 
 /// One dialog of the endpoint.
@@ -178,6 +197,7 @@ pub struct Endpoint {
     by_invite: HashMap<InviteName, DialogId>,
     outgoing: Outgoing,
     outside: Outside,
+    refusing: Refusing,
     next_dialog: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
@@ -195,6 +215,7 @@ struct Client {
     ask: Ask,
     /// The challenges it was answered with.
     tried: Vec<Tried>,
+    spare: Option<Box<Spare>>,
 }
 
 /// What a request of ours is for.
@@ -243,6 +264,7 @@ impl Endpoint {
             by_invite: HashMap::new(),
             outgoing: Outgoing::default(),
             outside: Outside::default(),
+            refusing: Refusing::default(),
             next_dialog: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -314,11 +336,12 @@ impl Endpoint {
             return self.handle_invite_response(flow, &key, response, now);
         }
         let Some(client) = self.clients.get_mut(&key) else {
-            if !self.handle_outside_response(&key, response, now) {
+            if !self.handle_outside_response(flow, &key, response, now) {
                 self.counters.dropped += 1;
             }
             return;
         };
+        client.spare = None;
         let is_final = client.machine.handle_response(response.status, now);
         let (dialog, purpose) = (client.dialog, client.ask.purpose);
         self.schedule_client(key.clone());

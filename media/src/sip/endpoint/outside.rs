@@ -16,10 +16,11 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::extensions::ALLOW;
+use super::large::{Fitted, Spare};
 use super::requests::capabilities;
 use super::respond::{Reply, clean};
-use super::session::{Account, Tried, via};
-use super::{Endpoint, Event, Flow, Output, StreamId, Timer, TransactionKey};
+use super::session::{Account, Tried};
+use super::{Endpoint, Event, Flow, Output, Timer, TransactionKey};
 use crate::sip::digest::Credentials;
 use crate::sip::message::{COOKIE, Method, NameAddr, Request, Response, Uri};
 use crate::sip::transaction::client_non_invite::{self, ClientNonInvite};
@@ -121,6 +122,18 @@ struct Sent {
     request: OutsideRequest,
     from_tag: String,
     tried: Vec<Tried>,
+    /// Over what it went.
+    flow: Flow,
+    spare: Option<Box<Spare>>,
+}
+
+impl Outside {
+    /// What may go out by another flow: each request's own, its machine and its spare.
+    pub(super) fn requests_mut(
+        &mut self,
+    ) -> impl Iterator<Item = (&TransactionKey, &mut Flow, &mut ClientNonInvite, &mut Option<Box<Spare>>)> {
+        self.sent.iter_mut().map(|(key, sent)| (key, &mut sent.flow, &mut sent.machine, &mut sent.spare))
+    }
 }
 
 impl Endpoint {
@@ -168,8 +181,15 @@ impl Endpoint {
     }
 
     /// A response to none of the dialogs' requests; `false` when it is to none of these either.
-    pub(super) fn handle_outside_response(&mut self, key: &TransactionKey, response: &Response, now: Instant) -> bool {
+    pub(super) fn handle_outside_response(
+        &mut self,
+        flow: &Flow,
+        key: &TransactionKey,
+        response: &Response,
+        now: Instant,
+    ) -> bool {
         let Some(sent) = self.outside.sent.get_mut(key) else { return false };
+        sent.spare = None;
         let is_final = sent.machine.handle_response(response.status, now);
         let at = sent.machine.poll_timeout();
         self.timers.extend(at.map(|at| (at, Timer::Client(key.clone()))));
@@ -177,7 +197,8 @@ impl Endpoint {
             return true;
         }
         let Some(Sent { id, request, .. }) = self.outside.sent.get(key) else { return true };
-        let (request, cseq, flow) = (*id, request.cseq, request.flow);
+        let came_by = Flow { transport: flow.transport, stream: flow.stream, ..request.flow };
+        let (request, cseq, flow) = (*id, request.cseq, came_by);
         if response.core.cseq_method != Method::Options {
             // Whatever it says, who answers OPTIONS is there: that refuses nothing.
             self.see_their_refusal(flow, None, response);
@@ -233,35 +254,36 @@ impl Endpoint {
             Some((_, _, account)) => account.fields(method, &uri, &cnonce),
             None => Vec::new(),
         };
-        let via = via(&self.config.advertised, &flow, &branch);
-        let mut text = format!("{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n");
-        let mut field = |name: &str, value: &str| text.push_str(&format!("{name}: {}\r\n", clean(value)));
-        routes.iter().for_each(|route| field("Route", route));
-        field("From", &format!("{};tag={from_tag}", request.from));
-        field("To", &request.to);
-        field("Call-ID", &request.call_id);
-        field("CSeq", &format!("{} {method}", request.cseq));
-        for (name, value) in request.fields.iter().chain(&answers) {
-            field(name, value);
-        }
-        field("User-Agent", &self.config.server);
-        field("Allow", ALLOW);
-        field("Content-Length", &request.body.len().to_string());
-        text.push_str("\r\n");
-        let bytes = [text.as_bytes(), &request.body].concat();
+        let Fitted { flow, bytes, spare, .. } = self.fit(flow, &branch, now, |_, via| {
+            let mut text = format!("{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n");
+            let mut field = |name: &str, value: &str| text.push_str(&format!("{name}: {}\r\n", clean(value)));
+            routes.iter().for_each(|route| field("Route", route));
+            field("From", &format!("{};tag={from_tag}", request.from));
+            field("To", &request.to);
+            field("Call-ID", &request.call_id);
+            field("CSeq", &format!("{} {method}", request.cseq));
+            for (name, value) in request.fields.iter().chain(&answers) {
+                field(name, value);
+            }
+            field("User-Agent", &self.config.server);
+            field("Allow", ALLOW);
+            field("Content-Length", &request.body.len().to_string());
+            text.push_str("\r\n");
+            [text.as_bytes(), &request.body].concat()
+        });
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let at = machine.poll_timeout();
-        self.outside.sent.insert(key.clone(), Sent { id, machine, request, from_tag, tried });
-        self.send(flow, bytes);
+        self.send_fitted(flow, bytes, spare.as_deref());
+        self.outside.sent.insert(key.clone(), Sent { id, machine, request, from_tag, tried, flow, spare });
         self.timers.extend(at.map(|at| (at, Timer::Client(key))));
     }
 
     /// A timer of one of these requests; `false` when it is another's.
     pub(super) fn handle_outside_timeout(&mut self, key: &TransactionKey, now: Instant) -> bool {
-        let Some(Sent { id, machine, request, .. }) = self.outside.sent.get_mut(key) else { return false };
+        let Some(Sent { id, machine, flow, .. }) = self.outside.sent.get_mut(key) else { return false };
         match machine.handle_timeout(now) {
             client_non_invite::Action::Send(bytes) => {
-                self.outputs.push_back(Output::Send { flow: request.flow, bytes: bytes.to_vec() });
+                self.outputs.push_back(Output::Send { flow: *flow, bytes: bytes.to_vec() });
             }
             client_non_invite::Action::TimedOut => {
                 let event = Event::RequestTimedOut { request: *id };
@@ -278,8 +300,8 @@ impl Endpoint {
     }
 
     /// A stream has ended: what waited for its answer on it will get none (RFC 3261 §17.1.4).
-    pub(super) fn end_outside_requests(&mut self, stream: StreamId) {
-        let waits = |sent: &Sent| sent.request.flow.stream == Some(stream);
+    pub(super) fn end_outside_requests(&mut self, closed: &Flow) {
+        let waits = |sent: &Sent| sent.flow.is_by(closed);
         let gone: Vec<TransactionKey> =
             self.outside.sent.iter().filter(|(_, sent)| waits(sent)).map(|(key, _)| key.clone()).collect();
         for key in gone {

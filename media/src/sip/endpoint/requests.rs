@@ -39,7 +39,7 @@ impl Endpoint {
         if request.method == Method::Ack {
             return self.handle_dialog_ack(&request, now);
         }
-        if let Some(refusal) = self.refusal(&request) {
+        if let Some(refusal) = self.refusal(flow, &request) {
             self.counters.refused += 1;
             return self.reply(flow, &request, refusal, now);
         }
@@ -154,7 +154,7 @@ impl Endpoint {
     }
 
     /// Refuses what this element cannot serve, in the order of RFC 3261 §8.2.
-    fn refusal(&self, request: &Request) -> Option<Reply> {
+    fn refusal(&self, flow: &Flow, request: &Request) -> Option<Reply> {
         if let Method::Unknown(_) = request.method {
             return Some(Reply::new(501).with("Allow", ALLOW).because("no RFC known here has this method"));
         }
@@ -164,6 +164,13 @@ impl Endpoint {
         if request.method == Method::Cancel {
             // RFC 3261 §9.1: a CANCEL has no Require.
             return None;
+        }
+        let is_secure = request.uri.sip().is_some_and(|uri| uri.secure);
+        if is_secure && request.core.to.tag().is_none() && !flow.transport.is_secure() {
+            // RFC 5630: 416 would say that this element knows no sips at all, and invite the same without.
+            let warning = format!("380 {} \"SIPS Not Allowed\"", flow.local);
+            let reply = Reply::new(480).with("Warning", warning);
+            return Some(reply.because("its Request-URI is sips, and it has not come under TLS"));
         }
         let mut unsupported = request.headers.elements("Require");
         let of_register: &[&str] = if request.method == Method::Register { &REGISTER_SUPPORTED } else { &[] };

@@ -31,8 +31,8 @@ use super::extensions::{Extensions, Peer};
 use super::requests::server_key;
 use super::respond::Reply;
 use super::{
-    CommandError, DialogId, EndCause, Endpoint, Event, Flow, Output, Purpose, Refusal, Server, StreamId, Timer,
-    TransactionKey,
+    CommandError, DialogId, EndCause, Endpoint, Event, Flow, Output, Purpose, Refusal, Server, Timer, TransactionKey,
+    Transport,
 };
 use crate::sip::dialog::Dialog;
 use crate::sip::message::{Headers, Method, Reason, Request};
@@ -88,6 +88,8 @@ struct Far {
     peer: Peer,
     /// It sits behind a NAT, or left its Contact out: requests go back to where its own came from.
     is_behind_nat: bool,
+    /// It was called by UDP: where a large request has led to a stream, that serves for as long as it stands.
+    is_by_datagram: bool,
 }
 
 /// Call-ID, From tag and CSeq: what copies of one INVITE share, whichever path they took.
@@ -306,12 +308,17 @@ impl Endpoint {
         self.timers.extend(at.map(|at| (at, Timer::Dialog(id))));
     }
 
-    /// A stream has ended: requests of its dialogs need another one (RFC 3261 §18.1.1).
-    pub fn handle_stream_closed(&mut self, stream: StreamId) {
-        for session in self.sessions.values_mut().filter(|session| session.flow.stream == Some(stream)) {
-            session.flow.stream = None;
+    /// A stream has ended, or could not be opened; `closed` is its flow. What waits for an answer on it and may go
+    /// another way does; what was not heard of at all has failed (RFC 3261 §17.1.4, §18.1.1). Requests of its dialogs
+    /// need another one.
+    pub fn handle_stream_closed(&mut self, closed: &Flow, now: Instant) {
+        let is_its = |session: &&mut Session| session.flow.stream.is_some() && session.flow.stream == closed.stream;
+        for session in self.sessions.values_mut().filter(is_its) {
+            session.flow = session.flow_without_stream();
         }
-        self.end_outside_requests(stream);
+        self.fall_back(closed, now);
+        self.end_outside_requests(closed);
+        self.end_unheard(closed, now);
     }
 
     pub(super) fn forget_session(&mut self, id: DialogId) {
@@ -366,6 +373,13 @@ impl Session {
         due.into_iter().flatten().min()
     }
 
+    /// What stays of the flow when its stream has ended.
+    fn flow_without_stream(&self) -> Flow {
+        let is_datagram = self.far.is_by_datagram && !self.far.dialog.names_stream();
+        let transport = if is_datagram { Transport::Udp } else { self.flow.transport };
+        Flow { transport, stream: None, ..self.flow }
+    }
+
     /// Where the next request goes: back on their stream while it is open, else to the next hop's address, or back
     /// where theirs came from. A stream is opened towards nobody but the host that the dialog's requests came from.
     fn next_flow(&self, far: &Far) -> Flow {
@@ -388,7 +402,8 @@ impl Session {
 
 impl Far {
     fn new(dialog: Dialog) -> Self {
-        Far { dialog, descriptions: Descriptions::default(), peer: Peer::default(), is_behind_nat: false }
+        let (descriptions, peer) = (Descriptions::default(), Peer::default());
+        Far { dialog, descriptions, peer, is_behind_nat: false, is_by_datagram: false }
     }
 
     /// What requests of the far end are found by.

@@ -104,7 +104,7 @@ pub(super) fn drain(endpoint: &mut Endpoint, sent: &mut Vec<String>, seen: &mut 
             // Refusals are on the wire as well.
             Output::Event(Event::RefusalSeen(_)) => {}
             Output::Event(event) => seen.push(event),
-            Output::Send { flow, bytes } => {
+            Output::Send { flow, bytes } | Output::SendLarge { flow, bytes } => {
                 last_flow = Some(flow);
                 sent.push(String::from_utf8_lossy(&bytes).into_owned());
             }

@@ -11,7 +11,7 @@ use talkstack_control::port::{
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::sip::Flow;
-use talkstack_media::sip::Transport;
+use talkstack_media::sip::{Transport, UdpLarge};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -457,6 +457,7 @@ impl Drop for TestBox {
 
 fn sip_config() -> SipConfig {
     SipConfig {
+        udp_large: UdpLarge::Auto,
         dns: Vec::new(),
         accept: Accept::Any,
         setup_required: false,

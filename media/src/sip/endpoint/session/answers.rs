@@ -24,6 +24,7 @@ impl Endpoint {
             self.counters.dropped += 1;
             return;
         };
+        invite.spare = None;
         let (meaning, id) = (invite.machine.handle_response(response.status, now), invite.dialog);
         let is_again = invite.is_again;
         self.schedule_invite(key.clone());

@@ -14,12 +14,15 @@ use std::time::Instant;
 
 use super::account::{Account, Tried};
 use super::progress::Early;
-use super::{Ask, Extensions, Far, Session, State, contact, reason_value, via};
+use super::{Ask, Extensions, Far, Session, State, contact, reason_value};
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::Credentials;
 use crate::sip::endpoint::extensions::Reliable;
+use crate::sip::endpoint::large::{Fitted, Spare};
 use crate::sip::endpoint::respond::clean;
-use crate::sip::endpoint::{Client, DialogId, Endpoint, Event, Flow, Output, Purpose, Timer, TransactionKey};
+use crate::sip::endpoint::{
+    Client, DialogId, Endpoint, Event, Flow, Output, Purpose, Timer, TransactionKey, Transport,
+};
 use crate::sip::message::{COOKIE, Method, Uri};
 use crate::sip::transaction::client_invite::{Action, ClientInvite};
 use crate::sip::transaction::client_non_invite::ClientNonInvite;
@@ -70,23 +73,30 @@ pub(in crate::sip::endpoint) struct Outgoing {
 
 /// One INVITE transaction. It outlives its call: copies of the final response still want their ACK.
 #[derive(Debug)]
-pub(super) struct Invite {
-    pub(super) machine: ClientInvite,
-    pub(super) flow: Flow,
+pub(in crate::sip::endpoint) struct Invite {
+    pub(in crate::sip::endpoint) machine: ClientInvite,
+    pub(in crate::sip::endpoint) flow: Flow,
     pub(super) dialog: DialogId,
-    pub(super) sent: Sent,
+    pub(in crate::sip::endpoint) sent: Sent,
     /// One for each branch of a fork that answered.
     pub(super) acks: Vec<Acknowledgement>,
     /// It is a re-INVITE.
     pub(super) is_again: bool,
+    pub(in crate::sip::endpoint) spare: Option<Box<Spare>>,
+}
+
+impl Outgoing {
+    pub(in crate::sip::endpoint) fn invites_mut(&mut self) -> impl Iterator<Item = (&TransactionKey, &mut Invite)> {
+        self.invites.iter_mut()
+    }
 }
 
 /// What was sent, as far as its ACK and CANCEL repeat it.
 #[derive(Debug, Clone)]
-pub(super) struct Sent {
+pub(in crate::sip::endpoint) struct Sent {
     /// The dialog before anybody answered.
     pub(super) dialog: Dialog,
-    pub(super) via: String,
+    pub(in crate::sip::endpoint) via: String,
     pub(super) cseq: u32,
     /// Authorization and Proxy-Authorization (RFC 3261 §22.1).
     pub(super) credentials: Vec<(&'static str, String)>,
@@ -197,7 +207,8 @@ impl Endpoint {
         for early in calling.earlies.drain(..) {
             self.by_tags.remove(&early.far.tags());
         }
-        session.far = Far::new(calling.start.clone());
+        let is_by_datagram = session.far.is_by_datagram || flow.transport == Transport::Udp;
+        session.far = Far { is_by_datagram, ..Far::new(calling.start.clone()) };
         if !calling.sdp.is_empty() {
             session.far.descriptions.offer(&calling.sdp);
         }
@@ -205,8 +216,7 @@ impl Endpoint {
             Some(account) => account.fields(&Method::Invite, &calling.start.request_uri(), &cnonce),
             None => Vec::new(),
         };
-        let mut fields =
-            vec![("Contact", contact(&self.config.advertised, &flow)), ("User-Agent", self.config.server.clone())];
+        let mut fields = vec![("User-Agent", self.config.server.clone())];
         fields.extend(session.extensions.fields());
         if session.extensions.reliable == Reliable::Required {
             fields.push(("Require", "100rel".into()));
@@ -216,17 +226,19 @@ impl Endpoint {
         if !calling.sdp.is_empty() {
             fields.push(("Content-Type", "application/sdp".into()));
         }
-        let via = via(&self.config.advertised, &flow, &branch);
-        let bytes = calling.start.write(&Method::Invite, cseq, &via, &fields, &calling.sdp);
         let key = TransactionKey(format!("{branch}|{}", Method::Invite).into());
         calling.key = key.clone();
         calling.is_proceeding = false;
+        let (start, sdp) = (calling.start.clone(), calling.sdp.clone());
+        let Fitted { flow, via, bytes, spare } = self.fit(flow, &branch, now, |flow, via| {
+            let contact = ("Contact", contact(&self.config.advertised, flow, &start));
+            start.write(&Method::Invite, cseq, via, &[&[contact], &fields[..]].concat(), &sdp)
+        });
         let machine = ClientInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
-        let sent = Sent { dialog: calling.start.clone(), via, cseq, credentials };
-        self.outgoing
-            .invites
-            .insert(key.clone(), Invite { machine, flow, dialog: id, sent, acks: Vec::new(), is_again: false });
-        self.send(flow, bytes);
+        let sent = Sent { dialog: start, via, cseq, credentials };
+        self.send_fitted(flow, bytes, spare.as_deref());
+        let invite = Invite { machine, flow, dialog: id, sent, acks: Vec::new(), is_again: false, spare };
+        self.outgoing.invites.insert(key.clone(), invite);
         self.schedule_invite(key);
     }
 
@@ -253,9 +265,10 @@ impl Endpoint {
 
     /// Sends the CANCEL of an INVITE or re-INVITE.
     pub(super) fn send_cancel_of(&mut self, key: &TransactionKey, reason: Option<String>, now: Instant) {
-        let Some(Invite { sent, dialog: id, .. }) = self.outgoing.invites.get(key) else { return };
+        let Some(Invite { sent, dialog: id, flow: sent_over, .. }) = self.outgoing.invites.get(key) else { return };
         // Over TCP the stream that its responses come by is the one that is surely open.
         let Some(flow) = self.sessions.get(id).map(|session| session.flow) else { return };
+        let flow = if flow.transport == sent_over.transport { flow } else { *sent_over };
         let id = *id;
         let fields: Vec<_> = reason.iter().map(|reason| ("Reason", reason_value(487, reason))).collect();
         let bytes = sent.dialog.write(&Method::Cancel, sent.cseq, &sent.via, &fields, b"");
@@ -263,7 +276,7 @@ impl Endpoint {
         let key = TransactionKey(format!("{branch}|{}", Method::Cancel).into());
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let ask = Ask::new(Purpose::Cancel);
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, ask, tried: Vec::new() });
+        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, ask, tried: Vec::new(), spare: None });
         self.send(flow, bytes);
         self.schedule_client(key);
     }
@@ -297,6 +310,19 @@ impl Endpoint {
             self.outgoing.invites.remove(&key);
         } else {
             self.schedule_invite(key);
+        }
+    }
+
+    /// The stream of INVITEs that nothing was heard of has ended. One that was heard of may be answered on another
+    /// (RFC 3261 §18.2.2).
+    pub(super) fn end_unheard(&mut self, closed: &Flow, now: Instant) {
+        let is_unheard = |(id, calling): (&DialogId, &Calling)| {
+            let invite = self.outgoing.invites.get(&calling.key)?;
+            (!calling.is_proceeding && invite.flow.is_by(closed)).then_some(*id)
+        };
+        let unheard: Vec<DialogId> = self.outgoing.calls.iter().filter_map(is_unheard).collect();
+        for id in unheard {
+            self.end_unanswered(id, now);
         }
     }
 

@@ -13,7 +13,8 @@ use rand_chacha::rand_core::RngCore;
 use super::account::Tried;
 use super::answers::retry_after;
 use super::outgoing::{Invite, Sent};
-use super::{Ask, Session, State, contact, via};
+use super::{Ask, Session, State, contact};
+use crate::sip::endpoint::large::Fitted;
 use crate::sip::endpoint::requests::sdp_of_response;
 use crate::sip::endpoint::{CommandError, DialogId, Endpoint, Event, Flow, Output, Purpose, Timer, TransactionKey};
 use crate::sip::message::{COOKIE, Method, Response};
@@ -174,20 +175,21 @@ impl Endpoint {
             Some(account) => account.fields(&Method::Invite, &session.far.dialog.request_uri(), &cnonce),
             None => Vec::new(),
         };
-        let mut fields = vec![("Contact", contact(&self.config.advertised, &flow))];
-        fields.extend([session.extensions.fields(), session.timing.fields(), credentials.clone()].concat());
+        let mut fields = [session.extensions.fields(), session.timing.fields(), credentials.clone()].concat();
         fields.push(("User-Agent", self.config.server.clone()));
         if !sdp.is_empty() {
             fields.push(("Content-Type", "application/sdp".into()));
         }
-        let via = via(&self.config.advertised, &flow, &branch);
         let dialog = session.far.dialog.clone();
-        let bytes = dialog.write(&Method::Invite, cseq, &via, &fields, sdp);
+        let Fitted { flow, via, bytes, spare } = self.fit(flow, &branch, now, |flow, via| {
+            let contact = ("Contact", contact(&self.config.advertised, flow, &dialog));
+            dialog.write(&Method::Invite, cseq, via, &[&[contact], &fields[..]].concat(), sdp)
+        });
         let machine = ClientInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let sent = Sent { dialog, via, cseq, credentials };
-        let invite = Invite { machine, flow, dialog: id, sent, acks: Vec::new(), is_again: true };
+        self.send_fitted(flow, bytes, spare.as_deref());
+        let invite = Invite { machine, flow, dialog: id, sent, acks: Vec::new(), is_again: true, spare };
         self.outgoing.invites.insert(key.clone(), invite);
-        self.send(flow, bytes);
         self.schedule_invite(key);
     }
 

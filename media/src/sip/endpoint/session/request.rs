@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::State;
-use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey};
+use crate::sip::dialog::Dialog;
+use crate::sip::endpoint::large::Fitted;
+use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey, Transport};
 use crate::sip::message::{COOKIE, Method};
 use crate::sip::transaction::client_non_invite::ClientNonInvite;
 
@@ -57,40 +59,48 @@ impl Endpoint {
         more: &[(&'static str, String)],
         now: Instant,
     ) -> Option<TransactionKey> {
-        let (contact, branch) = (self.contact(id).ok()?, format!("{COOKIE}{}", self.tag()));
+        let branch = format!("{COOKIE}{}", self.tag());
+        let own = self.sessions.get(&id)?.flow;
         let far = self.far_mut(id, &ask.tag)?;
         let cseq = far.dialog.next_cseq();
         let far = far.clone();
         let flow = self.sessions.get(&id)?.next_flow(&far);
         let method = ask.purpose.method();
-        let via = via(&self.config.advertised, &flow, &branch);
-        let mut fields = Vec::new();
-        if method != Method::Prack {
-            // RFC 3262 table 1: not in a PRACK.
-            fields.push(("Contact", contact));
-        }
-        fields.extend(ask.fields.iter().chain(more).cloned());
-        let body = ask.body.as_ref().map(|(kind, body)| {
-            fields.push(("Content-Type", (*kind).to_owned()));
-            body.as_slice()
+        let fitted = self.fit(flow, &branch, now, |sent_over, via| {
+            let mut fields = Vec::new();
+            if method != Method::Prack {
+                // RFC 3262 table 1: not in a PRACK.
+                let reached = if sent_over.transport == flow.transport { &own } else { sent_over };
+                fields.push(("Contact", contact(&self.config.advertised, reached, &far.dialog)));
+            }
+            fields.extend(ask.fields.iter().chain(more).cloned());
+            let body = ask.body.as_ref().map(|(kind, body)| {
+                fields.push(("Content-Type", (*kind).to_owned()));
+                body.as_slice()
+            });
+            far.dialog.write(&method, cseq, via, &fields, body.unwrap_or_default())
         });
-        let bytes = far.dialog.write(&method, cseq, &via, &fields, body.unwrap_or_default());
+        let Fitted { flow, bytes, spare, .. } = fitted;
         let machine = ClientNonInvite::new(bytes.clone(), flow.reliability(), self.config.timers, now);
         let key = TransactionKey(format!("{branch}|{method}").into());
-        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, ask, tried: Vec::new() });
-        self.send(flow, bytes);
+        self.send_fitted(flow, bytes, spare.as_deref());
+        self.clients.insert(key.clone(), Client { machine, flow, dialog: id, ask, tried: Vec::new(), spare });
         self.schedule_client(key.clone());
         Some(key)
     }
 
+    /// Our Contact in responses of a dialog.
     pub(super) fn contact(&self, id: DialogId) -> Result<String, CommandError> {
         let session = self.sessions.get(&id).ok_or(CommandError::NoDialog)?;
-        Ok(contact(&self.config.advertised, &session.flow))
+        Ok(contact(&self.config.advertised, &session.flow, &session.far.dialog))
     }
 }
 
-/// Our Contact.
-pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
+/// Our Contact, which is sips where theirs is (RFC 3261 §8.1.1.8, §12.1.1).
+pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow, dialog: &Dialog) -> String {
+    if dialog.is_secure() && flow.transport == Transport::Tls {
+        return format!("<sips:talkstack@{}>", host(advertised, flow));
+    }
     let parameter = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
     format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
 }

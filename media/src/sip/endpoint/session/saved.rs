@@ -45,7 +45,7 @@ enum SavedTransport {
 impl Session {
     fn save(&self) -> Option<String> {
         let saved = Saved {
-            transport: match self.flow.transport {
+            transport: match self.flow_without_stream().transport {
                 Transport::Udp => SavedTransport::Udp,
                 Transport::Tcp => SavedTransport::Tcp,
                 Transport::Tls => SavedTransport::Tls,

@@ -5,6 +5,7 @@ mod cancelling;
 mod challenges;
 mod early;
 mod forks;
+mod large;
 mod mutations;
 mod placing;
 mod reoffers;
@@ -18,7 +19,7 @@ use crate::sip::Transport;
 use crate::sip::digest::{Answered, Challenge, Credentials};
 use crate::sip::endpoint::extensions::Reliable;
 use crate::sip::endpoint::tests::{drain, field, flow, kind, statuses};
-use crate::sip::endpoint::{EndpointConfig, Event};
+use crate::sip::endpoint::{EndpointConfig, Event, StreamId};
 use crate::sip::message::{Framing, Message, Uri, parse};
 
 const CONTACT: &str = "Contact: <sip:callee@10.0.0.9:5070>\r\n";

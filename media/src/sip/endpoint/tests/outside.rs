@@ -83,12 +83,12 @@ fn a_request_follows_the_timetable_of_figure_6_and_times_out() {
 fn a_request_whose_stream_ends_has_failed_at_once() {
     let mut site = Site::new(Transport::Tcp);
     let id = site.send("OPTIONS", None);
-    site.endpoint.handle_stream_closed(StreamId(1));
+    site.endpoint.handle_stream_closed(&site.flow, site.now);
     assert_eq!(site.events(), [Event::RequestTimedOut { request: id }]);
     let answered = site.send("OPTIONS", None);
     let options = site.sent.pop().expect("sent");
     site.answer(&options, 200, "");
-    site.endpoint.handle_stream_closed(StreamId(1));
+    site.endpoint.handle_stream_closed(&site.flow, site.now);
     let events = site.events();
     assert!(matches!(events[..], [Event::Responded { request, .. }] if request == answered), "told once: {events:?}");
 }

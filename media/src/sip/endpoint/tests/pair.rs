@@ -130,7 +130,7 @@ impl Pair {
         for side in 0..2 {
             while let Some(output) = self.sides[side].endpoint.poll_output() {
                 match output {
-                    Output::Send { bytes, .. } => {
+                    Output::Send { bytes, .. } | Output::SendLarge { bytes, .. } => {
                         self.log.push(String::from_utf8_lossy(&bytes).into_owned());
                         self.sent += 1;
                         if self.next(100) >= self.loss_percent {

@@ -145,7 +145,7 @@ fn a_dialog_whose_stream_has_gone_asks_for_another_to_its_own_host_only() {
         let answer = phone.messages().pop().expect("200");
         phone.learn_tag(&answer);
         phone.send("ACK", 1, "z9hG4bKack", "");
-        phone.endpoint.handle_stream_closed(StreamId(1));
+        phone.endpoint.handle_stream_closed(&phone.flow, phone.now);
         phone.endpoint.hang_up(offered.dialog, None, phone.now).expect("up");
         assert!(phone.messages()[0].starts_with("BYE "));
         let flow = phone.last_flow.expect("sent");

@@ -6,6 +6,7 @@ use super::*;
 fn every_refusal_that_is_sent_is_told_with_the_rule_that_caused_it() {
     for (request, status, rule) in [
         ("INVITE isbn:1 SIP/2.0|1 INVITE|", 416, "neither sip, sips nor tel"),
+        ("INVITE sips:x SIP/2.0|1 INVITE|", 480, "not come under TLS"),
         ("INVITE sip:x SIP/3.0|1 INVITE|", 505, "Version Not Supported"),
         ("INVITE sip:x SIP/2.0|1 BYE|", 400, "CSeq Method"),
         ("NEWMETHOD sip:x SIP/2.0|1 NEWMETHOD|", 501, "no RFC known here"),
@@ -33,6 +34,28 @@ fn every_refusal_that_is_sent_is_told_with_the_rule_that_caused_it() {
         assert!(seen.is_ours && seen.status == status && seen.rule.contains(rule), "{request}: {}", seen.rule);
         assert_eq!((seen.flow.remote, seen.dialog), (phone.flow.remote, None));
         assert!(!format!("{seen:?}").contains(&seen.rule), "rules may name people");
+    }
+}
+
+#[test]
+fn a_sips_uri_is_served_under_tls_with_a_sips_contact_and_refused_without() {
+    for (transport, status) in [(Transport::Tls, 200), (Transport::Tcp, 480), (Transport::Ws, 480)] {
+        let mut phone = Phone::new(transport);
+        let invite = phone.text("INVITE", 1, "z9hG4bKinv", "v=0 offer").replace("sip:", "sips:");
+        phone.raw(&invite);
+        phone.drain();
+        if let Some(Event::Offered(offered)) = phone.seen.last() {
+            let dialog = offered.dialog;
+            phone.endpoint.answer(dialog, b"v=0", phone.now).expect("early");
+        }
+        let answer = phone.messages().pop().expect("answered");
+        assert!(answer.starts_with(&format!("SIP/2.0 {status} ")), "{answer}");
+        assert_eq!(
+            answer.contains("\r\nWarning: 380 10.0.0.2:5060 \"SIPS Not Allowed\"\r\n"),
+            status == 480,
+            "{answer}"
+        );
+        assert_eq!(answer.contains("\r\nContact: <sips:talkstack@10.0.0.2:5060>\r\n"), status == 200, "{answer}");
     }
 }
 
@@ -115,7 +138,9 @@ impl Phone {
             match output {
                 Output::Event(Event::RefusalSeen(seen)) => refusals.push(*seen),
                 Output::Event(event) => self.seen.push(event),
-                Output::Send { bytes, .. } => self.sent.push(String::from_utf8_lossy(&bytes).into_owned()),
+                Output::Send { bytes, .. } | Output::SendLarge { bytes, .. } => {
+                    self.sent.push(String::from_utf8_lossy(&bytes).into_owned())
+                }
             }
         }
         refusals
