@@ -14,6 +14,7 @@ use crate::peers::lines::Lines;
 use crate::peers::phone::{Phone, field};
 use crate::peers::scenario::Scenario;
 use crate::peers::site::NUMBER;
+use crate::peers::table::{Cell, row};
 use crate::sipp::SippTrunk;
 use crate::uas::response;
 
@@ -33,6 +34,7 @@ fn a_server_that_is_unavailable_is_passed_over_and_spared_by_the_next_call() {
     assert_eq!(lines.ended().reason, EndReason::HungUp);
     assert!(watch.recv(&mut [0; 4096]).is_err(), "it was to be spared for five minutes");
     second.succeeds();
+    row("SIPp found by dnsmasq", &[("SRV: past a 503, and past that server next time", Cell::Works)]);
 }
 
 #[test]
@@ -47,6 +49,7 @@ fn a_server_that_says_nothing_is_given_up_before_callers_do() {
     assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
     lines.ended();
     second.succeeds();
+    row("SIPp found by dnsmasq, silent", &[("SRV: past a server that says nothing, in 6 s", Cell::Works)]);
 }
 
 #[test]
@@ -68,6 +71,7 @@ fn the_trunk_of_the_lower_priority_is_tried_first_and_a_full_one_passed_over() {
     // Both are full.
     assert_eq!(lines.order("+15550000003"), CommandReply::Busy);
     assert_eq!((near.invites().len(), far.invites().len()), (1, 1));
+    row("two trunks", &[("priority; a full one is passed over", Cell::Works)]);
 }
 
 #[test]
@@ -87,6 +91,7 @@ fn calls_beyond_a_trunk_s_rate_take_the_next_one_or_are_refused_until_the_second
     wait_until("each has a call", || (near.invites().len() == 1 && far.invites().len() == 1).then_some(()));
     wait_until("the second is over", || (lines.order("+15550000004") == CommandReply::Accepted).then_some(()));
     wait_until("the first has another", || (near.invites().len() == 2).then_some(()));
+    row("two trunks, limited", &[("calls per second: the next one, then refused", Cell::Works)]);
 }
 
 #[test]
@@ -106,6 +111,7 @@ fn a_number_that_the_trunk_does_not_list_is_never_presented() {
     let invite = server.invites().remove(0);
     assert!(field(&invite, "From").starts_with(&format!("<sip:{OTHER}@")), "{invite}");
     assert!(!invite.contains(&NUMBER[1..]), "{invite}");
+    row("trunk, other numbers", &[("a number it does not list is never presented", Cell::Works)]);
 }
 
 #[test]
@@ -147,6 +153,7 @@ fn who_wants_to_stay_unknown_is_anonymous_on_the_line_that_the_call_goes_out_by(
     assert!(!invite.contains("15557770000") && !invite.contains("Ann\""), "{invite}");
     let log = std::fs::read_to_string(lines.daemon.dir.join("calls.log")).expect("a log");
     assert!(!log.contains("15557770000"), "{log}");
+    row("trunk to trunk", &[("Privacy: id: anonymous in From, record and log", Cell::Works)]);
 }
 
 #[test]
@@ -161,6 +168,7 @@ fn redirections_in_a_circle_end_after_five() {
     let outcome = lines.ended();
     assert_eq!(outcome.blame, Blame::Trunk, "{outcome:?}");
     assert_eq!(server.invites().len(), 6, "the first and five that it was sent on to");
+    row("trunk, redirecting", &[("3xx in a circle ends after five", Cell::Works)]);
 }
 
 #[test]
@@ -181,6 +189,7 @@ fn a_registrar_that_finds_an_interval_too_brief_gets_the_one_that_it_names() {
     lines.registers();
     let asked: Vec<String> = server.requests().iter().map(|request| field(request, "Expires")).collect();
     assert_eq!(asked, ["600", "1800"]);
+    row("registrar, strict", &[("423: registers with its Min-Expires", Cell::Works)]);
 }
 
 /// Two servers of one domain, the first preferred.

@@ -22,6 +22,6 @@ mod registrar;
 mod rsipstack;
 pub(crate) mod scenario;
 pub(crate) mod site;
-mod table;
+pub(crate) mod table;
 mod torture;
 mod websocket;
