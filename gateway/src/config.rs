@@ -13,8 +13,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub use values::{
-    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, OpenList, PortList,
-    PortRange, PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, NetworkList, OpenList,
+    PortList, PortRange, PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
 };
 
 use crate::accept::Accept;
@@ -74,6 +74,9 @@ pub struct Sip {
     pub listen: ListenList,
     /// Address, or host and port, that Via, Contact and SDP carry. Default: what the kernel would use towards the peer.
     pub advertise: Option<Advertise>,
+    /// Networks that `advertise` is not for, as `10.0.0.0/8`. Default none named: loopback, RFC 1918, unique local and
+    /// link-local.
+    pub local_networks: NetworkList,
     /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
     pub tls_listen: OpenList,
     /// Our certificate in PEM, with what it hangs from behind it. Default: one that is made once in `<store.dir>/tls`.
@@ -250,6 +253,7 @@ impl Sip {
         Sip {
             listen: ListenList(Vec::new()),
             advertise: None,
+            local_networks: NetworkList::default(),
             tls_listen: OpenList::default(),
             tls_certificate: None,
             tls_key: None,
@@ -438,7 +442,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 30, "every key");
+        assert_eq!(keys, 31, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },

@@ -9,3 +9,4 @@ pub mod rtp;
 pub mod sdp;
 pub mod session;
 pub mod sip;
+pub mod stun;

@@ -1,10 +1,11 @@
 //! The kinds of values that settings have: parsed, hence valid.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::Error as _;
+use talkstack_media::sip::Network;
 
 /// Addresses as one text or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,18 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// Networks as one text or a list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetworkList(pub Vec<Network>);
+
+impl<'de> Deserialize<'de> for NetworkList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = one_or_many(deserializer)?;
+        let network = |text: &String| text.parse().map_err(|wrong| D::Error::custom(format!("{text:?} {wrong}")));
+        texts.iter().map(network).collect::<Result<_, _>>().map(NetworkList)
+    }
+}
+
 /// Name servers as one text or a list; without a port it is 53.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsList(pub Vec<SocketAddr>);
@@ -135,13 +148,6 @@ pub struct Advertise {
     pub host: String,
     /// SIP's port, when it is another.
     pub port: Option<u16>,
-}
-
-impl Advertise {
-    /// The address for SDP, when the host is one.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
-    }
 }
 
 impl FromStr for Advertise {

@@ -8,6 +8,7 @@
 //! ```
 
 mod accounts;
+mod advertise;
 mod answered;
 mod cut_off;
 mod dial;
@@ -42,7 +43,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
+    Advertised, DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -99,10 +100,8 @@ pub struct SipConfig {
     pub setup_required: bool,
     /// `calls.max`.
     pub calls_max: usize,
-    /// `sip.advertise`.
-    pub advertised: Option<(String, Option<u16>)>,
-    /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
-    pub advertised_ip: Option<IpAddr>,
+    /// `sip.advertise` and `sip.local_networks`; trunks' own addresses are added.
+    pub advertised: Advertised,
     /// `box.timezone`: the clock that routes go by.
     pub timezone: TimeZone,
     /// `sip.dns`.
@@ -239,6 +238,7 @@ impl SipThread {
     pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
         listen::spawn_readers(&self.listeners, self.streams.sender());
         self.apply_accounts();
+        self.apply_advertised();
         loop {
             self.resolve_due(Instant::now());
             self.carry_out();

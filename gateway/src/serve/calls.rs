@@ -13,6 +13,7 @@ use talkstack_control::port::{CallEvent, CallId, Snapshot};
 use talkstack_control::recording::RECORDINGS_DIR;
 use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret};
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::sip::Advertised;
 use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
@@ -215,10 +216,13 @@ fn start_sip(
         accept: config.sip.accept,
         setup_required: config.setup.required,
         calls_max: config.calls.max.0 as usize,
-        advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
         // It was found when the configuration was read; a machine whose zones are gone since goes by UTC.
         timezone: TimeZone::get(&config.site.timezone.0).unwrap_or(TimeZone::UTC),
-        advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
+        advertised: Advertised {
+            outside: advertise.map(|advertise| (advertise.host, advertise.port)),
+            local: config.sip.local_networks.0.clone(),
+            ..Advertised::default()
+        },
         dns: config.sip.dns.0.clone(),
     };
     let listen = config.sip.listen.0.clone();

@@ -37,6 +37,7 @@ impl SipThread {
         self.dialling.apply(&snapshot, Instant::now());
         self.snapshot = snapshot;
         self.apply_accounts();
+        self.apply_advertised();
         if let Some(applied) = applied {
             // Whoever waited may be gone.
             let _ = applied.send(());

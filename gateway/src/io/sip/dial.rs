@@ -284,6 +284,7 @@ impl SipThread {
             tracing::warn!("The trunk host {} has no address now; calls use what was known of it", name.host);
         }
         self.dialling.trunks.handle_resolved(name, located, now);
+        self.apply_advertised();
         self.handle_dial_timeout(now);
     }
 
@@ -339,7 +340,7 @@ impl SipThread {
         let Some(first) = found.filter(|_| !placing.is_at_shard) else { return self.carry_out_attempt(id) };
         placing.is_at_shard = true;
         let plan = dial_plan(&self.snapshot, placing.attempt.order());
-        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(first, now));
+        let local = self.media_address_towards(first, now);
         let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64() };
         let shard = self.switchboard.entry(id).map(|entry| entry.shard);
         if shard.is_none_or(|shard| self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err()) {

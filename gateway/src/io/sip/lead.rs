@@ -80,7 +80,7 @@ impl SipThread {
             }
         };
         self.dialling.leading.calls.insert(id, Led::new(order, ways));
-        let local = self.config.advertised_ip.unwrap_or(first.local.ip());
+        let local = self.media_address(&first);
         let seed = self.random.u64();
         self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed });
     }
@@ -142,7 +142,8 @@ impl SipThread {
     fn invite_next(&mut self, id: CallId) {
         let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
         let (Some(sdp), Some(way)) = (led.sdp.as_deref(), led.ways.pop_front()) else { return };
-        let mut order = invite_order(&led.order, way, self.config.advertised.as_ref(), sdp);
+        let remote = way.flow.remote.ip();
+        let mut order = invite_order(&led.order, way, self.config.advertised.towards(remote), sdp);
         if let BridgeTarget::Trunk { trunk_id, .. } = &led.order.target
             && let Some(trunk) = self.snapshot.trunks.get(trunk_id)
         {

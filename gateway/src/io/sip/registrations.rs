@@ -237,7 +237,7 @@ impl SipThread {
     /// Our address may have changed: begins the registration, or binds the new one.
     fn check_contact(&mut self, id: &str, now: Instant) {
         let flow = self.line_flow(id, now).ok();
-        let host = self.config.advertised.clone();
+        let host = flow.as_ref().and_then(|flow| self.config.advertised.towards(flow.remote.ip())).cloned();
         let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
         if !line.trunk.access.register {
             return;

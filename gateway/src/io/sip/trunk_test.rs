@@ -345,7 +345,7 @@ impl SipThread {
             diverted_from: None,
         };
         self.record(call, CallEvent::Started(started));
-        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(address, now));
+        let local = self.media_address_towards(address, now);
         let seed = self.random.u64();
         let placed = PlacedCall { id: call, plan: Plan::ToneTest, local, signalling: address.ip(), seed };
         if self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err() {
@@ -364,7 +364,7 @@ impl SipThread {
         let Some(address) = target.and_then(|running| running.call.as_ref()).map(|call| call.target) else { return };
         let transport = self.dialling.tests.running.get(&id).map(|running| running.trunk.transport).unwrap_or_default();
         let flow = self.test_flow(transport, address, now);
-        let host = match &self.config.advertised {
+        let host = match self.config.advertised.towards(flow.remote.ip()) {
             Some((host, _)) => host.clone(),
             None => Host::Ip(flow.local.ip()).to_string(),
         };

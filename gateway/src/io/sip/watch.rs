@@ -125,8 +125,7 @@ mod tests {
             accept: Accept::Any,
             setup_required: false,
             calls_max: 10,
-            advertised: None,
-            advertised_ip: None,
+            advertised: talkstack_media::sip::Advertised::default(),
             timezone: jiff::tz::TimeZone::UTC,
             dns: Vec::new(),
         };

@@ -25,6 +25,7 @@ use std::time::Instant;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use super::advertised::Advertised;
 use super::message::{Core, Framing, Headers, Message, Method, Rejected, Response, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
 use super::transaction::{Reliability, Timers};
@@ -45,8 +46,8 @@ pub use session::{InviteError, InviteOrder, SavedError};
 pub struct EndpointConfig {
     /// The Server header field.
     pub server: String,
-    /// Host and port in Contact and Via in place of the local address.
-    pub advertised: Option<(String, Option<u16>)>,
+    /// Host and port in Contact and Via in place of the local address, by peer.
+    pub advertised: Advertised,
     /// Dialogs at once; more are refused with 503. Default 10,000.
     pub dialogs_max: usize,
     /// The base timers.
@@ -57,7 +58,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         EndpointConfig {
             server: "Talkstack Edge".into(),
-            advertised: None,
+            advertised: Advertised::default(),
             dialogs_max: 10_000,
             timers: Timers::default(),
         }
@@ -231,6 +232,11 @@ impl Purpose {
 }
 
 impl Endpoint {
+    /// What peers are told from now on in place of our own address.
+    pub fn set_advertised(&mut self, advertised: Advertised) {
+        self.config.advertised = advertised;
+    }
+
     /// Starts without dialogs. Tags and branches come from `seed`, which must be unpredictable.
     pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
         Endpoint {

@@ -323,8 +323,7 @@ fn sip_config() -> SipConfig {
         accept: Accept::Any,
         setup_required: false,
         calls_max: 10,
-        advertised: None,
-        advertised_ip: None,
+        advertised: talkstack_media::sip::Advertised::default(),
         timezone: jiff::tz::TimeZone::UTC,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::State;
+use crate::sip::advertised::Advertised;
 use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey};
 use crate::sip::message::{COOKIE, Method};
 use crate::sip::transaction::client_non_invite::ClientNonInvite;
@@ -90,19 +91,19 @@ impl Endpoint {
 }
 
 /// Our Contact.
-pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
+pub(super) fn contact(advertised: &Advertised, flow: &Flow) -> String {
     let parameter = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
     format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
 }
 
 /// Our Via.
-pub(in crate::sip::endpoint) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
+pub(in crate::sip::endpoint) fn via(advertised: &Advertised, flow: &Flow, branch: &str) -> String {
     let transport = flow.transport.via_name();
     format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
 }
 
-fn host(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
-    match advertised {
+fn host(advertised: &Advertised, flow: &Flow) -> String {
+    match advertised.towards(flow.remote.ip()) {
         Some((host, port)) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
         None => flow.local.to_string(),
     }

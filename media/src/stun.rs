@@ -1,0 +1,267 @@
+//! STUN's binding request (RFC 5389): what our address looks like from outside, and the answer to who asks us.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// The 96 bits that an answer repeats.
+pub type TransactionId = [u8; 12];
+
+/// What a message asks or says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// Where do you see me?
+    Request,
+    /// There; `None` without an address that can be read.
+    Success(Option<SocketAddr>),
+    /// I will not say.
+    Error,
+}
+
+/// Tells whether a datagram is STUN and not SIP: it begins with two zero bits and carries the cookie (RFC 5389 §6).
+pub fn is_stun(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first & 0xC0 == 0) && bytes.get(4..8) == Some(&COOKIE)
+}
+
+/// Reads a binding message; `None` is anything else.
+pub fn parse(bytes: &[u8]) -> Option<(TransactionId, Binding)> {
+    if !is_stun(bytes) || bytes.len() > MESSAGE_BYTES_MAX {
+        return None;
+    }
+    let kind = u16_at(bytes, 0)?;
+    let id: TransactionId = bytes.get(8..HEADER_BYTES)?.try_into().ok()?;
+    let body = bytes.get(HEADER_BYTES..)?;
+    if usize::from(u16_at(bytes, 2)?) != body.len() || body.len() % 4 != 0 {
+        return None;
+    }
+    let (mapped, is_understood) = attributes(body, &id)?;
+    match kind {
+        REQUEST if is_understood => Some((id, Binding::Request)),
+        SUCCESS => Some((id, Binding::Success(mapped.filter(|_| is_understood)))),
+        ERROR => Some((id, Binding::Error)),
+        _ => None,
+    }
+}
+
+/// The answer to a binding request, when the bytes are one.
+pub fn answer(bytes: &[u8], remote: SocketAddr) -> Option<Vec<u8>> {
+    let (id, Binding::Request) = parse(bytes)? else { return None };
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let port = remote.port() ^ u16::from_be_bytes([COOKIE[0], COOKIE[1]]);
+    let (family, address) = match remote.ip() {
+        IpAddr::V4(ip) => (1, xor(&ip.octets(), &id)),
+        IpAddr::V6(ip) => (2, xor(&ip.octets(), &id)),
+    };
+    let mut body = XOR_MAPPED_ADDRESS.to_be_bytes().to_vec();
+    // An IPv6 address and its head are 20 bytes.
+    body.extend([0, address.len() as u8 + 4, 0, family]);
+    body.extend(port.to_be_bytes());
+    body.extend(address);
+    let mut message = header(SUCCESS, body.len() as u16, &id);
+    message.extend(body);
+    Some(message)
+}
+
+/// Asks a server once; the owner makes another for the next time.
+#[derive(Debug)]
+pub struct Client {
+    id: TransactionId,
+    server: SocketAddr,
+    sends: u32,
+    due: Option<Instant>,
+}
+
+impl Client {
+    /// Begins to ask; the first request is due at once. The transaction's name comes from `seed`, which must be
+    /// unpredictable.
+    pub fn new(server: SocketAddr, seed: [u8; 32], now: Instant) -> Self {
+        let mut id = TransactionId::default();
+        ChaCha12Rng::from_seed(seed).fill_bytes(&mut id);
+        Client { id, server, sends: 0, due: Some(now) }
+    }
+
+    /// When [`Client::handle_timeout`] is due; `None` once it is over.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Gives the request to send, when one is due. After the last, [`Client::poll_timeout`] is `None`.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        if self.sends == SENDS {
+            self.due = None;
+            return None;
+        }
+        self.sends += 1;
+        let wait = if self.sends == SENDS { RTO * LAST_WAIT } else { RTO * (1 << (self.sends - 1)) };
+        self.due = Some(now + wait);
+        Some(header(REQUEST, 0, &self.id))
+    }
+
+    /// Takes an answer; gives what it says, where it comes from the server that was asked and ends the question.
+    pub fn handle_answer(&mut self, bytes: &[u8], remote: SocketAddr) -> Option<SocketAddr> {
+        let (id, binding) = parse(bytes)?;
+        let is_ours = self.due.is_some() && self.sends > 0 && id == self.id && remote == self.server;
+        if !is_ours || binding == Binding::Request {
+            return None;
+        }
+        self.due = None;
+        match binding {
+            Binding::Success(mapped) => mapped,
+            _ => None,
+        }
+    }
+}
+
+/// The first mapped address, and whether every attribute that must be understood is.
+fn attributes(mut body: &[u8], id: &TransactionId) -> Option<(Option<SocketAddr>, bool)> {
+    let (mut mapped, mut is_understood) = (None, true);
+    while !body.is_empty() {
+        let (kind, length) = (u16_at(body, 0)?, usize::from(u16_at(body, 2)?));
+        let value = body.get(4..4 + length)?;
+        match kind {
+            XOR_MAPPED_ADDRESS => mapped = mapped.or_else(|| unmap(value, id)),
+            // MAPPED-ADDRESS to MESSAGE-INTEGRITY, ERROR-CODE, UNKNOWN-ATTRIBUTES, REALM and NONCE (§18.2).
+            0x0001 | 0x0006 | 0x0008 | 0x0009 | 0x000A | 0x0014 | 0x0015 => {}
+            // ICE's PRIORITY and USE-CANDIDATE (RFC 5245 §19.1) ask nothing of the answer.
+            0x0024 | 0x0025 => {}
+            0..=0x7FFF => is_understood = false,
+            _ => {}
+        }
+        body = body.get(4 + length.next_multiple_of(4)..)?;
+    }
+    Some((mapped, is_understood))
+}
+
+fn unmap(value: &[u8], id: &TransactionId) -> Option<SocketAddr> {
+    let port = u16_at(value, 2)? ^ u16::from_be_bytes([COOKIE[0], COOKIE[1]]);
+    let address = xor(value.get(4..)?, id);
+    let ip: IpAddr = match value.get(1)? {
+        1 => Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?).into(),
+        2 => Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// RFC 5389 §15.2.
+fn xor(bytes: &[u8], id: &TransactionId) -> Vec<u8> {
+    bytes.iter().zip(COOKIE.iter().chain(id)).map(|(byte, mask)| byte ^ mask).collect()
+}
+
+fn header(kind: u16, length: u16, id: &TransactionId) -> Vec<u8> {
+    let mut message = kind.to_be_bytes().to_vec();
+    message.extend(length.to_be_bytes());
+    message.extend(COOKIE);
+    message.extend(id);
+    message
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// RFC 5389 §6.
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+
+/// 20: kind, length, cookie and transaction (RFC 5389 §6).
+const HEADER_BYTES: usize = 20;
+
+/// 1,500: what a binding message has at most without fragments.
+const MESSAGE_BYTES_MAX: usize = 1500;
+
+const REQUEST: u16 = 0x0001;
+const SUCCESS: u16 = 0x0101;
+const ERROR: u16 = 0x0111;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+
+/// 500 ms (RFC 5389 §7.2.1).
+const RTO: Duration = Duration::from_millis(500);
+
+/// Rc = 7 (RFC 5389 §7.2.1): at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
+const SENDS: u32 = 7;
+
+/// Rm = 16 (RFC 5389 §7.2.1): given up at 31.5 s + 16 * 0.5 s = 39.5 s.
+const LAST_WAIT: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn client(now: Instant) -> Client {
+        Client::new(address("192.0.2.1:3478"), [7; 32], now)
+    }
+
+    #[test]
+    fn a_request_is_sent_seven_times_and_given_up_after_39_5_s() {
+        let start = Instant::now();
+        let (mut client, mut sent) = (client(start), Vec::new());
+        let mut last = start;
+        while let Some(due) = client.poll_timeout() {
+            last = due;
+            if client.handle_timeout(due).is_some() {
+                sent.push((due - start).as_millis());
+            }
+        }
+        assert_eq!(sent, [0, 500, 1500, 3500, 7500, 15500, 31500]);
+        assert_eq!((last - start).as_millis(), 39500);
+    }
+
+    #[test]
+    fn an_answer_of_ours_says_where_the_request_came_from() {
+        for seen in ["203.0.113.7:40000", "[2001:db8::7]:40000"] {
+            let now = Instant::now();
+            let mut client = client(now);
+            let request = client.handle_timeout(now).expect("due");
+            let reply = answer(&request, address(seen)).expect("a request");
+            assert_eq!(client.handle_answer(&reply, address("192.0.2.9:3478")), None, "a stranger");
+            assert_eq!(client.handle_answer(&reply, address("192.0.2.1:3478")), Some(address(seen)));
+            assert_eq!(client.handle_answer(&reply, address("192.0.2.1:3478")), None, "once");
+            assert_eq!(client.poll_timeout(), None);
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused() {
+        let now = Instant::now();
+        let request = client(now).handle_timeout(now).expect("due");
+        let reply = answer(&request, address("[2001:db8::7]:40000")).expect("a request");
+        for end in 0..reply.len() {
+            assert_eq!(parse(&reply[..end]), None);
+        }
+        for at in 0..reply.len() {
+            for bit in 0..8 {
+                let mut bytes = reply.clone();
+                bytes[at] ^= 1 << bit;
+                let _ = (parse(&bytes), answer(&bytes, address("192.0.2.1:1")));
+            }
+        }
+        assert!(!is_stun(b"OPTIONS sip:a@b SIP/2.0\r\n"));
+    }
+
+    #[test]
+    fn the_vectors_of_rfc_5769_are_read() {
+        let Ok(corpora) = std::env::var("TALKSTACK_CORPORA") else { return };
+        let dir = std::path::Path::new(&corpora).join("rfc-vectors/stun-rfc5769");
+        for (file, mapped) in [
+            ("response_ipv4.bin", "192.0.2.1:32853"),
+            ("response_ipv6.bin", "[2001:db8:1234:5678:11:2233:4455:6677]:32853"),
+        ] {
+            let Ok(bytes) = std::fs::read(dir.join(file)) else { continue };
+            let (_, binding) = parse(&bytes).expect(file);
+            assert_eq!(binding, Binding::Success(Some(address(mapped))), "{file}");
+        }
+        for file in ["request_shortterm.bin", "request_longterm.bin"] {
+            let Ok(bytes) = std::fs::read(dir.join(file)) else { continue };
+            assert_eq!(parse(&bytes).expect(file).1, Binding::Request, "{file}");
+        }
+    }
+}
