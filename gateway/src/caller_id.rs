@@ -121,12 +121,21 @@ pub fn present(trunk: &TrunkRoute, number: &str, name: Option<&str>, disclosure:
     Presentation { from, fields }
 }
 
+/// Names nobody, not even to the trunk: for a call whose number it may not be shown. The account, where there is one,
+/// says whose call it is.
+pub fn anonymous(trunk: &TrunkRoute) -> Presentation {
+    let from = match &trunk.username {
+        Some(account) => address(None, account, &domain(trunk)),
+        None => ANONYMOUS.to_owned(),
+    };
+    Presentation { from, fields: Vec::new() }
+}
+
 /// The domain in our From and in the Request-URI.
 pub fn domain(trunk: &TrunkRoute) -> Host {
-    match &trunk.access.domain {
-        Some(domain) => Host::parse(domain).unwrap_or_else(|| host_of(trunk)),
-        None => host_of(trunk),
-    }
+    let own = trunk.access.domain.as_deref().map(host_of);
+    // A name that cannot stand in a URI is none.
+    own.filter(|host| Host::parse(&host.to_string()).is_some()).unwrap_or_else(|| host_of(&trunk.host))
 }
 
 fn address(name: Option<&str>, user: &str, domain: &Host) -> String {

@@ -10,12 +10,13 @@ mod trunk;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use talkstack_control::port::CallId;
 
 pub use admin::{AdminError, run as run_admin};
 pub use extension::{ExtensionCommand, ExtensionFields};
 pub use provider::{NewProvider, ProviderCommand};
 pub use route::{RouteCommand, RouteFields};
-pub use trunk::{AccessFields, NewTrunk, NumberFields, SignallingFields, TrunkCommand, TrunkFields};
+pub use trunk::{AccessFields, NewTrunk, NumberFields, SignallingFields, TrunkCommand, TrunkFields, TrunkPart};
 
 use crate::config::{Config, ConfigError, Flag};
 
@@ -146,6 +147,17 @@ pub enum CallCommand {
         #[arg(long)]
         json: bool,
     },
+    /// One call: how it went, what was said, what was refused by which rule, and what was wrong with its sound.
+    #[command(
+        after_help = "Examples:\n  talkstack call show CA26e39c970fd416515799f5a165718be3\n\nExit codes: 0 done, 3 no such call, 6 the daemon does not run"
+    )]
+    Show {
+        /// Its id.
+        call: CallId,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Sources {
@@ -192,7 +204,7 @@ mod tests {
             if leaves.is_empty() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
-                let prints = ["list", "show", "add", "set", "remove", "refusals", "test", "simulate"];
+                let prints = ["list", "show", "add", "set", "move", "remove", "refusals", "test", "simulate"];
                 let lists = prints.contains(&command.get_name());
                 let json = command.get_arguments().any(|argument| argument.get_id() == "json");
                 assert_eq!(lists, json, "{path}");

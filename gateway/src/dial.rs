@@ -340,7 +340,7 @@ pub fn check(order: &DialOrder, gate: &Gate) -> Result<(), Outcome> {
 }
 
 /// What the INVITE for a number asks a trunk for.
-fn uri_on(trunk: &TrunkRoute, to: &str) -> SipUri {
+pub(crate) fn uri_on(trunk: &TrunkRoute, to: &str) -> SipUri {
     // With a domain of its own the port is that of the next hop only.
     let port = trunk.port.filter(|port| *port != DEFAULT_PORT && trunk.access.domain.is_none());
     let user = Some(dialled(&trunk.numbering, to));
@@ -348,9 +348,9 @@ fn uri_on(trunk: &TrunkRoute, to: &str) -> SipUri {
 }
 
 /// An address of either family, with brackets or without, else a name.
-pub(crate) fn host_of(trunk: &TrunkRoute) -> Host {
-    let bare = trunk.host.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip)
+pub(crate) fn host_of(text: &str) -> Host {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Ip)
 }
 
 /// What a final response says about the call.

@@ -108,6 +108,7 @@
 pub mod accept;
 pub mod agent;
 pub mod call;
+pub mod caller;
 pub mod caller_id;
 pub mod cli;
 pub mod config;

@@ -62,9 +62,9 @@ pub fn to_e164(numbering: &Numbering, text: &str) -> Option<String> {
     }
 }
 
-/// A called E.164 number, with or without `+`, as the line wants it written.
+/// A called E.164 number, with `+`, as the line wants it written. One without stands for itself: 112 is 112 everywhere.
 pub fn dialled(numbering: &Numbering, number: &str) -> String {
-    let digits = number.strip_prefix('+').unwrap_or(number);
+    let Some(digits) = number.strip_prefix('+') else { return number.to_owned() };
     let country = numbering.country_code.as_deref().filter(|code| !code.is_empty());
     let national = country.and_then(|country| digits.strip_prefix(country));
     match (numbering.dial_format, national) {
@@ -75,7 +75,8 @@ pub fn dialled(numbering: &Numbering, number: &str) -> String {
     }
 }
 
-fn abroad(numbering: &Numbering) -> &str {
+/// What international numbers begin with on a line, beside `+`.
+pub(crate) fn abroad(numbering: &Numbering) -> &str {
     if numbering.international_prefix.is_empty() { "00" } else { &numbering.international_prefix }
 }
 
@@ -301,7 +302,8 @@ mod tests {
         ] {
             let hungary = Numbering { dial_format: format, ..numbering("36", "06", "00") };
             assert_eq!(dialled(&hungary, "+3612345678"), home);
-            assert_eq!(dialled(&hungary, "14155550100"), away);
+            assert_eq!(dialled(&hungary, "+14155550100"), away);
+            assert_eq!(dialled(&hungary, "112"), "112", "help is dialled as it is");
             assert_eq!(to_e164(&hungary, home).as_deref(), Some("+3612345678"), "and is read back");
             assert_eq!(to_e164(&hungary, "0014155550100").as_deref(), Some("+14155550100"));
         }

@@ -11,6 +11,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use talkstack_control::port::{CallId, FirstSpeaker};
 use talkstack_gateway::agent::openai_realtime::{Greets, Opening};
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Offer};
+use talkstack_gateway::caller_id::Disclosure;
 use talkstack_gateway::io::connect::AgentTarget;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
 use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan, RealtimePlan};
@@ -76,6 +77,7 @@ fn bridge() -> Plan {
         targets: vec![BridgeTarget::Extension { user: "102".into(), ring_s: None }],
         refused_with: None,
         caller: "101".into(),
+        disclosure: Disclosure::Shown,
         caller_name: None,
         called: "102".into(),
         is_emergency: false,

@@ -16,7 +16,7 @@ use crate::clock::iso8601;
 use crate::model::{Email, check_password, name};
 use crate::store::calls::Call;
 use crate::store::mails::Mail;
-use crate::store::{StoreError, calls, mails, refusals, utterances};
+use crate::store::{StoreError, calls, diagnoses, mails, refusals, utterances};
 
 /// `GET /admin/mails`.
 pub(super) async fn mails(State(app): State<App>, Query(query): Query<BTreeMap<String, String>>) -> Answer {
@@ -41,18 +41,21 @@ pub(super) async fn calls(State(app): State<App>, Query(query): Query<BTreeMap<S
     Ok(Json(json!({ "data": all.iter().map(call_json).collect::<Vec<_>>() })))
 }
 
-/// `GET /admin/calls/:id`: with what was said, and what was refused by which rule.
+/// `GET /admin/calls/:id`: with what was said, what was refused by which rule, and what was wrong with its sound.
 pub(super) async fn call(State(app): State<App>, Path(id): Path<String>) -> Answer {
     let found = app.store.read(move |connection| {
         let Some(call) = calls::find_anywhere(connection, &id)? else { return Ok(None) };
         let refused = refusals::latest(connection, None, Some(&id), None, REFUSALS_MAX)?;
-        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, call)))
+        let diagnoses = diagnoses::of_call(connection, &id)?;
+        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, diagnoses, call)))
     });
     let no_such_call = || ApiError::new(404, "no_such_call", "No such call.");
-    let (transcript, refused, call) = found.await?.ok_or_else(no_such_call)?;
+    let (transcript, refused, diagnoses, call) = found.await?.ok_or_else(no_such_call)?;
     let mut shown = call_json(&call);
     shown["transcript"] = json!(transcript);
     shown["refusals"] = refused.iter().map(refusal_json).collect();
+    let diagnosis_json = |(fault, found, at_ms): &(String, String, i64)| json!({ "at": iso8601(*at_ms), "fault": fault, "found": found });
+    shown["diagnoses"] = diagnoses.iter().map(diagnosis_json).collect();
     Ok(Json(shown))
 }
 

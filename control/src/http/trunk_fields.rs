@@ -8,7 +8,7 @@ use super::native::{bad_field, clearable, flag, number, text, texts};
 use super::numbering_fields::{change_numbering, number_of_ours, numbering_json};
 use crate::clock::iso8601;
 use crate::model::{E164, host, line, name};
-use crate::port::{Reliable, Signalling, TrunkAccess, TrunkPolicy, TrunkRoute, UdpLarge};
+use crate::port::{Reliable, Signalling, TrunkAccess, TrunkPolicy, TrunkRoute};
 use crate::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use crate::store::trunks::{self, Trunk};
 
@@ -149,18 +149,8 @@ fn change_signalling(signalling: &mut Signalling, fields: &Fields) -> Result<(),
         Some("required") => signalling.reliable = Reliable::Required,
         Some(_) => return Err(bad_field("reliable", "must be off, supported or required")),
     }
-    match text(fields, "udp_large")?.as_deref() {
-        None => {}
-        Some("auto") => signalling.udp_large = UdpLarge::Auto,
-        Some("udp") => signalling.udp_large = UdpLarge::Udp,
-        Some("tcp") => signalling.udp_large = UdpLarge::Tcp,
-        Some(_) => return Err(bad_field("udp_large", "must be auto, udp or tcp")),
-    }
     if let Some(refer) = flag(fields, "refer")? {
         signalling.refer = refer;
-    }
-    if let Some(is_behind_nat) = flag(fields, "behind_nat")? {
-        signalling.is_behind_nat = is_behind_nat;
     }
     Ok(())
 }
@@ -224,9 +214,7 @@ pub(super) fn trunk_json(trunk: &Trunk) -> Value {
         "options_interval_s": signalling.options_interval_s,
         "session_expires_s": signalling.session_expires_s,
         "reliable": signalling.reliable,
-        "udp_large": signalling.udp_large,
         "refer": signalling.refer,
-        "behind_nat": signalling.is_behind_nat,
         "created_at": iso8601(*created_ms),
         "updated_at": iso8601(*updated_ms),
     });
@@ -235,7 +223,7 @@ pub(super) fn trunk_json(trunk: &Trunk) -> Value {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 32] = [
+const FIELDS: [&str; 30] = [
     "name",
     "host",
     "port",
@@ -265,9 +253,7 @@ const FIELDS: [&str; 32] = [
     "options_interval_s",
     "session_expires_s",
     "reliable",
-    "udp_large",
     "refer",
-    "behind_nat",
 ];
 
 /// 256 characters: more than any provider's.

@@ -119,7 +119,7 @@ pub struct TrunkAccess {
     pub networks: Vec<String>,
     /// The SHA-256 fingerprint its certificate must have, 64 hex digits; `None` wants one that a known authority signed.
     pub tls_fingerprint: Option<String>,
-    /// Host, or host and port, that Via, Contact and SDP carry towards it in place of `sip.advertise`.
+    /// Host, or host and port, in the Contact that is registered there, in place of `sip.advertise`.
     pub advertise: Option<String>,
 }
 
@@ -208,24 +208,13 @@ pub struct Signalling {
     pub reliable: Reliable,
     /// Session-Expires in seconds (RFC 4028), 90 to 86,400; 0 never. Default 1,800.
     pub session_expires_s: u32,
-    /// What becomes of requests too large for a datagram (RFC 3261 §18.1.1).
-    pub udp_large: UdpLarge,
     /// Calls are transferred by REFER where the peer allows it.
     pub refer: bool,
-    /// It sits behind a NAT: its SDP's addresses are not believed.
-    pub is_behind_nat: bool,
 }
 
 impl Default for Signalling {
     fn default() -> Self {
-        Signalling {
-            options_interval_s: 60,
-            reliable: Reliable::Supported,
-            session_expires_s: 1800,
-            udp_large: UdpLarge::Auto,
-            refer: false,
-            is_behind_nat: false,
-        }
+        Signalling { options_interval_s: 60, reliable: Reliable::Supported, session_expires_s: 1800, refer: false }
     }
 }
 
@@ -240,19 +229,6 @@ pub enum Reliable {
     Supported,
     /// Demanded.
     Required,
-}
-
-/// What becomes of requests above 1,300 octets over UDP.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UdpLarge {
-    /// TCP is tried for 2 s, then UDP; a failure is remembered for 10 minutes.
-    #[default]
-    Auto,
-    /// UDP, in fragments.
-    Udp,
-    /// TCP only.
-    Tcp,
 }
 
 /// A phone of our own.

@@ -6,7 +6,7 @@ use talkstack_control::http::SignupPolicy;
 use talkstack_control::port::{
     CallEvent, CallId, Command, CommandReply, ContactState, DialFormat, Direction, Hours, LineStates, PlaneError,
     RegistrationState, RouteAnswer, RouteQuestion, RouteSource, RouteTarget, SipRefusal, TestStep, TrunkState,
-    TrunkTransport, UdpLarge,
+    TrunkTransport,
 };
 
 use crate::bench::{Bench, started};
@@ -22,7 +22,7 @@ async fn everything_a_trunk_can_be_told_reaches_the_call_plane() {
         "tls_fingerprint": (["Ab"; 32].join(":")), "advertise": "203.0.113.9", "priority": 5, "calls_per_second": 2,
         "emergency": true, "default_number": "+3612345678", "country_code": "36", "national_prefix": "06",
         "international_prefix": "00", "dial_format": "national", "caller_id": "asserted", "options_interval_s": 0,
-        "session_expires_s": 600, "reliable": "required", "udp_large": "tcp", "refer": true, "behind_nat": true,
+        "session_expires_s": 600, "reliable": "required", "refer": true,
     });
     let made = owner.post("/api/v1/trunks", &given).await.created();
     for (field, value) in given.as_object().expect("an object") {
@@ -36,9 +36,9 @@ async fn everything_a_trunk_can_be_told_reaches_the_call_plane() {
     let id = made["id"].as_str().expect("an id");
     let route = bench.last_snapshot().trunks[id].clone();
     assert_eq!((route.port, route.transport), (None, TrunkTransport::Auto));
-    assert!(route.access.register && route.policy.is_emergency && route.signalling.is_behind_nat);
+    assert!(route.access.register && route.policy.is_emergency);
     assert_eq!(route.numbering.dial_format, DialFormat::National);
-    assert_eq!((route.signalling.udp_large, route.signalling.options_interval_s), (UdpLarge::Tcp, 0));
+    assert_eq!(route.signalling.options_interval_s, 0);
     let path = format!("/api/v1/trunks/{id}");
     let changed = owner.patch(&path, &json!({ "calls_per_second": null, "port": 5060 })).await.ok();
     assert_eq!((&changed["calls_per_second"], &changed["port"]), (&Value::Null, &json!(5060)));

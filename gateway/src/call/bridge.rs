@@ -17,6 +17,7 @@ use talkstack_media::session::{Heard, RtpSession};
 use super::leg::Leg;
 use super::transfer::Parked;
 use super::{Call, CallOutput, LegId, Line, Phase, agent_of};
+use crate::caller_id::Disclosure;
 use crate::route::{BridgePlan, BridgeTarget};
 
 /// A line to be called for a caller of ours.
@@ -28,6 +29,8 @@ pub struct LegOrder {
     pub caller: String,
     /// Who calls, for people.
     pub caller_name: Option<String>,
+    /// Whether the far end may know who calls.
+    pub disclosure: Disclosure,
     /// The called number as it was dialled.
     pub called: String,
     /// Help is called.
@@ -96,8 +99,8 @@ impl Bridge {
     }
 
     fn order(&self, target: BridgeTarget) -> Box<LegOrder> {
-        let BridgePlan { caller, caller_name, called, is_emergency, .. } = self.plan.clone();
-        Box::new(LegOrder { target, caller, caller_name, called, is_emergency })
+        let BridgePlan { caller, caller_name, disclosure, called, is_emergency, .. } = self.plan.clone();
+        Box::new(LegOrder { target, caller, caller_name, disclosure, called, is_emergency })
     }
 }
 

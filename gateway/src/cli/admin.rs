@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use talkstack_control::server::ADMIN_SOCKET;
 
+use super::resource::fields_text;
 use super::{CallCommand, CliCommand, MailCommand, extension, provider, route, trunk};
 
 /// A command that was not carried out.
@@ -88,6 +89,10 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
             let answer = ask(&socket, "GET", &format!("/admin/calls?limit={limit}"), None)?;
             let columns = ["startTime", "sid", "from", "to", "status", "seconds"];
             if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) }
+        }
+        CliCommand::Call(CallCommand::Show { call, json }) => {
+            let answer = ask(&socket, "GET", &format!("/admin/calls/{call}"), None)?;
+            if *json { document(&answer) } else { fields_text(&answer) }
         }
         CliCommand::Trunk(command) => {
             let (text, is_ok) = trunk::trunk(command, &socket)?;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::admin::{AdminError, ask, document, read_secret, table};
-use super::resource::{Resource, add, remove, set, show};
+use super::resource::{Resource, add, clear, remove, set, show};
 
 /// `talkstack extension …`
 #[derive(Debug, Clone, Subcommand)]
@@ -58,6 +58,9 @@ pub enum ExtensionCommand {
         /// Make up another password and print it once.
         #[arg(long, conflicts_with = "password_file")]
         new_password: bool,
+        /// Takes a field away; may be repeated.
+        #[arg(long, value_name = "FIELD", value_parser = CLEARED)]
+        clear: Vec<String>,
         /// One JSON document.
         #[arg(long)]
         json: bool,
@@ -141,11 +144,12 @@ pub(super) fn extension(command: &ExtensionCommand, socket: &Path) -> Result<Str
             Ok(table(&answer["data"], &["user", "name", "number", "phones", "contacts_max", "project_id"]))
         }
         ExtensionCommand::Show { user, json } => show(socket, &EXTENSIONS, user, *json),
-        ExtensionCommand::Set { user, fields, new_password, json } => {
+        ExtensionCommand::Set { user, fields, new_password, clear: cleared, json } => {
             let mut body = fields.body()?;
             if *new_password {
                 body.insert("password".into(), Value::Null);
             }
+            clear(&mut body, cleared);
             set(socket, &EXTENSIONS, user, &Value::Object(body), *json)
         }
         ExtensionCommand::Remove { user, json } => remove(socket, &EXTENSIONS, user, *json),
@@ -153,3 +157,6 @@ pub(super) fn extension(command: &ExtensionCommand, socket: &Path) -> Result<Str
 }
 
 const EXTENSIONS: Resource = Resource { path: "/api/v1/extensions", what: "extension" };
+
+/// What `extension set --clear` takes away.
+const CLEARED: [&str; 5] = ["number", "project-id", "country-code", "national-prefix", "international-prefix"];

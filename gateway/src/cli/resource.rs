@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::admin::{AdminError, ask, document};
 
@@ -45,8 +45,26 @@ pub(super) fn show(socket: &Path, resource: &Resource, wanted: &str, as_json: bo
     if as_json {
         return Ok(document(&found));
     }
+    Ok(fields_text(&found))
+}
+
+/// A line a field.
+pub(super) fn fields_text(found: &Value) -> String {
     let fields = found.as_object().into_iter().flatten();
-    Ok(fields.map(|(name, value)| format!("{name:22} {}\n", plain(value))).collect())
+    fields.map(|(name, value)| format!("{name:22} {}\n", plain(value))).collect()
+}
+
+/// Takes fields away, named as their flags are: a list becomes empty, a prefix nothing, all else null.
+pub(super) fn clear(body: &mut Map<String, Value>, names: &[String]) {
+    for name in names {
+        let field = name.replace('-', "_");
+        let nothing = match field.as_str() {
+            "numbers" | "networks" | "called" | "callers" | "hours" => json!([]),
+            "national_prefix" | "international_prefix" => json!(""),
+            _ => Value::Null,
+        };
+        body.insert(field, nothing);
+    }
 }
 
 /// Removes what has the id, else what has the name.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::admin::{AdminError, ask, document, table};
-use super::resource::{Resource, add, find, id, remove, set, show};
+use super::resource::{Resource, add, clear, fields_text, find, id, remove, set, show};
 use super::trunk::TRUNKS;
 
 /// `talkstack route …`
@@ -48,14 +48,20 @@ pub enum RouteCommand {
     },
     /// Change a route; what is not named stays, lists are replaced whole.
     #[command(
-        after_help = "Examples:\n  talkstack route set Night --to attendant\n\nExit codes: 0 done, 1 refused, 3 no such route, 6 the daemon does not run"
+        after_help = "Examples:\n  talkstack route set Night --to attendant\n  talkstack route set Night --name Evening --clear hours\n\nExit codes: 0 done, 1 refused, 3 no such route, 6 the daemon does not run"
     )]
     Set {
         /// Its name or id.
         route: String,
+        /// Another name.
+        #[arg(long)]
+        name: Option<String>,
         /// What changes.
         #[command(flatten)]
         fields: Box<RouteFields>,
+        /// Takes a field away; may be repeated.
+        #[arg(long, value_name = "FIELD", value_parser = ["called", "callers", "hours"])]
+        clear: Vec<String>,
         /// One JSON document.
         #[arg(long)]
         json: bool,
@@ -69,6 +75,9 @@ pub enum RouteCommand {
         route: String,
         /// Its place, from 1.
         place: usize,
+        /// One JSON document: all routes in their order.
+        #[arg(long)]
+        json: bool,
     },
     /// Remove a route.
     #[command(
@@ -118,7 +127,7 @@ pub struct RouteFields {
     /// When it matches, in box.timezone: 'mon-fri 08:00-18:00', '22:00-06:00'; may be repeated.
     #[arg(long, value_name = "SPAN")]
     hours: Vec<String>,
-    /// Where the call goes: agent:ID, attendant, echo, extension:USER[:SECONDS], trunk:NAME[:NUMBER], refuse:STATUS; may
+    /// Where the call goes: agent:ID, attendant, echo, extension:USER[:SECONDS], trunk:NAME[:NUMBER[:SECONDS]], refuse:STATUS; may
     /// be repeated, the first is tried first.
     #[arg(long = "to", value_name = "TARGET")]
     targets: Vec<String>,
@@ -158,14 +167,26 @@ pub(super) fn route(command: &RouteCommand, socket: &Path) -> Result<String, Adm
         }
         RouteCommand::List { json } => {
             let answer = ask(socket, "GET", ROUTES.path, None)?;
+            if *json {
+                return Ok(document(&answer["data"]));
+            }
             let columns = ["position", "name", "called", "callers", "from", "hours", "targets"];
-            Ok(if *json { document(&answer["data"]) } else { table(&readable(&answer["data"]), &columns) })
+            Ok(table(&readable(&answer["data"], &TrunkNames::read(socket)?), &columns))
         }
-        RouteCommand::Show { route, json } => show(socket, &ROUTES, route, *json),
-        RouteCommand::Set { route, fields, json } => {
-            set(socket, &ROUTES, route, &Value::Object(fields.body(socket)?), *json)
+        RouteCommand::Show { route, json: true } => show(socket, &ROUTES, route, true),
+        RouteCommand::Show { route, .. } => {
+            let found = json!([find(socket, &ROUTES, route)?]);
+            Ok(fields_text(&readable(&found, &TrunkNames::read(socket)?)[0]))
         }
-        RouteCommand::Move { route, place } => shift(socket, route, *place),
+        RouteCommand::Set { route, name, fields, clear: cleared, json } => {
+            let mut body = fields.body(socket)?;
+            if let Some(name) = name {
+                body.insert("name".into(), json!(name));
+            }
+            clear(&mut body, cleared);
+            set(socket, &ROUTES, route, &Value::Object(body), *json)
+        }
+        RouteCommand::Move { route, place, json } => shift(socket, route, *place, *json),
         RouteCommand::Remove { route, json } => remove(socket, &ROUTES, route, *json),
         RouteCommand::Simulate { number, caller, from, at, json } => {
             let mut body = json!({ "called": number });
@@ -178,23 +199,23 @@ pub(super) fn route(command: &RouteCommand, socket: &Path) -> Result<String, Adm
                 body["from"] = source(socket, from)?;
             }
             let answer = ask(socket, "POST", "/api/v1/routes/simulate", Some(&body))?;
-            Ok(if *json { document(&answer) } else { told(&answer) })
+            Ok(if *json { document(&answer) } else { told(&answer, &TrunkNames::read(socket)?) })
         }
     }
 }
 
 /// Gives a route another place.
-fn shift(socket: &Path, wanted: &str, place: usize) -> Result<String, AdminError> {
+fn shift(socket: &Path, wanted: &str, place: usize, as_json: bool) -> Result<String, AdminError> {
     let moved = id(&find(socket, &ROUTES, wanted)?);
     let all = ask(socket, "GET", ROUTES.path, None)?;
     let mut ids: Vec<String> = all["data"].as_array().into_iter().flatten().map(id).filter(|id| *id != moved).collect();
     ids.insert(place.saturating_sub(1).min(ids.len()), moved);
-    ask(socket, "PUT", "/api/v1/routes/order", Some(&json!({ "ids": ids })))?;
-    Ok(format!("Moved {wanted}.\n"))
+    let ordered = ask(socket, "PUT", "/api/v1/routes/order", Some(&json!({ "ids": ids })))?;
+    Ok(if as_json { document(&ordered["data"]) } else { format!("Moved {wanted}.\n") })
 }
 
 /// A simulation in words.
-fn told(answer: &Value) -> String {
+fn told(answer: &Value, names: &TrunkNames) -> String {
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     let mut told: String = answer["passed"]
         .as_array()
@@ -206,7 +227,7 @@ fn told(answer: &Value) -> String {
     told.push_str(&format!("rule    {}\ncalled  {}\n", text("rule"), text("called")));
     let targets = answer["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
     for (at, target) in targets.iter().enumerate() {
-        told.push_str(&format!("{}       {}\n", at + 1, in_words(target)));
+        told.push_str(&format!("{}       {}\n", at + 1, in_words(target, names)));
     }
     if targets.is_empty() {
         told.push_str("Nobody answers.\n");
@@ -215,30 +236,45 @@ fn told(answer: &Value) -> String {
 }
 
 /// Targets and spans as they are typed.
-fn readable(rows: &Value) -> Value {
+fn readable(rows: &Value, names: &TrunkNames) -> Value {
     let mut rows = rows.clone();
     for row in rows.as_array_mut().into_iter().flatten() {
-        let words: Vec<String> = row["targets"].as_array().into_iter().flatten().map(in_words).collect();
+        let words: Vec<String> =
+            row["targets"].as_array().into_iter().flatten().map(|target| in_words(target, names)).collect();
         row["targets"] = json!(words);
         let spans: Vec<String> = row["hours"].as_array().into_iter().flatten().map(span_in_words).collect();
         row["hours"] = json!(spans);
         let from = &row["from"];
         let line = from["line"].as_str().unwrap_or_default();
-        row["from"] = json!(from["trunk_id"].as_str().map_or(line.to_owned(), |id| format!("trunk:{id}")));
+        row["from"] = json!(from["trunk_id"].as_str().map_or(line.to_owned(), |id| format!("trunk:{}", names.of(id))));
     }
     rows
 }
 
-fn in_words(target: &Value) -> String {
+fn in_words(target: &Value, names: &TrunkNames) -> String {
     let text = |name: &str| target[name].as_str().unwrap_or_default();
-    match text("to") {
+    let ring = target["ring_s"].as_u64().map(|seconds| seconds.to_string()).unwrap_or_default();
+    let words = match text("to") {
         "agent" => format!("agent:{}", text("agent_id")),
-        "extension" => format!("extension:{}", text("user")),
-        "trunk" => {
-            [format!("trunk:{}", text("trunk_id")), text("number").to_owned()].join(":").trim_end_matches(':').into()
-        }
+        "extension" => format!("extension:{}:{ring}", text("user")),
+        "trunk" => format!("trunk:{}:{}:{ring}", names.of(text("trunk_id")), text("number")),
         "refuse" => format!("refuse:{}", target["status"]),
         other => other.to_owned(),
+    };
+    words.trim_end_matches(':').to_owned()
+}
+
+/// The trunks there are: people know them by their names.
+struct TrunkNames(Value);
+
+impl TrunkNames {
+    fn read(socket: &Path) -> Result<Self, AdminError> {
+        Ok(TrunkNames(ask(socket, "GET", TRUNKS.path, None)?["data"].take()))
+    }
+
+    fn of<'a>(&'a self, id: &'a str) -> &'a str {
+        let found = self.0.as_array().into_iter().flatten().find(|trunk| trunk["id"] == id);
+        found.and_then(|trunk| trunk["name"].as_str()).unwrap_or(id)
     }
 }
 
@@ -252,7 +288,7 @@ fn source(socket: &Path, text: &str) -> Result<Value, AdminError> {
 
 fn target(socket: &Path, text: &str) -> Result<Value, AdminError> {
     let wrong = AdminError::Usage(
-        "--to is agent:ID, attendant, echo, extension:USER[:SECONDS], trunk:NAME[:NUMBER] or refuse:STATUS",
+        "--to is agent:ID, attendant, echo, extension:USER[:SECONDS], trunk:NAME[:NUMBER[:SECONDS]] or refuse:STATUS",
     );
     let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
     let (first, second) = rest.split_once(':').map_or((rest, None), |(first, second)| (first, Some(second)));
@@ -264,9 +300,15 @@ fn target(socket: &Path, text: &str) -> Result<Value, AdminError> {
             Ok(seconds) => Ok(json!({ "to": "extension", "user": user, "ring_s": seconds })),
             Err(_) => Err(wrong),
         },
-        ("trunk", name, number) if !name.is_empty() => {
-            let mut target = json!({ "to": "trunk", "trunk_id": id(&find(socket, &TRUNKS, name)?) });
-            if let Some(number) = number {
+        ("trunk", name, rest) if !name.is_empty() => {
+            let rest = rest.unwrap_or_default();
+            let (number, ring) = rest.split_once(':').unwrap_or((rest, ""));
+            let ring_s = match ring {
+                "" => None,
+                seconds => Some(seconds.parse::<u16>().map_err(|_| wrong)?),
+            };
+            let mut target = json!({ "to": "trunk", "trunk_id": id(&find(socket, &TRUNKS, name)?), "ring_s": ring_s });
+            if !number.is_empty() {
                 target["number"] = json!(number);
             }
             Ok(target)
@@ -328,6 +370,23 @@ const ROUTES: Resource = Resource { path: "/api/v1/routes", what: "route" };
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_reads_as_it_is_typed_with_trunks_by_their_names() {
+        let names = TrunkNames(json!([{ "id": "trk_1", "name": "carrier" }]));
+        for (target, expected) in [
+            (json!({ "to": "attendant" }), "attendant"),
+            (json!({ "to": "extension", "user": "101", "ring_s": 20 }), "extension:101:20"),
+            (json!({ "to": "extension", "user": "101", "ring_s": null }), "extension:101"),
+            (json!({ "to": "trunk", "trunk_id": "trk_1", "number": null }), "trunk:carrier"),
+            (json!({ "to": "trunk", "trunk_id": "trk_1", "number": "+361", "ring_s": 30 }), "trunk:carrier:+361:30"),
+            (json!({ "to": "trunk", "trunk_id": "trk_1", "ring_s": 30 }), "trunk:carrier::30"),
+            (json!({ "to": "trunk", "trunk_id": "trk_2" }), "trunk:trk_2"),
+            (json!({ "to": "refuse", "status": 603 }), "refuse:603"),
+        ] {
+            assert_eq!(in_words(&target, &names), expected);
+        }
+    }
 
     #[test]
     fn a_span_reads_as_it_is_written() {

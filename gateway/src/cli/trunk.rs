@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use talkstack_control::port::CallId;
 
 use super::admin::{AdminError, ask, ask_within, document, read_secret, table};
-use super::resource::{Resource, add, find, id, remove, set, show};
+use super::resource::{Resource, add, clear, find, id, remove, set, show};
 
 /// `talkstack trunk …`
 #[derive(Debug, Clone, Subcommand)]
@@ -39,14 +39,20 @@ pub enum TrunkCommand {
     },
     /// Change a trunk; what is not named stays.
     #[command(
-        after_help = "Examples:\n  talkstack trunk set carrier --priority 10 --calls-per-second 2\n  talkstack trunk set carrier --emergency true --country-code 36\n\nExit codes: 0 done, 1 refused, 3 no such trunk, 6 the daemon does not run"
+        after_help = "Examples:\n  talkstack trunk set carrier --priority 10 --calls-per-second 2\n  talkstack trunk set carrier --emergency true --country-code 36\n  talkstack trunk set carrier --register false --clear password\n\nExit codes: 0 done, 1 refused, 3 no such trunk, 6 the daemon does not run"
     )]
     Set {
         /// Its name or id.
         trunk: String,
+        /// Who it is and what it is for.
+        #[command(flatten)]
+        part: Box<TrunkPart>,
         /// What changes.
         #[command(flatten)]
         fields: Box<TrunkFields>,
+        /// Takes a field away; may be repeated.
+        #[arg(long, value_name = "FIELD", value_parser = CLEARED)]
+        clear: Vec<String>,
         /// One JSON document.
         #[arg(long)]
         json: bool,
@@ -119,6 +125,35 @@ pub struct NewTrunk {
     json: bool,
 }
 
+/// What `trunk add` asks for in a form of its own.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TrunkPart {
+    /// Another name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Another host name or address.
+    #[arg(long)]
+    host: Option<String>,
+    /// It carries the calls of numbers that no trunk lists.
+    #[arg(long, value_name = "BOOL")]
+    default: Option<bool>,
+    /// Register there.
+    #[arg(long, value_name = "BOOL")]
+    register: Option<bool>,
+}
+
+impl TrunkPart {
+    fn put(&self, body: &mut Map<String, Value>) {
+        let fields = [
+            ("name", self.name.as_ref().map(|name| json!(name))),
+            ("host", self.host.as_ref().map(|host| json!(host))),
+            ("default", self.default.map(|is_default| json!(is_default))),
+            ("register", self.register.map(|register| json!(register))),
+        ];
+        body.extend(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    }
+}
+
 /// What a trunk can be told.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TrunkFields {
@@ -181,7 +216,7 @@ pub struct AccessFields {
     /// The SHA-256 fingerprint of its certificate.
     #[arg(long, value_name = "HEX")]
     tls_fingerprint: Option<String>,
-    /// Our address as it sees us, where it is another than for others.
+    /// Our address in the Contact that is registered there, where it is another than sip.advertise.
     #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<String>,
 }
@@ -221,15 +256,9 @@ pub struct SignallingFields {
     /// Reliable provisional responses.
     #[arg(long, value_parser = ["off", "supported", "required"])]
     reliable: Option<String>,
-    /// What becomes of requests too large for a datagram.
-    #[arg(long, value_parser = ["auto", "udp", "tcp"])]
-    udp_large: Option<String>,
     /// Transfer by REFER where it allows that.
     #[arg(long, value_name = "BOOL")]
     refer: Option<bool>,
-    /// It sits behind a NAT.
-    #[arg(long, value_name = "BOOL")]
-    behind_nat: Option<bool>,
 }
 
 impl TrunkFields {
@@ -271,9 +300,7 @@ impl TrunkFields {
             ("options_interval_s", number(self.signalling.options_interval_s)),
             ("session_expires_s", number(self.signalling.session_expires_s)),
             ("reliable", text(&self.signalling.reliable)),
-            ("udp_large", text(&self.signalling.udp_large)),
             ("refer", flag(self.signalling.refer)),
-            ("behind_nat", flag(self.signalling.behind_nat)),
         ];
         Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
@@ -290,8 +317,11 @@ pub(super) fn trunk(command: &TrunkCommand, socket: &Path) -> Result<(String, bo
         }
         TrunkCommand::List { json } => list(socket, *json)?,
         TrunkCommand::Show { trunk, json } => show(socket, &TRUNKS, trunk, *json)?,
-        TrunkCommand::Set { trunk, fields, json } => {
-            set(socket, &TRUNKS, trunk, &Value::Object(fields.body()?), *json)?
+        TrunkCommand::Set { trunk, part, fields, clear: cleared, json } => {
+            let mut body = fields.body()?;
+            part.put(&mut body);
+            clear(&mut body, cleared);
+            set(socket, &TRUNKS, trunk, &Value::Object(body), *json)?
         }
         TrunkCommand::Test { trunk, number, json } => return test(socket, trunk, number.as_deref(), *json),
         TrunkCommand::Remove { trunk, json } => remove(socket, &TRUNKS, trunk, *json)?,
@@ -372,6 +402,24 @@ fn refusals(
 }
 
 pub(super) const TRUNKS: Resource = Resource { path: "/api/v1/trunks", what: "trunk" };
+
+/// What `trunk set --clear` takes away.
+const CLEARED: [&str; 14] = [
+    "username",
+    "password",
+    "numbers",
+    "domain",
+    "outbound-proxy",
+    "auth-username",
+    "networks",
+    "tls-fingerprint",
+    "advertise",
+    "calls-per-second",
+    "default-number",
+    "country-code",
+    "national-prefix",
+    "international-prefix",
+];
 
 /// 60 s: the daemon ends a test after 45.
 const TEST_MAX: std::time::Duration = std::time::Duration::from_secs(60);

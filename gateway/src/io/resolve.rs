@@ -25,7 +25,7 @@ impl Dns {
         Dns { servers }
     }
 
-    /// Finds a peer, within [`LOOKUP_MAX`].
+    /// Finds a peer, within 5 s.
     pub async fn locate(&self, name: PeerName) -> Located {
         tokio::time::timeout(LOOKUP_MAX, self.ask(name)).await.unwrap_or_else(|_| Located::nothing())
     }

@@ -27,6 +27,7 @@ pub mod tls;
 mod transfer;
 mod trunk_test;
 mod watch;
+mod way;
 mod websocket;
 mod wishes;
 

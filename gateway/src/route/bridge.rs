@@ -1,6 +1,7 @@
 //! A call that is led on to another line: what the call plane is told to try, one after the other.
 
 use super::Plan;
+use crate::caller_id::Disclosure;
 
 /// Where a caller is led on to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct BridgePlan {
     pub caller: String,
     /// Who calls, for people, where that is known.
     pub caller_name: Option<String>,
+    /// Whether the far end may know who calls.
+    pub disclosure: Disclosure,
     /// The called number as it was dialled, for Diversion (RFC 5806).
     pub called: String,
     /// Help is called: past every limit, list and announcement.

@@ -14,6 +14,7 @@ use talkstack_control::gate::{EVERYWHERE, calling_code, emergency_numbers, is_em
 use talkstack_control::port::{ExtensionRoute, Snapshot, TrunkRoute};
 
 use super::{BridgePlan, BridgeTarget, dialled};
+use crate::caller_id::Disclosure;
 
 /// The emergency number that a phone of ours has dialled, without what stands in front of it; `None` when it is none.
 pub(super) fn emergency_number(snapshot: &Snapshot, extension: &ExtensionRoute, user: &str) -> Option<String> {
@@ -76,6 +77,7 @@ pub(super) fn emergency_plan(
         targets,
         refused_with: None,
         caller: user.to_owned(),
+        disclosure: Disclosure::Shown,
         caller_name: (!extension.name.is_empty()).then(|| extension.name.clone()),
         called: number.to_owned(),
         is_emergency: true,

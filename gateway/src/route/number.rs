@@ -3,6 +3,8 @@
 use talkstack_control::model::E164;
 use talkstack_control::port::Numbering;
 
+use crate::numbering::{abroad, to_e164};
+
 /// The digits of a dialled number: separators dropped, a leading `+` or `00` ignored. `None` when it is no number.
 pub fn number_digits(user: &str) -> Option<String> {
     let dialled = dialled(user)?;
@@ -28,32 +30,13 @@ pub fn dialled(user: &str) -> Option<String> {
 /// A dialled number as E.164, by the rules of the line it was dialled on. `None` when these do not tell: a number within
 /// a PBX, or one whose country is not known.
 pub fn international(numbering: &Numbering, dialled: &str) -> Option<E164> {
-    if dialled.starts_with('+') {
-        return E164::parse(dialled);
-    }
-    let abroad = if numbering.international_prefix.is_empty() { "00" } else { &numbering.international_prefix };
-    if let Some(rest) = dialled.strip_prefix(abroad) {
-        return E164::parse(&format!("+{rest}"));
-    }
-    let code = numbering.country_code.as_deref()?;
-    let trunk = numbering.national_prefix.as_str();
-    let national = match dialled.strip_prefix(trunk) {
-        Some(rest) => rest,
-        // Without its prefix a national number is told from one within a PBX by its length.
-        None if dialled.len() >= NATIONAL_DIGITS_MIN => dialled,
-        None => return None,
-    };
-    if national.len() < NATIONAL_DIGITS_MIN {
-        return None;
-    }
-    E164::parse(&format!("+{code}{national}"))
+    let is_known =
+        dialled.starts_with('+') || numbering.country_code.is_some() || dialled.starts_with(abroad(numbering));
+    E164::parse(&to_e164(numbering, dialled).filter(|_| is_known)?)
 }
 
 /// 18: fifteen digits of E.164 behind an international prefix of three, such as `011`.
 const NUMBER_CHARS_MAX: usize = 18;
-
-/// 7 digits: the shortest national numbers that are dialled from everywhere in a country; shorter ones are within a PBX.
-const NATIONAL_DIGITS_MIN: usize = 7;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use talkstack_control::port::{RouteRule, RouteSource, RouteTarget, TrunkRoute};
 use super::{
     BridgePlan, BridgeTarget, Line, NoRoute, Plan, Question, Route, Router, dialled, international, plan, shown,
 };
+use crate::caller_id::Disclosure;
 
 /// Why a target cannot be used.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,7 @@ impl<'a> Router<'a> {
             targets: chain,
             refused_with,
             caller,
+            disclosure: Disclosure::Shown,
             caller_name,
             called: called.clone(),
             is_emergency: false,

@@ -271,7 +271,7 @@ fn services(mut records: Vec<NaptrRecord>) -> Vec<(Transport, String)> {
 }
 
 /// The transport that is used where nothing in the DNS says more (RFC 3263 §4.1).
-pub(super) fn fixed(transport: TrunkTransport) -> Transport {
+pub(crate) fn fixed(transport: TrunkTransport) -> Transport {
     match transport {
         TrunkTransport::Tls => Transport::Tls,
         TrunkTransport::Tcp => Transport::Tcp,

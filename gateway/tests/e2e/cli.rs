@@ -135,6 +135,94 @@ fn trunks_and_providers_are_added_listed_and_removed_with_secrets_from_files_and
     assert_eq!(daemon.command(&["provider", "remove", "p"]), "Removed p.\n");
 }
 
+#[test]
+fn extensions_are_added_shown_changed_and_removed_and_a_password_is_printed_once() {
+    let daemon = Daemon::serve(&[]);
+    let added = daemon.command(&["extension", "add", "101", "--name", "Reception", "--number", "+3612345678"]);
+    assert!(added.starts_with("Added Reception as 101.\nPassword: "), "{added}");
+    let password = added.split_whitespace().nth(5).expect("a password").to_owned();
+    let shown = json_of(&daemon, &["extension", "show", "101"]);
+    assert_eq!((&shown["number"], &shown["contacts"]), (&"+3612345678".into(), &serde_json::json!([])));
+    assert!(!shown.to_string().contains(&password) && !daemon.command(&["extension", "list"]).contains(&password));
+    let secret = daemon.dir.join("extension password");
+    std::fs::write(&secret, "one-of-our-own\n").expect("written");
+    let secret = secret.to_str().expect("text");
+    let own = ["extension", "add", "102", "--number", "+3612345678", "--password-file", secret];
+    assert!(json_of(&daemon, &own).get("password").is_none(), "whoever chose it knows it");
+    assert_ne!(json_of(&daemon, &["extension", "set", "101", "--new-password"])["password"], password.as_str());
+    let cleared = json_of(&daemon, &["extension", "set", "101", "--clear", "number", "--name", "Desk"]);
+    assert_eq!((&cleared["number"], &cleared["name"]), (&serde_json::Value::Null, &"Desk".into()));
+    assert_eq!(exit_of(&daemon, &["extension", "add", "101"]), Some(4), "the user is taken");
+    assert_eq!(exit_of(&daemon, &["extension", "show", "103"]), Some(3));
+    assert_eq!(daemon.command(&["extension", "remove", "101"]), "Removed 101.\n");
+}
+
+#[test]
+fn routes_are_added_moved_simulated_changed_and_removed_and_what_they_name_stays() {
+    let daemon = Daemon::serve(&[]);
+    daemon.command(&["extension", "add", "101", "--number", "+3612345678"]);
+    let trunk = [
+        "trunk",
+        "add",
+        "--name",
+        "carrier",
+        "--host",
+        "127.0.0.1",
+        "--username",
+        "me",
+        "--register",
+        "--number",
+        "+3612345678",
+    ];
+    assert_eq!(json_of(&daemon, &trunk)["register"], true);
+    let changed = json_of(
+        &daemon,
+        &["trunk", "set", "carrier", "--register", "false", "--clear", "username", "--default", "true"],
+    );
+    let expected = (&false.into(), &serde_json::Value::Null, &true.into());
+    assert_eq!((&changed["register"], &changed["username"], &changed["default"]), expected);
+    let night =
+        ["route", "add", "Night", "--from", "trunk:carrier", "--hours", "mon-fri 18:00-08:00", "--called", "9|X."];
+    let night = [&night[..], &["--to", "extension:101:20", "--to", "trunk:carrier:+3611111111:30"]].concat();
+    assert_eq!(json_of(&daemon, &night)["targets"][0]["ring_s"], 20);
+    json_of(&daemon, &["route", "add", "Out", "--from", "extensions", "--to", "trunk:carrier"]);
+    let moved = json_of(&daemon, &["route", "move", "Out", "1"]);
+    assert_eq!((&moved[0]["name"], &moved[1]["name"]), (&"Out".into(), &"Night".into()));
+    let table = daemon.command(&["route", "list"]);
+    assert!(
+        table.contains("trunk:carrier\tmon,tue,wed,thu,fri 18:00-08:00\textension:101:20 trunk:carrier:+3611111111:30"),
+        "{table}"
+    );
+    let simulated = daemon.command(&["route", "simulate", "+3612345678", "--from", "extensions", "--caller", "101"]);
+    assert!(simulated.contains("rule    ") && simulated.contains("trunk:carrier"), "{simulated}");
+    assert!(json_of(&daemon, &["route", "simulate", "101", "--at", "2026-12-24T18:00:00+01:00"])["rule"].is_string());
+    assert_eq!(
+        json_of(&daemon, &["route", "set", "Night", "--clear", "hours", "--name", "Evening"])["hours"],
+        serde_json::json!([])
+    );
+    assert!(daemon.command(&["route", "show", "Evening"]).contains("trunk:carrier"));
+    for named in [["extension", "remove", "101"], ["trunk", "remove", "carrier"]] {
+        assert_eq!(exit_of(&daemon, &named), Some(4), "a route names it");
+    }
+    assert_eq!(exit_of(&daemon, &["route", "add", "x", "--to", "moon"]), Some(2));
+    assert_eq!(exit_of(&daemon, &["route", "add", "x", "--called", "[1-", "--to", "echo"]), Some(1));
+    assert_eq!(exit_of(&daemon, &["call", "show", "CA00000000000000000000000000000000"]), Some(3));
+    for route in ["Out", "Evening"] {
+        assert_eq!(json_of(&daemon, &["route", "remove", route])["removed"], true);
+    }
+    assert_eq!(json_of(&daemon, &["trunk", "refusals"]), serde_json::json!([]));
+}
+
+/// The one document that a command prints with `--json`.
+fn json_of(daemon: &Daemon, arguments: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&daemon.command(&[arguments, &["--json"]].concat())).expect("one JSON document")
+}
+
+fn exit_of(daemon: &Daemon, arguments: &[&str]) -> Option<i32> {
+    let output = talkstack(&daemon.dir).args(arguments).output().expect("starts");
+    output.status.code()
+}
+
 /// The last line of stderr; what is above it is the log.
 fn one_sentence(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);

@@ -7,6 +7,7 @@ mod caller;
 mod calls;
 mod cli;
 mod daemon;
+mod dns;
 mod durable;
 mod flows;
 mod hooks;

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, wait_until};
-use crate::http::Client;
+use crate::daemon::wait_until;
+use crate::peers::site::{NUMBER, Site};
 use crate::sipp::SippTrunk;
 
 #[test]
 fn a_call_is_placed_rings_is_answered_and_ends_as_the_called_side_wishes() {
     for transport in ["udp", "tcp"] {
         let trunk = SippTrunk::start("trunk_answer", transport, &[]);
-        let site = Site::new(&[], trunk.address, transport, json!({}));
+        let site = site_on(&[], trunk.address, transport, json!({}));
         let call = site.dial("+15550000001");
         assert_eq!((&call["to"], &call["from"]), (&json!("+15550000001"), &json!(NUMBER)));
         let ended = site.ended(&call);
@@ -25,7 +25,7 @@ fn a_call_is_placed_rings_is_answered_and_ends_as_the_called_side_wishes() {
 fn early_media_that_a_trunk_sends_reliably_is_acknowledged_and_its_session_refreshed() {
     for transport in ["udp", "tcp"] {
         let trunk = SippTrunk::start("trunk_prack", transport, &[]);
-        let site = Site::new(&[], trunk.address, transport, json!({}));
+        let site = site_on(&[], trunk.address, transport, json!({}));
         let ended = site.ended(&site.dial("+15550000001"));
         assert_eq!(ended["status"], "completed", "{transport}: {ended}");
         trunk.succeeds();
@@ -36,7 +36,7 @@ fn early_media_that_a_trunk_sends_reliably_is_acknowledged_and_its_session_refre
 fn each_refusal_of_a_trunk_has_its_status() {
     for (scenario, status) in [("trunk_busy", "busy"), ("trunk_reject", "failed"), ("trunk_rings", "no-answer")] {
         let trunk = SippTrunk::start(scenario, "udp", &[]);
-        let site = Site::new(&[("TALKSTACK__CALLS__RING_TIMEOUT_S", "5")], trunk.address, "udp", json!({}));
+        let site = site_on(&[("TALKSTACK__CALLS__RING_TIMEOUT_S", "5")], trunk.address, "udp", json!({}));
         let ended = site.ended(&site.dial("+15550000001"));
         assert_eq!(ended["status"], status, "{scenario}: {ended}");
         trunk.succeeds();
@@ -44,9 +44,27 @@ fn each_refusal_of_a_trunk_has_its_status() {
 }
 
 #[test]
+fn a_call_that_the_trunk_refused_shows_what_the_trunk_said() {
+    let trunk = SippTrunk::start("trunk_busy", "udp", &[]);
+    let site = site_on(&[], trunk.address, "udp", json!({}));
+    let ended = site.ended(&site.dial("+15550000001"));
+    let call = ended["sid"].as_str().expect("an id");
+    let shown = wait_until("the refusal is stored", || {
+        let shown: Value = serde_json::from_str(&site.daemon.command(&["call", "show", call, "--json"])).expect("JSON");
+        (!shown["refusals"].as_array()?.is_empty()).then_some(shown)
+    });
+    let refusal = &shown["refusals"][0];
+    assert_eq!((&refusal["status"], &refusal["by"], &refusal["call"]), (&json!(486), &json!("peer"), &json!(call)));
+    assert!(refusal["rule"].as_str().is_some_and(|rule| !rule.is_empty()), "{refusal}");
+    let text = site.daemon.command(&["call", "show", call]);
+    assert!(text.contains("refusals") && text.contains("486"), "{text}");
+    trunk.succeeds();
+}
+
+#[test]
 fn a_trunk_that_cannot_be_reached_fails_the_call() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
-    let site = Site::new(&[], nobody, "tcp", json!({}));
+    let site = site_on(&[], nobody, "tcp", json!({}));
     let ended = site.ended(&site.dial("+15550000001"));
     assert_eq!(ended["status"], "failed", "{ended}");
     assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "unreachable" }));
@@ -55,7 +73,7 @@ fn a_trunk_that_cannot_be_reached_fails_the_call() {
 #[test]
 fn a_trunk_that_asks_is_shown_the_password() {
     let trunk = SippTrunk::start("trunk_auth", "udp", &[]);
-    let site = Site::new(&[], trunk.address, "udp", json!({ "username": "clinic", "password": "s3cret" }));
+    let site = site_on(&[], trunk.address, "udp", json!({ "username": "clinic", "password": "s3cret" }));
     let ended = site.ended(&site.dial("+15550000001"));
     assert_eq!(ended["status"], "completed", "{ended}");
     trunk.succeeds();
@@ -66,13 +84,13 @@ fn a_redirection_leads_to_where_the_box_may_call_and_nowhere_else() {
     let second = SippTrunk::start("trunk_answer", "udp", &[]);
     let contact = format!("sip:+15550000002@{}", second.address);
     let first = SippTrunk::start("trunk_redirect", "udp", &["-key", "contact", &contact]);
-    let site = Site::new(&[], first.address, "udp", json!({}));
+    let site = site_on(&[], first.address, "udp", json!({}));
     assert_eq!(site.ended(&site.dial("+15550000001"))["status"], "completed");
     first.succeeds();
     second.succeeds();
 
     let first = SippTrunk::start("trunk_redirect", "udp", &["-key", "contact", "sip:+1911@127.0.0.1:9"]);
-    let site = Site::new(&[], first.address, "udp", json!({}));
+    let site = site_on(&[], first.address, "udp", json!({}));
     let ended = site.ended(&site.dial("+15550000001"));
     assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "destination_not_allowed" }), "{ended}");
     first.succeeds();
@@ -82,7 +100,7 @@ fn a_redirection_leads_to_where_the_box_may_call_and_nowhere_else() {
 fn a_refused_destination_sends_no_invite() {
     let trunk = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     trunk.set_nonblocking(true).expect("set");
-    let site = Site::new(&[], trunk.local_addr().expect("bound"), "udp", json!({}));
+    let site = site_on(&[], trunk.local_addr().expect("bound"), "udp", json!({}));
     for (number, code) in [
         ("+1911", "destination_not_allowed"),
         ("+882123456789", "destination_not_allowed"),
@@ -101,55 +119,8 @@ fn a_refused_destination_sends_no_invite() {
     assert!(text.starts_with("INVITE sip:+15550000001@"), "{text}");
 }
 
-/// A box with an owner, a trunk, and an agent that has a number.
-pub(crate) struct Site {
-    client: Client,
-    project: String,
-    agent: String,
-    /// Dropped last.
-    _daemon: Daemon,
-}
-
-pub(crate) const NUMBER: &str = "+15551234567";
-
-impl Site {
-    pub(crate) fn new(settings: &[(&str, &str)], trunk: SocketAddr, transport: &str, extra: Value) -> Self {
-        let daemon = Daemon::serve(settings);
-        let client = Client::owner(&daemon);
-        let mut fields = json!({
-            "name": "line", "host": trunk.ip().to_string(), "port": trunk.port(), "transport": transport,
-            "numbers": [NUMBER], "max_channels": 10, "default": true, "options_interval_s": 0,
-        });
-        for (name, value) in extra.as_object().into_iter().flatten() {
-            fields[name] = value.clone();
-        }
-        client.create("/api/v1/trunks", &fields);
-        let project = client.post("/project/create-project", &json!({ "name": "Clinic", "description": "" }));
-        let project = project["data"]["id"].as_str().expect("an id").to_owned();
-        let agent = json!({ "name": "Jack", "systemInstruction": "You are Jack.", "projectId": project });
-        let agent = client.post("/agent/create-agent", &agent)["id"].as_str().expect("an id").to_owned();
-        client.post("/phone-number/add-number", &json!({ "e164": NUMBER, "agentId": agent, "projectId": project }));
-        Site { client, project, agent, _daemon: daemon }
-    }
-
-    pub(crate) fn dial(&self, number: &str) -> Value {
-        let (status, answer) = self.try_dial(number);
-        assert_eq!(status, 200, "{answer}");
-        answer["call"].clone()
-    }
-
-    fn try_dial(&self, number: &str) -> (u16, Value) {
-        let order = json!({ "number": number, "projectId": self.project, "agentId": self.agent });
-        self.client.try_post("/call/makeCall", &order)
-    }
-
-    /// The call once it has ended.
-    pub(crate) fn ended(&self, call: &Value) -> Value {
-        let id = json!({ "sid": call["call_id"], "projectId": self.project });
-        wait_until("the call has ended", || {
-            let found = self.client.post("/call", &id);
-            let is_open = ["queued", "initiated", "ringing", "in-progress"].contains(&found["status"].as_str()?);
-            (!is_open).then_some(found)
-        })
-    }
+/// A box whose trunk is reached so.
+fn site_on(settings: &[(&str, &str)], trunk: SocketAddr, transport: &str, mut extra: Value) -> Site {
+    extra["transport"] = json!(transport);
+    Site::new(settings, trunk, extra)
 }

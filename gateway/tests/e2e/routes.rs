@@ -8,7 +8,7 @@ use talkstack_control::port::{
     Snapshot, ToCalls, ToControl, TrunkPolicy, TrunkRoute,
 };
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, wait_until};
 use crate::survival::ScriptedControl;
 
 #[test]
@@ -32,6 +32,23 @@ fn a_call_goes_where_the_simulation_says_and_a_refusal_names_its_route() {
             assert!(text.contains("the route unwanted refuses the call"), "{text}");
         }
     }
+}
+
+#[test]
+fn a_refused_call_is_kept_and_shown_with_the_rule_that_refused_it() {
+    let daemon = Daemon::serve(&[]);
+    daemon.command(&["route", "add", "unwanted", "--called", "666", "--to", "refuse:603"]);
+    assert_eq!(invite(daemon.sip(), "stranger", "666").0, 603);
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&daemon.command(arguments)).expect("one JSON document")
+    };
+    let refusal = wait_until("the refusal is stored", || {
+        let refusals = json(&["trunk", "refusals", "--json"]);
+        refusals.get(0).cloned()
+    });
+    assert_eq!((&refusal["status"], &refusal["by"]), (&603.into(), &"box".into()));
+    assert!(refusal["rule"].as_str().is_some_and(|rule| rule.contains("unwanted")), "{refusal}");
+    assert_eq!(refusal["call"], serde_json::Value::Null, "it never became a call");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use crate::daemon::{Daemon, wait_until};
-use crate::outbound::Site;
+use crate::peers::site::Site;
 use crate::phones::{Baresip, prompt};
 use crate::signal::best_match;
 
@@ -53,12 +53,12 @@ fn a_trunk_under_tls_is_believed_by_its_fingerprint_and_not_by_another() {
     let fingerprint =
         printed.split("certificate SHA-256 ").nth(1).and_then(|rest| rest.get(..64)).expect("it is printed");
     for (fingerprint, reason) in [(fingerprint.to_owned(), "rejected"), ("00".repeat(32), "unreachable")] {
-        let site = Site::new(&[], address, "tls", json!({ "tls_fingerprint": fingerprint }));
+        let site = Site::new(&[], address, json!({ "transport": "tls", "tls_fingerprint": fingerprint }));
         // The far box has no such number: its 404 came through TLS.
         let ended = site.ended(&site.dial("+15550000001"));
         assert_eq!(ended["outcome"]["reason"], reason, "{ended}");
     }
-    let unsigned = Site::new(&[], address, "tls", json!({}));
+    let unsigned = Site::new(&[], address, json!({ "transport": "tls" }));
     let ended = unsigned.ended(&unsigned.dial("+15550000001"));
     assert_eq!(ended["outcome"], json!({ "blame": "trunk", "reason": "unreachable" }), "nobody has signed it");
 }

@@ -15,7 +15,7 @@ mod process;
 mod refused;
 mod rsipstack;
 mod scenario;
-mod site;
+pub(crate) mod site;
 mod table;
 mod torture;
 mod websocket;

@@ -46,10 +46,15 @@ impl Site {
 
     /// Places a call.
     pub(crate) fn dial(&self, number: &str) -> Value {
-        let order = json!({ "number": number, "projectId": self.project, "agentId": self.agent });
-        let (status, answer) = self.client.try_post("/call/makeCall", &order);
+        let (status, answer) = self.try_dial(number);
         assert_eq!(status, 200, "{answer}");
         answer["call"].clone()
+    }
+
+    /// Asks for a call; the status and the answer.
+    pub(crate) fn try_dial(&self, number: &str) -> (u16, Value) {
+        let order = json!({ "number": number, "projectId": self.project, "agentId": self.agent });
+        self.client.try_post("/call/makeCall", &order)
     }
 
     /// The call once it has ended.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
+use talkstack_gateway::caller_id::Disclosure;
 use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::Channel;
@@ -68,6 +69,7 @@ impl Bridged {
             targets,
             refused_with: None,
             caller: "101".into(),
+            disclosure: Disclosure::Shown,
             caller_name: None,
             called: "102".into(),
             is_emergency: false,

@@ -10,6 +10,7 @@ use talkstack_media::session::Channel;
 
 use super::*;
 use crate::call::{CallLimits, LegAddress, Offer};
+use crate::caller_id::Disclosure;
 use crate::route::Plan;
 
 #[test]
@@ -317,6 +318,7 @@ fn bridge_plan(targets: &[BridgeTarget], refused_with: Option<u16>) -> BridgePla
         targets: targets.to_vec(),
         refused_with,
         caller: "101".into(),
+        disclosure: Disclosure::Shown,
         caller_name: None,
         called: "102".into(),
         is_emergency: false,

@@ -6,6 +6,8 @@
 //!
 //! An order is taken once: its acceptance is on disk before the INVITE leaves.
 
+mod answers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::Uri;
-use talkstack_media::sip::{Credentials, DialogId, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, Flow, InviteOrder, StreamId, Transport};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,7 +34,7 @@ use crate::call::LegId;
 use crate::caller_id::{Carrier, Disclosure, carriers, domain, present};
 use crate::dial::{Attempt, AttemptOutput, check};
 use crate::io::resolve::Dns;
-use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
+use crate::io::shard::{PlacedCall, ToCall, ToShard};
 use crate::numbering::dialled;
 use crate::rate::Rate;
 use crate::route::dial_plan;
@@ -413,9 +415,8 @@ impl SipThread {
         let carrier = attempt.carrier();
         let who = present(&carrier.trunk, &carrier.presents, None, Disclosure::Shown);
         let mut fields = who.fields;
-        fields.extend(route(&carrier.trunk).map(|route| ("Route", route)));
-        let service = self.dialling.accounts.lines.service_route(&carrier.id);
-        fields.extend(service.iter().map(|route| ("Route", route.clone())));
+        let routes = routes(&self.dialling.accounts, &carrier.id, &carrier.trunk);
+        fields.extend(routes.into_iter().map(|route| ("Route", route)));
         if !attempt.is_at_trunk() {
             // Whoever a redirection leads to is not the trunk: what only the trunk may know stays with it.
             fields.clear();
@@ -443,55 +444,6 @@ impl SipThread {
         }
     }
 
-    /// The far end rings, or says something else on the way.
-    pub(super) fn handle_progressed(&mut self, dialog: DialogId, sdp: Option<Vec<u8>>) {
-        let Some(id) = self.switchboard.call_of(dialog) else { return };
-        self.dialling.mark(id, Heard::Response, Instant::now());
-        if let Some(placing) = self.dialling.placing.get_mut(&id) {
-            placing.attempt.handle_progressed();
-        }
-        self.tell(id, ToCall::Progressed(LegId::First, sdp));
-    }
-
-    /// The far end has answered.
-    pub(super) fn handle_accepted(&mut self, dialog: DialogId, sdp: Option<Vec<u8>>) {
-        let Some(id) = self.switchboard.call_of(dialog) else { return };
-        self.dialling.mark(id, Heard::Response, Instant::now());
-        let target = self.dialling.placing.remove(&id).and_then(|placing| placing.attempt.target());
-        let Some(target) = target else { return };
-        self.save_dialog(id, dialog);
-        if self.tell(id, ToCall::Accepted { leg: LegId::First, sdp, signalling: target.ip() }) != Some(true) {
-            self.handle_wish(id, SipWish::End(LegId::First, Outcome::new(Blame::Gateway, EndReason::Overloaded)));
-        }
-    }
-
-    /// The far end has refused, or sends us elsewhere.
-    pub(super) fn handle_refused(
-        &mut self,
-        dialog: DialogId,
-        status: u16,
-        contacts: Vec<Uri>,
-        retry_after: Option<Duration>,
-    ) {
-        let Some(id) = self.switchboard.call_of(dialog) else { return };
-        let heard = if status == 503 { Heard::Unavailable(retry_after) } else { Heard::Response };
-        self.dialling.mark(id, heard, Instant::now());
-        if let Some(placing) = self.dialling.placing.get_mut(&id) {
-            placing.attempt.handle_refused(status, contacts);
-            self.carry_out_attempt(id);
-        }
-    }
-
-    /// Nothing came back at all.
-    pub(super) fn handle_unanswered(&mut self, dialog: DialogId) {
-        let Some(id) = self.switchboard.call_of(dialog) else { return };
-        self.dialling.mark(id, Heard::Unavailable(None), Instant::now());
-        if let Some(placing) = self.dialling.placing.get_mut(&id) {
-            placing.attempt.handle_unanswered();
-            self.carry_out_attempt(id);
-        }
-    }
-
     /// Gives up a call that no shard has yet.
     fn end_unplaced(&mut self, id: CallId, outcome: Outcome) {
         tracing::info!(call = %id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
@@ -511,6 +463,12 @@ pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credent
             None
         }
     }
+}
+
+/// The route set towards a trunk: its proxy, then what its registrar wants passed (RFC 3608 §6.1).
+pub(super) fn routes(accounts: &Accounts, trunk_id: &str, trunk: &TrunkRoute) -> Vec<String> {
+    let service = accounts.lines.service_route(trunk_id).iter().cloned();
+    route(trunk).into_iter().chain(service).collect()
 }
 
 /// The Route towards a trunk whose outbound proxy is written as a URI (RFC 3261 §8.1.2, §20.34). One that is written as

@@ -7,22 +7,24 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
-use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkTransport};
-use talkstack_media::sip::message::{Host, Params, SipUri, Uri};
+use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkRoute};
+use talkstack_media::sip::message::{Host, Uri};
 use talkstack_media::sip::registrar::Way;
-use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, Transport};
+use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder};
 
 use super::SipThread;
-use super::dial::credentials;
+use super::dial::{credentials, routes};
+use super::extensions::extensions;
 use super::tls::PeerIdentity;
 use crate::call::{LegId, LegOrder};
+use crate::caller_id::{Presentation, anonymous, present, presents};
+use crate::dial::uri_on;
 use crate::io::shard::ToCall;
 use crate::route::BridgeTarget;
 use crate::switchboard::Channels;
-use crate::trunks::Targets;
 
 /// Lines that callers are being led on to, until each has answered or refused.
 #[derive(Debug, Default)]
@@ -100,29 +102,13 @@ impl SipThread {
             tracing::info!(call = %id, "The trunk {} has no channel left", trunk.name);
             return Err(Outcome::new(Blame::Operator, EndReason::Overloaded));
         }
-        let Targets::Known(addresses) = self.dialling.trunks.targets(trunk_id) else { return Err(UNREACHABLE) };
-        let transport = match trunk.transport {
-            TrunkTransport::Tcp => Transport::Tcp,
-            TrunkTransport::Tls => Transport::Tls,
-            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
-        };
-        let reached = addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect::<Vec<_>>();
-        let ways = reached.into_iter().map(|remote| {
-            let port = self.listeners.port_towards(remote, transport);
-            let local = SocketAddr::new(self.local_address(remote, now), port);
-            if transport == Transport::Tls {
-                self.streams.expect(remote, PeerIdentity::of_trunk(&trunk));
-            }
-            let stream = transport.is_reliable().then(|| self.streams.towards(remote, transport)).flatten();
-            let uri = Uri::Sip(SipUri {
-                secure: false,
-                user: Some(number.to_owned()),
-                host: trunk.host.parse().map_or_else(|_| Host::Name(trunk.host.clone()), Host::Ip),
-                port: trunk.port.filter(|port| *port != 5060),
-                params: Params::default(),
-                headers: None,
-            });
-            Way { uri, routes: Vec::new(), flow: Flow { transport, local, remote, stream } }
+        let Some(hops) = self.dialling.trunks.hops(trunk_id, now) else { return Err(UNREACHABLE) };
+        let reached = hops.into_iter().filter(|hop| self.listeners.reaches(hop.address)).collect::<Vec<_>>();
+        let routes = routes(&self.dialling.accounts, trunk_id, &trunk);
+        let ways = reached.into_iter().map(|hop| Way {
+            uri: Uri::Sip(uri_on(&trunk, number)),
+            routes: routes.clone(),
+            flow: self.way_to(hop, PeerIdentity::of_trunk(&trunk), now),
         });
         Ok(ways.collect())
     }
@@ -148,6 +134,10 @@ impl SipThread {
             && let Some(trunk) = self.snapshot.trunks.get(trunk_id)
         {
             order.credentials = credentials(&self.dialling.secret, trunk);
+            order.extensions = extensions(&trunk.signalling);
+            let who = presented(&led.order, trunk);
+            order.from = who.from;
+            order.fields.extend(who.fields);
         }
         let signalling = order.flow.remote.ip();
         if let Ok(dialog) = self.endpoint.invite(order, Instant::now()) {
@@ -262,8 +252,8 @@ fn invite_order(order: &LegOrder, contact: Way, advertised: Option<&(String, Opt
     let host = advertised.map_or_else(|| Host::Ip(contact.flow.local.ip()).to_string(), |(host, _)| host.clone());
     let (caller, to) = match &order.target {
         BridgeTarget::Trunk { number, from, .. } => {
-            let theirs = contact.uri.sip().map_or_else(|| host.clone(), |uri| uri.host.to_string());
-            (from.as_ref().unwrap_or(&order.caller), format!("<sip:{number}@{theirs}>"))
+            let to = contact.uri.sip().map_or_else(|| format!("<sip:{number}@{host}>"), |uri| format!("<{uri}>"));
+            (from.as_ref().unwrap_or(&order.caller), to)
         }
         BridgeTarget::Extension { user, .. } => (&order.caller, format!("<sip:{user}@{host}>")),
         BridgeTarget::Agent { .. } => (&order.caller, format!("<sip:{}@{host}>", order.called)),
@@ -278,6 +268,19 @@ fn invite_order(order: &LegOrder, contact: Way, advertised: Option<&(String, Opt
         fields: contact.routes.into_iter().map(|route| ("Route", route)).collect(),
         sdp: sdp.as_bytes().to_vec(),
         credentials: None,
+    }
+}
+
+/// What a trunk is told of the caller. Who calls for help is told with the trunk's own number rather than with none.
+fn presented(order: &LegOrder, trunk: &TrunkRoute) -> Presentation {
+    let wanted = match &order.target {
+        BridgeTarget::Trunk { from: Some(from), .. } => from,
+        _ => &order.caller,
+    };
+    let own = || trunk.numbers.first().map(|number| format!("+{number}"));
+    match presents(trunk, wanted).or_else(|| own().filter(|_| order.is_emergency)) {
+        Some(number) => present(trunk, &number, order.caller_name.as_deref(), order.disclosure),
+        None => anonymous(trunk),
     }
 }
 

@@ -6,13 +6,16 @@ use jiff::Timestamp;
 use talkstack_control::port::{
     Blame, CallEvent, CallId, CallStarted, CommandReply, Direction, EndReason, Outcome, RouteQuestion,
 };
-use talkstack_media::sip::message::{NameAddr, Uri};
+use talkstack_media::sip::message::{CallerIdentity, Trust, Uri};
 use talkstack_media::sip::{DialogId, Offered};
 
 use super::SipThread;
 use super::registrar::Caller;
+use crate::caller::{Shown, shown};
+use crate::caller_id::Disclosure;
 use crate::io::shard::{OfferedCall, ToShard};
-use crate::route::{Line, NoRoute, Question, Route, Router, Rule, number_digits, simulate};
+use crate::numbering::of_uri;
+use crate::route::{Line, NoRoute, Plan, Question, Route, Router, Rule, simulate};
 use crate::switchboard::Channels;
 
 impl SipThread {
@@ -23,13 +26,14 @@ impl SipThread {
         let caller = self.authenticate_offered(&offered, Instant::now());
         let trunk_id = match &caller {
             Caller::Extension(_) => None,
-            _ => self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned),
+            _ => self.trunk_of(&offered),
         };
         let phone = match &caller {
             Caller::Extension(user) => Some(user.clone()),
             Caller::Stranger | Caller::Unproven(_) => None,
         };
-        let routed = self.route_of(&offered, &caller, trunk_id.as_deref());
+        let shown = self.shown(&offered, trunk_id.as_deref());
+        let routed = self.route_of(&offered, &caller, trunk_id.as_deref(), &shown);
         let is_emergency = routed.as_ref().map_or_else(|no| *no == NoRoute::NoEmergencyTrunk, Route::is_emergency);
         if let Caller::Unproven(refusal) = caller
             && !is_emergency
@@ -38,7 +42,7 @@ impl SipThread {
             let _ = self.endpoint.refuse(dialog, refusal, Instant::now());
             return;
         }
-        let route = match routed {
+        let mut route = match routed {
             Ok(route) => route,
             Err(no_route) => {
                 let status = no_route.status();
@@ -50,6 +54,11 @@ impl SipThread {
                 return self.refuse(dialog, status, Some(no_route.to_string()), None);
             }
         };
+        if let Plan::Bridge(bridge) = &mut route.plan {
+            // Who calls for help is to be found.
+            let is_told = bridge.is_emergency || !shown.is_withheld;
+            bridge.disclosure = if is_told { Disclosure::Shown } else { Disclosure::Withheld };
+        }
         let id = CallId(self.random.u128());
         let shard = match self.room_for(id, &route, dialog, trunk_id.as_deref()) {
             Ok(shard) => shard,
@@ -62,7 +71,7 @@ impl SipThread {
         if let Some(user) = &phone {
             self.switchboard.set_party(dialog, user);
         }
-        self.record(id, CallEvent::Started(started(&offered, &route, trunk_id)));
+        self.record(id, CallEvent::Started(started(&offered, &route, trunk_id, shown)));
         match route.is_emergency() {
             true => tracing::warn!(call = %id, "An emergency call comes in from a phone of this box"),
             false => tracing::info!(call = %id, "A call comes in"),
@@ -85,8 +94,36 @@ impl SipThread {
         }
     }
 
+    /// The trunk that a call comes by; where several accounts lie with one provider, the one that lists the called
+    /// number.
+    fn trunk_of(&self, offered: &Offered) -> Option<String> {
+        let mut trunks = self.dialling.trunks.trunks_of(offered.flow.remote.ip());
+        let first = trunks.next()?;
+        let lists = |id: &&str| {
+            let trunk = self.snapshot.trunks.get(*id);
+            let called = [&offered.request_uri, &offered.to.uri].into_iter();
+            let mut numbers = called.filter_map(|uri| of_uri(&trunk?.numbering, uri));
+            numbers.any(|number| trunk.is_some_and(|trunk| trunk.numbers.iter().any(|own| number[1..] == **own)))
+        };
+        let listing = [first].into_iter().chain(trunks).find(lists);
+        Some(listing.unwrap_or(first).to_owned())
+    }
+
+    /// Who calls: what a trunk asserts is believed, and written by its numbering.
+    fn shown(&self, offered: &Offered, trunk_id: Option<&str>) -> Shown {
+        let trust = if trunk_id.is_some() { Trust::Trusted } else { Trust::Stranger };
+        let trunk = trunk_id.and_then(|id| self.snapshot.trunks.get(id));
+        shown(&CallerIdentity::of(&offered.headers), trust, trunk.map(|trunk| &trunk.numbering))
+    }
+
     /// Where the call goes, by the configuration and the clock of this moment.
-    fn route_of(&self, offered: &Offered, caller: &Caller, trunk_id: Option<&str>) -> Result<Route, NoRoute> {
+    fn route_of(
+        &self,
+        offered: &Offered,
+        caller: &Caller,
+        trunk_id: Option<&str>,
+        shown: &Shown,
+    ) -> Result<Route, NoRoute> {
         let service = match &offered.request_uri {
             Uri::Other(urn) => Some(urn.as_str()),
             Uri::Sip(_) | Uri::Tel(..) => None,
@@ -106,7 +143,7 @@ impl SipThread {
         let question = Question {
             request_user: service.or_else(|| offered.request_uri.user()).unwrap_or_default(),
             to_user: offered.to.uri.user().unwrap_or_default(),
-            caller: offered.from.uri.user().unwrap_or_default(),
+            caller: &shown.number,
             line,
         };
         let at = self.config.timezone.to_datetime(Timestamp::now());
@@ -146,36 +183,24 @@ impl SipThread {
     }
 }
 
-fn started(offered: &Offered, route: &Route, trunk_id: Option<String>) -> CallStarted {
+fn started(offered: &Offered, route: &Route, trunk_id: Option<String>, shown: Shown) -> CallStarted {
     CallStarted {
         direction: Direction::Inbound,
-        from: caller(&offered.from),
+        from: shown.number,
         to: route.called.clone(),
         project_id: route.project_id.clone(),
         agent_id: route.agent_id.clone(),
         sip_call_id: offered.call_id.chars().take(SHOWN_CALL_ID).collect(),
         trunk_id,
-        display_name: None,
-        verstat: None,
-        attestation: None,
-        diverted_from: None,
-    }
-}
-
-/// `+` and digits where the caller is an international number, else the user as it came.
-fn caller(from: &NameAddr) -> String {
-    let user = from.uri.user().unwrap_or("anonymous");
-    match number_digits(user) {
-        Some(digits) if user.starts_with('+') || user.starts_with("00") => format!("+{digits}"),
-        _ => user.chars().filter(|letter| !letter.is_control()).take(SHOWN_CALLER).collect(),
+        display_name: shown.name,
+        verstat: shown.verstat,
+        attestation: shown.attestation,
+        diverted_from: shown.diverted_from,
     }
 }
 
 /// 10 s: a call of the median length has ended by then on a full box.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// 128: the longest user parts that mean anything.
-const SHOWN_CALLER: usize = 128;
 
 /// 255: longer ones are kept by nobody's switch.
 const SHOWN_CALL_ID: usize = 255;

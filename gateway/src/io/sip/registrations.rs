@@ -9,16 +9,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState, TrunkTransport};
+use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState};
 use talkstack_media::sip::message::{Host, Method, Uri};
 use talkstack_media::sip::registration::{Answer, RegisterOrder, Registration, RegistrationStatus};
-use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId, Transport};
+use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId};
 
 use super::SipThread;
 use super::dial::credentials;
 use super::health::Health;
 use super::tls::PeerIdentity;
-use crate::trunks::Targets;
+use crate::caller_id::domain;
+use crate::trunks::locate::fixed;
+use crate::trunks::{Hop, Targets};
 
 /// The lines to all trunks.
 #[derive(Default)]
@@ -336,7 +338,7 @@ impl SipThread {
     fn line_flow(&mut self, id: &str, now: Instant) -> Result<Flow, bool> {
         let Some(line) = self.dialling.accounts.lines.lines.get(id) else { return Err(false) };
         let (unanswered, wanted) = (line.unanswered, line.trunk.transport);
-        let peer = (wanted == TrunkTransport::Tls).then(|| PeerIdentity::of_trunk(&line.trunk));
+        let peer = PeerIdentity::of_trunk(&line.trunk);
         let addresses: Vec<SocketAddr> = match self.dialling.trunks.targets(id) {
             Targets::Known(addresses) => addresses,
             Targets::Pending => return Err(true),
@@ -344,28 +346,8 @@ impl SipThread {
         };
         let reached: Vec<SocketAddr> =
             addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect();
-        let remote = *reached.get(unanswered % reached.len().max(1)).ok_or(false)?;
-        let transport = match wanted {
-            TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
-            TrunkTransport::Tcp => Transport::Tcp,
-            TrunkTransport::Tls => Transport::Tls,
-        };
-        let local = SocketAddr::new(self.local_address(remote, now), self.listeners.port_towards(remote, transport));
-        if let (Transport::Tls, Some(peer)) = (transport, peer) {
-            self.streams.expect(remote, peer);
-        }
-        let open = if transport.is_reliable() { self.streams.towards(remote, transport) } else { None };
-        let flow = Flow { transport, local, remote, stream: None };
-        Ok(open.and_then(|stream| self.streams.flow(stream)).unwrap_or(flow))
-    }
-}
-
-/// The domain that an account belongs to.
-fn domain(trunk: &TrunkRoute) -> String {
-    let host = trunk.access.domain.as_ref().unwrap_or(&trunk.host);
-    match host.parse() {
-        Ok(ip) => Host::Ip(ip).to_string(),
-        Err(_) => host.clone(),
+        let address = *reached.get(unanswered % reached.len().max(1)).ok_or(false)?;
+        Ok(self.way_to(Hop { address, transport: fixed(wanted) }, peer, now))
     }
 }
 

@@ -22,11 +22,13 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use talkstack_control::port::TrunkRoute;
+use talkstack_control::secret::hex;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::io::connect::trusted_roots;
+use crate::trunks::PeerName;
 
 /// Who a peer must prove to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +40,9 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Who a trunk must prove to be.
+    /// Who a trunk must prove to be: the host or proxy by its name, never by what the DNS made of it (RFC 5922 §4).
     pub(super) fn of_trunk(trunk: &TrunkRoute) -> Self {
-        PeerIdentity { name: trunk.host.clone(), fingerprint: trunk.access.tls_fingerprint.clone() }
+        PeerIdentity { name: PeerName::of(trunk).host, fingerprint: trunk.access.tls_fingerprint.clone() }
     }
 }
 
@@ -285,7 +287,7 @@ impl ServerCertVerifier for Pinned {
 
 /// The SHA-256 fingerprint of a certificate, in lower-case hex digits.
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(certificate))
 }
 
 fn provider() -> Arc<CryptoProvider> {

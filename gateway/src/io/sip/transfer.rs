@@ -10,6 +10,7 @@ use talkstack_media::sip::message::{Replaces, Uri};
 use super::SipThread;
 use super::wishes::refusal;
 use crate::call::LegId;
+use crate::caller_id::Disclosure;
 use crate::io::shard::{GivenLeg, ToCall, ToShard};
 use crate::route::{BridgePlan, BridgeTarget, Line, Plan, Question, Router};
 
@@ -63,6 +64,7 @@ impl SipThread {
                 targets: vec![BridgeTarget::Agent { plan: Box::new(plan), agent_id: route.agent_id }],
                 refused_with: None,
                 caller: user.to_owned(),
+                disclosure: Disclosure::Shown,
                 caller_name: None,
                 called: route.called,
                 is_emergency: false,

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use talkstack_control::gate::is_emergency;
 use talkstack_control::model::E164;
 use talkstack_control::port::{
-    Blame, CallEvent, CallId, CallStarted, CommandReply, Direction, EndReason, Outcome, TrunkRoute, TrunkTransport,
+    Blame, CallEvent, CallId, CallStarted, CommandReply, Direction, EndReason, Outcome, TrunkRoute,
 };
 use talkstack_media::sdp::SessionDescription;
 use talkstack_media::sip::message::{Host, Method, Params, SipUri, Uri};
-use talkstack_media::sip::{DialogId, Event, Extensions, Flow, InviteOrder, OutsideRequest, RequestId, Transport};
+use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder, OutsideRequest, RequestId};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -22,11 +22,13 @@ use super::streams::{self, ConnectFault, Connector, Opened};
 use super::tls::PeerIdentity;
 use super::{SipThread, ToSip};
 use crate::call::LegId;
+use crate::caller_id::domain;
 use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
 use crate::route::{Plan, dialled, international};
 use crate::switchboard::Channels;
 use crate::trunk_test::{Reached, Subject, TestOutput, TrunkTest};
-use crate::trunks::Targets;
+use crate::trunks::locate::fixed;
+use crate::trunks::{Hop, Targets};
 
 /// The tests that are under way.
 #[derive(Debug, Default)]
@@ -62,6 +64,13 @@ struct TestCall {
     shown: Option<IpAddr>,
     /// What its media thread has ended it with.
     outcome: Option<Outcome>,
+}
+
+impl Running {
+    /// How an address of the trunk is asked, and who must be there.
+    fn way(&self, address: SocketAddr) -> (Hop, PeerIdentity) {
+        (Hop { address, transport: fixed(self.trunk.transport) }, PeerIdentity::of_trunk(&self.trunk))
+    }
 }
 
 impl TrunkTests {
@@ -251,8 +260,7 @@ impl SipThread {
             match running.test.poll_output() {
                 None => return,
                 Some(TestOutput::Reach(address)) => {
-                    let peer = PeerIdentity::of_trunk(&running.trunk);
-                    let transport = fixed(running.trunk.transport);
+                    let (Hop { transport, .. }, peer) = running.way(address);
                     let port = self.listeners.port_towards(address, transport);
                     let streams = &mut self.streams;
                     let connector = transport.is_reliable().then(|| streams.connector(address, transport, port, peer));
@@ -285,7 +293,8 @@ impl SipThread {
     fn send_test_request(&mut self, id: TestId, method: Method, address: SocketAddr, now: Instant) {
         let call_id = format!("{:032x}", self.random.u128());
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
-        let flow = self.test_flow(running.trunk.transport, address, now);
+        let (hop, peer) = running.way(address);
+        let flow = self.way_to(hop, peer, now);
         let Some(running) = self.dialling.tests.running.get_mut(&id) else { return };
         let trunk = &running.trunk;
         let own = format!("<{}>", uri(trunk, Some(caller(trunk))));
@@ -303,16 +312,6 @@ impl SipThread {
             account: credentials(&self.dialling.secret, trunk),
         };
         running.request = Some(self.endpoint.send_request(request, now));
-    }
-
-    /// The way to an address: a connection that stands, or datagrams.
-    fn test_flow(&mut self, transport: TrunkTransport, address: SocketAddr, now: Instant) -> Flow {
-        let transport = fixed(transport);
-        let port = self.listeners.port_towards(address, transport);
-        let local = SocketAddr::new(self.local_address(address, now), port);
-        let stream = transport.is_reliable().then(|| self.streams.towards(address, transport)).flatten();
-        let open = stream.and_then(|stream| self.streams.flow(stream));
-        open.unwrap_or(Flow { transport, local, remote: address, stream: None })
     }
 
     fn place_test_call(&mut self, id: TestId, address: SocketAddr, now: Instant) {
@@ -362,8 +361,10 @@ impl SipThread {
         let now = Instant::now();
         let target = self.dialling.tests.running.get(&id);
         let Some(address) = target.and_then(|running| running.call.as_ref()).map(|call| call.target) else { return };
-        let transport = self.dialling.tests.running.get(&id).map(|running| running.trunk.transport).unwrap_or_default();
-        let flow = self.test_flow(transport, address, now);
+        let Some((hop, peer)) = self.dialling.tests.running.get(&id).map(|running| running.way(address)) else {
+            return;
+        };
+        let flow = self.way_to(hop, peer, now);
         let host = match self.config.advertised.towards(flow.remote.ip()) {
             Some((host, _)) => host.clone(),
             None => Host::Ip(flow.local.ip()).to_string(),
@@ -388,15 +389,6 @@ impl SipThread {
             }
             Err(_) => drop(self.tell(call, ToCall::Ended(LegId::First, OVERLOADED))),
         }
-    }
-}
-
-/// How a trunk's requests go where nothing else was found out.
-fn fixed(transport: TrunkTransport) -> Transport {
-    match transport {
-        TrunkTransport::Udp | TrunkTransport::Auto => Transport::Udp,
-        TrunkTransport::Tcp => Transport::Tcp,
-        TrunkTransport::Tls => Transport::Tls,
     }
 }
 
@@ -425,11 +417,8 @@ fn caller(trunk: &TrunkRoute) -> &str {
 }
 
 fn uri(trunk: &TrunkRoute, user: Option<&str>) -> SipUri {
-    let host = trunk.access.domain.as_deref().unwrap_or(&trunk.host);
-    let bracketed = format!("[{host}]");
-    let host = Host::parse(host).or_else(|| Host::parse(&bracketed)).unwrap_or_else(|| Host::Name(host.to_owned()));
     let user = user.map(str::to_owned);
-    SipUri { secure: false, user, host, port: trunk.port, params: Params::default(), headers: None }
+    SipUri { secure: false, user, host: domain(trunk), port: trunk.port, params: Params::default(), headers: None }
 }
 
 /// Where a description wants its audio.

@@ -8,6 +8,7 @@ use talkstack_control::gate::{DialPolicy, Gate};
 use talkstack_control::port::{CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute};
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::sip::Flow;
 use talkstack_media::sip::Transport;
 use tokio::sync::mpsc;
 
