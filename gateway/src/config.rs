@@ -72,10 +72,11 @@ pub struct Http {
 pub struct Sip {
     /// UDP and TCP addresses; port 0 takes any. Default `0.0.0.0:5060` and `[::]:5060`.
     pub listen: ListenList,
-    /// Address, or host and port, that Via, Contact and SDP carry. Default: what the kernel would use towards the peer.
+    /// Address or name, perhaps with a port, that Via, Contact and SDP carry towards peers outside. A name is looked up
+    /// every 60 s, and its address told. Default: what the kernel would use towards the peer.
     pub advertise: Option<Advertise>,
-    /// Networks that `advertise` is not for, as `10.0.0.0/8`. Default none named: loopback, RFC 1918, unique local and
-    /// link-local.
+    /// Networks that `advertise` is not for, as `10.0.0.0/8`. Default none named: those the machine has an address in,
+    /// loopback, RFC 1918, unique local and link-local.
     pub local_networks: NetworkList,
     /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
     pub tls_listen: OpenList,
@@ -442,7 +443,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 31, "every key");
+        assert_eq!(keys, 32, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::Error as _;
-use talkstack_media::sip::Network;
+use talkstack_media::sip::{Network, PublicAddress, PublicPort};
 
 /// Addresses as one text or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +148,12 @@ pub struct Advertise {
     pub host: String,
     /// SIP's port, when it is another.
     pub port: Option<u16>,
+}
+
+impl From<Advertise> for PublicAddress {
+    fn from(advertise: Advertise) -> Self {
+        PublicAddress::new(advertise.host, advertise.port.map_or(PublicPort::AsBound, PublicPort::UdpAndTcp))
+    }
 }
 
 impl FromStr for Advertise {

@@ -31,7 +31,6 @@ mod way;
 mod websocket;
 mod wishes;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,11 +43,12 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    Advertised, DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
+    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use accounts::Accounts;
+use advertise::Addresses;
 pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
@@ -64,6 +64,7 @@ use super::resolve::Dns;
 use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::journal::JournalHandle;
+use crate::outside::OutsideConfig;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
 use crate::trunk_test::Reached;
@@ -85,6 +86,8 @@ pub enum ToSip {
     Answer(CallId, String),
     /// A trunk's name has been resolved; nothing found when it could not be.
     Resolved(PeerName, Located),
+    /// A name of our own has been looked up; nothing found when it could not be.
+    Found(String, Vec<IpAddr>),
     /// An address of a trunk that is being tested was tried.
     Reached(TestId, Reached, Option<Opened>),
     /// A leg of another call for this one; its shard is to have it.
@@ -101,8 +104,8 @@ pub struct SipConfig {
     pub setup_required: bool,
     /// `calls.max`.
     pub calls_max: usize,
-    /// `sip.advertise` and `sip.local_networks`; trunks' own addresses are added.
-    pub advertised: Advertised,
+    /// What the box looks like from outside, and to whom.
+    pub outside: OutsideConfig,
     /// `box.timezone`: the clock that routes go by.
     pub timezone: TimeZone,
     /// `sip.dns`.
@@ -154,7 +157,7 @@ pub struct SipThread {
     random: Random,
     streams: Streams,
     listeners: Arc<Listeners>,
-    local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
+    addresses: Addresses,
     told: Told,
     watch: ShardWatch,
     is_stopping: bool,
@@ -204,7 +207,6 @@ impl SipThread {
     ) -> (Self, Sockets) {
         let endpoint_config = EndpointConfig {
             server: format!("Talkstack-Edge/{}", env!("CARGO_PKG_VERSION")),
-            advertised: config.advertised.clone(),
             // Refused, ended and lingering dialogs beside the live calls.
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             ..EndpointConfig::default()
@@ -219,6 +221,7 @@ impl SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
             cut_off: cut_off::CutOff::new(cut_off),
+            addresses: Addresses::new(config.outside.clone(), Instant::now()),
             config,
             watch: ShardWatch::new(shards.len(), Instant::now()),
             shards,
@@ -228,7 +231,6 @@ impl SipThread {
             random,
             streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
-            local_addresses: HashMap::new(),
             told: Told::default(),
             is_stopping: false,
         };
@@ -238,14 +240,16 @@ impl SipThread {
     /// Runs until told to stop.
     pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
         listen::spawn_readers(&self.listeners, self.streams.sender());
+        self.apply_advertised(Instant::now());
+        self.handle_addresses_timeout(Instant::now());
         self.apply_accounts();
-        self.apply_advertised();
         loop {
             self.resolve_due(Instant::now());
             self.carry_out();
             let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
-            let due = [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten();
-            let wake = due.fold(self.watch.due(), Instant::min);
+            let due =
+                [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout(), self.addresses.poll_timeout()];
+            let wake = due.into_iter().flatten().fold(self.watch.due(), Instant::min);
             let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 // Wishes first: an answer that waits is a caller that waits.
@@ -258,6 +262,7 @@ impl SipThread {
                 () = timer => {
                     let now = Instant::now();
                     self.endpoint.handle_timeout(now);
+                    self.handle_addresses_timeout(now);
                     self.handle_dial_timeout(now);
                     self.handle_accounts_timeout(now);
                     self.end_cut_off(now);
@@ -276,6 +281,7 @@ impl SipThread {
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, located) => self.handle_resolved(&name, located, Instant::now()),
+            ToSip::Found(name, addresses) => self.handle_found(&name, addresses, Instant::now()),
             ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
@@ -460,21 +466,6 @@ impl SipThread {
         // A dialog that is gone already needs no refusal.
         let _ = self.endpoint.refuse(dialog, Refusal { reason, retry_after, ..Refusal::new(status) }, Instant::now());
     }
-
-    /// The address the kernel would send to `remote` from, looked up anew every minute.
-    fn local_address(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
-        if let Some((local, until)) = self.local_addresses.get(&remote.ip())
-            && *until > now
-        {
-            return *local;
-        }
-        if self.local_addresses.len() >= LOCAL_ADDRESSES_MAX {
-            self.local_addresses.clear();
-        }
-        let local = listen::route_source(remote);
-        self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
-        local
-    }
 }
 
 /// 1,024 messages between the sockets and the endpoint: a second at 1,000 a second. Full: the kernel's buffers wait.
@@ -488,9 +479,3 @@ const JOURNAL_FULL: f32 = 0.8;
 
 /// 60 s: a scanner fills no log.
 const STRANGERS_TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// 60 s (`telephony`): an interface that changes is found within a minute.
-const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
-
-/// 4,096 peers; a box has tens.
-const LOCAL_ADDRESSES_MAX: usize = 4096;

@@ -1,40 +1,163 @@
-//! What peers are told in place of our own address.
+//! Which of our addresses peers are told: the one the kernel would send from, or what the box looks like from outside.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use talkstack_media::sip::Flow;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+use talkstack_control::port::TrunkTransport;
+use talkstack_media::sip::{Advertised, Flow, Network, PublicAddress};
 
-use super::SipThread;
+use super::{SipThread, ToSip, listen};
 use crate::config::Advertise;
-use crate::trunks::Targets;
+use crate::outside::{Found, Names, OutsideConfig};
+use crate::trunks::{PeerName, Targets};
+
+/// Our addresses, on both sides of the router.
+pub(super) struct Addresses {
+    outside: OutsideConfig,
+    names: Names,
+    /// What peers are told now.
+    pub(super) advertised: Advertised,
+    /// When the machine's own networks are looked at again.
+    attached_until: Instant,
+    /// By peer, what the kernel would send from.
+    local: HashMap<IpAddr, (IpAddr, Instant)>,
+}
+
+impl Addresses {
+    pub(super) fn new(outside: OutsideConfig, now: Instant) -> Self {
+        let advertised = Advertised { local: outside.local.clone(), ..Advertised::default() };
+        Addresses { outside, names: Names::default(), advertised, attached_until: now, local: HashMap::new() }
+    }
+
+    /// When [`SipThread::handle_addresses_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let is_told = self.advertised.outside.is_some();
+        self.names.poll_timeout().into_iter().chain(is_told.then_some(self.attached_until)).min()
+    }
+}
 
 impl SipThread {
     /// The address in SDP towards the far end of a flow.
     pub(super) fn media_address(&self, flow: &Flow) -> IpAddr {
-        self.config.advertised.ip_towards(flow.remote.ip()).unwrap_or(flow.local.ip())
+        self.addresses.advertised.ip_towards(flow.remote.ip()).unwrap_or(flow.local.ip())
     }
 
     /// The same where no flow is known yet.
     pub(super) fn media_address_towards(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
-        let advertised = self.config.advertised.ip_towards(remote.ip());
+        let advertised = self.addresses.advertised.ip_towards(remote.ip());
         advertised.unwrap_or_else(|| self.local_address(remote, now))
     }
 
-    /// Gathers what trunks are told by their own settings. Call when a trunk or its addresses have changed.
-    pub(super) fn apply_advertised(&mut self) {
-        let mut advertised = self.config.advertised.clone();
-        advertised.of_peers.clear();
-        for (id, trunk) in &self.snapshot.trunks {
-            let own = trunk.access.advertise.as_deref().and_then(|text| text.parse::<Advertise>().ok());
-            let (Some(own), Targets::Known(addresses)) = (own, self.dialling.trunks.targets(id)) else { continue };
-            for address in addresses {
-                advertised.of_peers.insert(address.ip().to_canonical(), (own.host.clone(), own.port));
-            }
+    /// Gathers what peers are told. Call when a trunk, its addresses or ours have changed.
+    pub(super) fn apply_advertised(&mut self, now: Instant) {
+        let own = |text: &str| text.parse::<Advertise>().ok().map(PublicAddress::from);
+        let trunks = self.snapshot.trunks.iter();
+        let of_trunks: Vec<(&String, PublicAddress)> =
+            trunks.filter_map(|(id, trunk)| Some((id, own(trunk.access.advertise.as_deref()?)?))).collect();
+        let addresses = &mut self.addresses;
+        let told = of_trunks.iter().map(|(_, public)| public).chain(&addresses.outside.advertise);
+        let names: BTreeSet<String> = told.filter_map(PublicAddress::name).map(str::to_owned).collect();
+        addresses.names.keep(&names, now);
+        let mut advertised = Advertised {
+            outside: addresses.outside.advertise.as_ref().map(|public| addresses.names.resolve(public)),
+            of_peers: Default::default(),
+            ..addresses.advertised.clone()
+        };
+        for (id, public) in of_trunks {
+            let Targets::Known(targets) = self.dialling.trunks.targets(id) else { continue };
+            let public = addresses.names.resolve(&public);
+            advertised.of_peers.extend(targets.iter().map(|target| (target.ip().to_canonical(), public.clone())));
         }
-        if advertised != self.config.advertised {
-            self.endpoint.set_advertised(advertised.clone());
-            self.config.advertised = advertised;
+        self.set_advertised(advertised, now);
+    }
+
+    /// Tells peers from now on; registrars at once.
+    fn set_advertised(&mut self, advertised: Advertised, now: Instant) {
+        if advertised == self.addresses.advertised {
+            return;
+        }
+        self.endpoint.set_advertised(advertised.clone());
+        self.addresses.advertised = advertised;
+        self.check_contacts(now);
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_addresses_timeout(&mut self, now: Instant) {
+        if self.addresses.advertised.outside.is_some() && self.addresses.attached_until <= now {
+            self.addresses.attached_until = now + LOCAL_ADDRESS_AGE;
+            let advertised = Advertised { attached: attached(), ..self.addresses.advertised.clone() };
+            self.set_advertised(advertised, now);
+        }
+        for name in self.addresses.names.take_due(now) {
+            let (inbox, dns) = (self.dialling.own_inbox.clone(), self.dialling.dns.clone());
+            tokio::spawn(async move {
+                // With a port only addresses are asked for (RFC 3263 §4.2).
+                let peer = PeerName { host: name.clone(), port: Some(5060), transport: TrunkTransport::Udp };
+                let servers = dns.locate(peer).await.servers;
+                let addresses = servers.iter().flat_map(|server| &server.addresses).map(SocketAddr::ip).collect();
+                // The thread that asked is the one that is told; it may have stopped.
+                let _ = inbox.send(ToSip::Found(name, addresses)).await;
+            });
         }
     }
+
+    /// The DNS has answered for a name of ours.
+    pub(super) fn handle_found(&mut self, name: &str, addresses: Vec<IpAddr>, now: Instant) {
+        match self.addresses.names.handle_found(name, addresses, now) {
+            Found::Unchanged => {}
+            Found::Changed => {
+                let addresses = self.addresses.names.addresses(name);
+                tracing::info!(?addresses, "Peers outside are told the address of {name}");
+                self.apply_advertised(now);
+            }
+            Found::Nothing if self.addresses.names.addresses(name).is_empty() => {
+                tracing::warn!("The name {name} that peers are to be told has no address: correct sip.advertise");
+            }
+            Found::Nothing => {
+                tracing::warn!("The name {name} that peers are told has no address now; the last one is told");
+            }
+        }
+    }
+
+    /// The address the kernel would send to `remote` from, looked up anew every minute.
+    pub(super) fn local_address(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
+        let known = &mut self.addresses.local;
+        if let Some((local, until)) = known.get(&remote.ip())
+            && *until > now
+        {
+            return *local;
+        }
+        if known.len() >= LOCAL_ADDRESSES_MAX {
+            known.clear();
+        }
+        let local = listen::route_source(remote);
+        known.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
+        local
+    }
 }
+
+/// The networks that the machine has an address in; none where the kernel does not say.
+fn attached() -> Vec<Network> {
+    let interfaces = getifaddrs().into_iter().flatten();
+    let network =
+        |address: SockaddrStorage, mask: SockaddrStorage| match (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
+            (Some(address), Some(mask)) => {
+                let bits = mask.ip().to_bits().leading_ones();
+                Some(Network::of(address.ip().into(), bits as u8))
+            }
+            _ => {
+                let bits = mask.as_sockaddr_in6()?.ip().to_bits().leading_ones();
+                Some(Network::of(address.as_sockaddr_in6()?.ip().into(), bits as u8))
+            }
+        };
+    interfaces.filter_map(|interface| network(interface.address?, interface.netmask?)).collect()
+}
+
+/// 60 s (`telephony` 7): an interface that changes is found within a minute.
+const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
+
+/// 4,096 peers; a box has tens.
+const LOCAL_ADDRESSES_MAX: usize = 4096;

@@ -49,7 +49,7 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     /// Calls of the last second by trunk.
     rates: BTreeMap<String, Rate>,
-    dns: Dns,
+    pub(super) dns: Dns,
     /// Second legs.
     pub(super) leading: Leading,
     /// Accounts on both sides.
@@ -286,7 +286,7 @@ impl SipThread {
             tracing::warn!("The trunk host {} has no address now; calls use what was known of it", name.host);
         }
         self.dialling.trunks.handle_resolved(name, located, now);
-        self.apply_advertised();
+        self.apply_advertised(now);
         self.handle_dial_timeout(now);
     }
 

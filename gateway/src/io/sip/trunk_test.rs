@@ -11,7 +11,7 @@ use talkstack_control::port::{
     Blame, CallEvent, CallId, CallStarted, CommandReply, Direction, EndReason, Outcome, TrunkRoute,
 };
 use talkstack_media::sdp::SessionDescription;
-use talkstack_media::sip::message::{Host, Method, Params, SipUri, Uri};
+use talkstack_media::sip::message::{Method, Params, SipUri, Uri};
 use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder, OutsideRequest, RequestId};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
@@ -365,10 +365,7 @@ impl SipThread {
             return;
         };
         let flow = self.way_to(hop, peer, now);
-        let host = match self.config.advertised.towards(flow.remote.ip()) {
-            Some((host, _)) => host.clone(),
-            None => Host::Ip(flow.local.ip()).to_string(),
-        };
+        let host = self.addresses.advertised.host(&flow);
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
         let (trunk, Some(call)) = (&running.trunk, &running.call) else { return };
         let order = InviteOrder {

@@ -125,7 +125,7 @@ mod tests {
             accept: Accept::Any,
             setup_required: false,
             calls_max: 10,
-            advertised: talkstack_media::sip::Advertised::default(),
+            outside: crate::outside::OutsideConfig::default(),
             timezone: jiff::tz::TimeZone::UTC,
             dns: Vec::new(),
         };

@@ -324,7 +324,7 @@ fn sip_config() -> SipConfig {
         accept: Accept::Any,
         setup_required: false,
         calls_max: 10,
-        advertised: talkstack_media::sip::Advertised::default(),
+        outside: crate::outside::OutsideConfig::default(),
         timezone: jiff::tz::TimeZone::UTC,
     }
 }

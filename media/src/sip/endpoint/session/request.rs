@@ -93,20 +93,13 @@ impl Endpoint {
 /// Our Contact.
 pub(super) fn contact(advertised: &Advertised, flow: &Flow) -> String {
     let parameter = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
-    format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
+    format!("<sip:talkstack@{}{parameter}>", advertised.host_port(flow))
 }
 
 /// Our Via.
 pub(in crate::sip::endpoint) fn via(advertised: &Advertised, flow: &Flow, branch: &str) -> String {
     let transport = flow.transport.via_name();
-    format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
-}
-
-fn host(advertised: &Advertised, flow: &Flow) -> String {
-    match advertised.towards(flow.remote.ip()) {
-        Some((host, port)) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
-        None => flow.local.to_string(),
-    }
+    format!("SIP/2.0/{transport} {};branch={branch};rport", advertised.host_port(flow))
 }
 
 /// RFC 3326; the text is ours, but what it quotes may be the caller's.
