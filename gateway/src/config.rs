@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 pub use values::{
     Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, NetworkList, OpenList,
-    PortList, PortRange, PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
+    PortList, PortRange, PublicUrl, RingTimeout, SmtpUrl, StunList, Threads, Timezone, Words,
 };
 
 use crate::accept::Accept;
@@ -78,6 +78,9 @@ pub struct Sip {
     /// Networks that `advertise` is not for, as `10.0.0.0/8`. Default none named: those the machine has an address in,
     /// loopback, RFC 1918, unique local and link-local.
     pub local_networks: NetworkList,
+    /// STUN servers, as `stun.example.com` or `192.0.2.1:3478`, that are asked from the UDP socket of SIP over IPv4 what
+    /// to advertise where `advertise` is not set. Default none.
+    pub stun: StunList,
     /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
     pub tls_listen: OpenList,
     /// Our certificate in PEM, with what it hangs from behind it. Default: one that is made once in `<store.dir>/tls`.
@@ -255,6 +258,7 @@ impl Sip {
             listen: ListenList(Vec::new()),
             advertise: None,
             local_networks: NetworkList::default(),
+            stun: StunList::default(),
             tls_listen: OpenList::default(),
             tls_certificate: None,
             tls_key: None,
@@ -443,7 +447,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 32, "every key");
+        assert_eq!(keys, 33, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },

@@ -1,14 +1,20 @@
-//! What the box looks like from outside: the address that is set, or the addresses that the DNS has for its name.
+//! What the box looks like from outside: the address that is set, the addresses that the DNS has for its name, or what
+//! a STUN server sees.
 //!
 //! ```text
-//!   sip.advertise, trunks' own ─▶ names ─ take_due ─▶ DNS ─ handle_found ─▶ public ─▶ Via, Contact, SDP
+//!   sip.advertise, trunks' own ─▶ Names ─ take_due ─▶ DNS ─ handle_found ─┬▶ PublicAddress ─▶ Via, Contact, SDP
+//!   sip.stun ────────────────────────────────────────▶ Discovery ─────────┘
 //! ```
+
+mod discovery;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_media::sip::{Network, PublicAddress};
+
+pub use discovery::{Discovery, DiscoveryOutput, StunServer};
 
 /// What it is set up with.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +23,8 @@ pub struct OutsideConfig {
     pub advertise: Option<PublicAddress>,
     /// `sip.local_networks`.
     pub local: Vec<Network>,
+    /// `sip.stun`, which is for nothing where `advertise` is set.
+    pub stun: Vec<StunServer>,
 }
 
 /// Names of ours and what the DNS says of them.

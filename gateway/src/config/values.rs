@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::outside::StunServer;
 use serde::Deserialize;
 use serde::de::Error as _;
 use talkstack_media::sip::{Network, PublicAddress, PublicPort};
@@ -94,6 +95,32 @@ impl<'de> Deserialize<'de> for NetworkList {
         texts.iter().map(network).collect::<Result<_, _>>().map(NetworkList)
     }
 }
+
+/// STUN servers as one text or a list; without a port it is 3478.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StunList(pub Vec<StunServer>);
+
+impl<'de> Deserialize<'de> for StunList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let server = |text: &String| {
+            // An IPv6 address would stand in brackets: those are asked nothing.
+            let is_host = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+            let (host, port) = match text.rsplit_once(':') {
+                Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
+                None => (text.as_str(), Some(STUN_PORT)),
+            };
+            let host = Some(host).filter(is_host).filter(|host| !host.is_empty());
+            match host.zip(port) {
+                Some((host, port)) => Ok(StunServer { host: host.to_owned(), port }),
+                None => Err(D::Error::custom(format!("{text:?} is no STUN server as \"stun.example.com:3478\""))),
+            }
+        };
+        one_or_many(deserializer)?.iter().map(server).collect::<Result<_, _>>().map(StunList)
+    }
+}
+
+/// RFC 8489 §18.6.
+const STUN_PORT: u16 = 3478;
 
 /// Name servers as one text or a list; without a port it is 53.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

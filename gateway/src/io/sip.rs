@@ -45,6 +45,7 @@ use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
     DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, StreamId, Transport,
 };
+use talkstack_media::stun;
 use tokio::sync::{mpsc, oneshot};
 
 use accounts::Accounts;
@@ -321,6 +322,9 @@ impl SipThread {
         let now = Instant::now();
         match received {
             Received::Datagram { socket, remote, bytes } => {
+                if stun::is_stun(&bytes) && self.handle_stun(&bytes, remote, now) {
+                    return;
+                }
                 if !self.admits(remote.ip()) {
                     return self.count_stranger(now);
                 }

@@ -221,6 +221,7 @@ fn start_sip(
         outside: OutsideConfig {
             advertise: config.sip.advertise.clone().map(PublicAddress::from),
             local: config.sip.local_networks.0.clone(),
+            stun: config.sip.stun.0.clone(),
         },
         dns: config.sip.dns.0.clone(),
     };

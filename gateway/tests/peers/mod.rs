@@ -16,6 +16,7 @@ mod refused;
 mod rsipstack;
 mod scenario;
 pub(crate) mod site;
+mod stun;
 mod table;
 mod torture;
 mod websocket;

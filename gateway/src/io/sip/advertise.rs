@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use talkstack_control::port::TrunkTransport;
-use talkstack_media::sip::{Advertised, Flow, Network, PublicAddress};
+use talkstack_media::sip::{Advertised, Flow, Network, PublicAddress, Transport};
 
 use super::{SipThread, ToSip, listen};
 use crate::config::Advertise;
-use crate::outside::{Found, Names, OutsideConfig};
+use crate::outside::{Discovery, DiscoveryOutput, Found, Names, OutsideConfig, StunServer};
 use crate::trunks::{PeerName, Targets};
 
 /// Our addresses, on both sides of the router.
 pub(super) struct Addresses {
     outside: OutsideConfig,
     names: Names,
+    discovery: Discovery,
     /// What peers are told now.
     pub(super) advertised: Advertised,
     /// When the machine's own networks are looked at again.
@@ -29,13 +30,17 @@ pub(super) struct Addresses {
 impl Addresses {
     pub(super) fn new(outside: OutsideConfig, now: Instant) -> Self {
         let advertised = Advertised { local: outside.local.clone(), ..Advertised::default() };
-        Addresses { outside, names: Names::default(), advertised, attached_until: now, local: HashMap::new() }
+        let stun = if outside.advertise.is_none() { outside.stun.clone() } else { Vec::new() };
+        let (names, discovery) = (Names::default(), Discovery::new(stun, now));
+        Addresses { outside, names, discovery, advertised, attached_until: now, local: HashMap::new() }
     }
 
     /// When [`SipThread::handle_addresses_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let is_told = self.advertised.outside.is_some();
-        self.names.poll_timeout().into_iter().chain(is_told.then_some(self.attached_until)).min()
+        let machines =
+            [self.names.poll_timeout(), self.discovery.poll_timeout(), is_told.then_some(self.attached_until)];
+        machines.into_iter().flatten().min()
     }
 }
 
@@ -59,10 +64,14 @@ impl SipThread {
             trunks.filter_map(|(id, trunk)| Some((id, own(trunk.access.advertise.as_deref()?)?))).collect();
         let addresses = &mut self.addresses;
         let told = of_trunks.iter().map(|(_, public)| public).chain(&addresses.outside.advertise);
-        let names: BTreeSet<String> = told.filter_map(PublicAddress::name).map(str::to_owned).collect();
+        let names = told.filter_map(PublicAddress::name).chain(addresses.discovery.names());
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
         addresses.names.keep(&names, now);
         let mut advertised = Advertised {
-            outside: addresses.outside.advertise.as_ref().map(|public| addresses.names.resolve(public)),
+            outside: match &addresses.outside.advertise {
+                Some(public) => Some(addresses.names.resolve(public)),
+                None => addresses.discovery.public(),
+            },
             of_peers: Default::default(),
             ..addresses.advertised.clone()
         };
@@ -91,6 +100,9 @@ impl SipThread {
             let advertised = Advertised { attached: attached(), ..self.addresses.advertised.clone() };
             self.set_advertised(advertised, now);
         }
+        let (addresses, seed) = (&mut self.addresses, self.random.seed());
+        addresses.discovery.handle_timeout(&addresses.names, seed, now);
+        self.carry_out_discovery(now);
         for name in self.addresses.names.take_due(now) {
             let (inbox, dns) = (self.dialling.own_inbox.clone(), self.dialling.dns.clone());
             tokio::spawn(async move {
@@ -104,20 +116,49 @@ impl SipThread {
         }
     }
 
+    /// Takes a datagram that is STUN; tells whether it answers a question of ours.
+    pub(super) fn handle_stun(&mut self, bytes: &[u8], remote: SocketAddr, now: Instant) -> bool {
+        let is_ours = self.addresses.discovery.handle_message(bytes, remote, now);
+        self.carry_out_discovery(now);
+        is_ours
+    }
+
+    fn carry_out_discovery(&mut self, now: Instant) {
+        while let Some(output) = self.addresses.discovery.poll_output() {
+            match output {
+                DiscoveryOutput::Send(remote, bytes) => {
+                    let port = self.listeners.port_towards(remote, Transport::Udp);
+                    let local = SocketAddr::new(self.local_address(remote, now), port);
+                    self.listeners.send(&Flow { transport: Transport::Udp, local, remote, stream: None }, &bytes);
+                }
+                DiscoveryOutput::Seen(seen) => {
+                    tracing::info!(%seen, "A STUN server sees this box at {seen}: peers outside are told so");
+                    self.apply_advertised(now);
+                }
+                DiscoveryOutput::Silent(StunServer { host, port }) => {
+                    tracing::warn!(
+                        "The STUN server {host}:{port} has not said where it sees this box: correct sip.stun, or let UDP \
+                         through the firewall; until one does, peers outside are told what they were told before"
+                    );
+                }
+            }
+        }
+    }
+
     /// The DNS has answered for a name of ours.
     pub(super) fn handle_found(&mut self, name: &str, addresses: Vec<IpAddr>, now: Instant) {
         match self.addresses.names.handle_found(name, addresses, now) {
             Found::Unchanged => {}
             Found::Changed => {
                 let addresses = self.addresses.names.addresses(name);
-                tracing::info!(?addresses, "Peers outside are told the address of {name}");
+                tracing::info!(?addresses, "The DNS has another address for {name}");
                 self.apply_advertised(now);
             }
             Found::Nothing if self.addresses.names.addresses(name).is_empty() => {
-                tracing::warn!("The name {name} that peers are to be told has no address: correct sip.advertise");
+                tracing::warn!("The name {name} has no address: correct sip.advertise or sip.stun");
             }
             Found::Nothing => {
-                tracing::warn!("The name {name} that peers are told has no address now; the last one is told");
+                tracing::warn!("The name {name} has no address now; the last one counts");
             }
         }
     }
