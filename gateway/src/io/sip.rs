@@ -11,6 +11,7 @@ mod accounts;
 mod advertise;
 mod answered;
 mod cut_off;
+mod datagrams;
 mod dial;
 mod extensions;
 mod health;
@@ -176,9 +177,16 @@ struct Told {
 #[derive(Debug)]
 enum Received {
     Datagram {
-        socket: usize,
+        /// Which of our addresses it came to.
+        local: SocketAddr,
         remote: SocketAddr,
         bytes: Vec<u8>,
+    },
+    /// Nothing listens where a datagram of ours went.
+    Refused {
+        remote: SocketAddr,
+        /// The datagram's beginning.
+        quoted: Vec<u8>,
     },
     Message {
         stream: StreamId,
@@ -321,19 +329,17 @@ impl SipThread {
     fn handle_received(&mut self, received: Received) {
         let now = Instant::now();
         match received {
-            Received::Datagram { socket, remote, bytes } => {
+            Received::Datagram { local, remote, bytes } => {
                 if stun::is_stun(&bytes) && self.handle_stun(&bytes, remote, now) {
                     return;
                 }
                 if !self.admits(remote.ip()) {
                     return self.count_stranger(now);
                 }
-                let Some(bound) = self.listeners.udp_address(socket) else { return };
-                let ip = if bound.ip().is_unspecified() { self.local_address(remote, now) } else { bound.ip() };
-                let local = SocketAddr::new(ip, bound.port());
                 let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
                 self.endpoint.handle_message(&flow, &bytes, now);
             }
+            Received::Refused { remote, quoted } => self.endpoint.handle_port_unreachable(remote, &quoted, now),
             Received::Opened { stream } => {
                 if !self.admits(stream.remote.ip()) {
                     return self.count_stranger(now);

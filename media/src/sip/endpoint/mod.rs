@@ -16,6 +16,7 @@ mod requests;
 mod respond;
 mod servers;
 mod session;
+mod unreachable;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
