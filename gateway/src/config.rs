@@ -14,8 +14,8 @@ use talkstack_media::sip::UdpLarge;
 use toml::{Table, Value};
 
 pub use values::{
-    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, OpenList, PortList,
-    PortRange, PublicUrl, RingTimeout, SmtpUrl, Threads, Timezone, Words,
+    Advertise, AllowList, CallsMax, DialsMax, DialsPerMinute, DnsList, DurationMax, ListenList, NetworkList, OpenList,
+    PortList, PortRange, PublicUrl, RingTimeout, SmtpUrl, StunList, Threads, Timezone, Words,
 };
 
 use crate::accept::Accept;
@@ -73,8 +73,15 @@ pub struct Http {
 pub struct Sip {
     /// UDP and TCP addresses; port 0 takes any. Default `0.0.0.0:5060` and `[::]:5060`.
     pub listen: ListenList,
-    /// Address, or host and port, that Via, Contact and SDP carry. Default: what the kernel would use towards the peer.
+    /// Address or name, perhaps with a port, that Via, Contact and SDP carry towards peers outside. A name is looked up
+    /// every 60 s, and its address told. Default: what the kernel would use towards the peer.
     pub advertise: Option<Advertise>,
+    /// Networks that `advertise` is not for, as `10.0.0.0/8`. Default none named: those the machine has an address in,
+    /// loopback, RFC 1918, unique local and link-local.
+    pub local_networks: NetworkList,
+    /// STUN servers, as `stun.example.com` or `192.0.2.1:3478`, that are asked from the UDP socket of SIP over IPv4 what
+    /// to advertise where `advertise` is not set. Default none.
+    pub stun: StunList,
     /// TLS addresses, as `0.0.0.0:5061`. Default none: SIP over TLS is neither answered nor placed.
     pub tls_listen: OpenList,
     /// Our certificate in PEM, with what it hangs from behind it; shown to trunks that ask for one, too. Default: one
@@ -256,6 +263,8 @@ impl Sip {
         Sip {
             listen: ListenList(Vec::new()),
             advertise: None,
+            local_networks: NetworkList::default(),
+            stun: StunList::default(),
             tls_listen: OpenList::default(),
             tls_certificate: None,
             tls_key: None,
@@ -445,7 +454,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 32, "every key");
+        assert_eq!(keys, 34, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },

@@ -118,6 +118,7 @@ pub mod durable;
 pub mod io;
 pub mod journal;
 pub mod numbering;
+pub mod outside;
 pub mod plane;
 pub mod priority;
 pub mod prompts;

@@ -112,8 +112,8 @@ impl Client {
         self.due
     }
 
-    /// Gives the request to send, when one is due. After the last, [`Client::poll_timeout`] is `None`.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<Vec<u8>> {
+    /// Gives the request to send, and where to, when one is due. After the last, [`Client::poll_timeout`] is `None`.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
         if self.due.is_none_or(|due| due > now) {
             return None;
         }
@@ -124,7 +124,7 @@ impl Client {
         self.sends += 1;
         let wait = if self.sends == SENDS { RTO * LAST_WAIT } else { RTO * (1 << (self.sends - 1)) };
         self.due = Some(now + wait);
-        Some(request(&self.id))
+        Some((self.server, request(&self.id)))
     }
 
     /// Takes an answer; gives what it says, where it comes from the server that was asked and ends the question.
@@ -274,7 +274,7 @@ mod tests {
         for seen in ["203.0.113.7:40000", "[2001:db8::7]:40000"] {
             let now = Instant::now();
             let mut client = client(now);
-            let request = client.handle_timeout(now).expect("due");
+            let (_, request) = client.handle_timeout(now).expect("due");
             let reply = answer(&request, address(seen)).expect("a request");
             assert_eq!(client.handle_answer(&reply, address("192.0.2.9:3478")), None, "a stranger");
             assert_eq!(client.handle_answer(&reply, address("192.0.2.1:3478")), Some(address(seen)));
@@ -304,7 +304,7 @@ mod tests {
     fn an_error_ends_the_question_and_an_echo_does_not() {
         let now = Instant::now();
         let mut client = client(now);
-        let request = client.handle_timeout(now).expect("due");
+        let (_, request) = client.handle_timeout(now).expect("due");
         assert_eq!(client.handle_answer(&request, address("192.0.2.1:3478")), None);
         assert!(client.poll_timeout().is_some());
         let (id, _) = parse(&request).expect("a request");
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn hostile_bytes_are_refused() {
         let now = Instant::now();
-        let request = client(now).handle_timeout(now).expect("due");
+        let (_, request) = client(now).handle_timeout(now).expect("due");
         let mut reply = answer(&request, address("[2001:db8::7]:40000")).expect("a request");
         push(&mut reply, 0x8022, b"a server");
         for end in 0..reply.len() {

@@ -1,10 +1,12 @@
 //! The kinds of values that settings have: parsed, hence valid.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::outside::StunServer;
 use serde::Deserialize;
 use serde::de::Error as _;
+use talkstack_media::sip::{Network, PublicAddress, PublicPort};
 
 /// Addresses as one text or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +84,44 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// Networks as one text or a list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetworkList(pub Vec<Network>);
+
+impl<'de> Deserialize<'de> for NetworkList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = one_or_many(deserializer)?;
+        let network = |text: &String| text.parse().map_err(|wrong| D::Error::custom(format!("{text:?} {wrong}")));
+        texts.iter().map(network).collect::<Result<_, _>>().map(NetworkList)
+    }
+}
+
+/// STUN servers as one text or a list; without a port it is 3478.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StunList(pub Vec<StunServer>);
+
+impl<'de> Deserialize<'de> for StunList {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let server = |text: &String| {
+            // An IPv6 address would stand in brackets: those are asked nothing.
+            let is_host = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+            let (host, port) = match text.rsplit_once(':') {
+                Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
+                None => (text.as_str(), Some(STUN_PORT)),
+            };
+            let host = Some(host).filter(is_host).filter(|host| !host.is_empty());
+            match host.zip(port) {
+                Some((host, port)) => Ok(StunServer { host: host.to_owned(), port }),
+                None => Err(D::Error::custom(format!("{text:?} is no STUN server as \"stun.example.com:3478\""))),
+            }
+        };
+        one_or_many(deserializer)?.iter().map(server).collect::<Result<_, _>>().map(StunList)
+    }
+}
+
+/// RFC 8489 §18.6.
+const STUN_PORT: u16 = 3478;
+
 /// Name servers as one text or a list; without a port it is 53.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsList(pub Vec<SocketAddr>);
@@ -137,10 +177,9 @@ pub struct Advertise {
     pub port: Option<u16>,
 }
 
-impl Advertise {
-    /// The address for SDP, when the host is one.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+impl From<Advertise> for PublicAddress {
+    fn from(advertise: Advertise) -> Self {
+        PublicAddress::new(advertise.host, advertise.port.map_or(PublicPort::AsBound, PublicPort::UdpAndTcp))
     }
 }
 

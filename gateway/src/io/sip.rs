@@ -8,8 +8,10 @@
 //! ```
 
 mod accounts;
+mod advertise;
 mod answered;
 mod cut_off;
+mod datagrams;
 mod dial;
 mod extensions;
 mod health;
@@ -32,7 +34,6 @@ mod way;
 mod websocket;
 mod wishes;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,9 +49,11 @@ use talkstack_media::sip::{
     DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport,
     UdpLarge,
 };
+use talkstack_media::stun;
 use tokio::sync::{mpsc, oneshot};
 
 use accounts::Accounts;
+use advertise::Addresses;
 pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
@@ -66,6 +69,7 @@ use super::resolve::Dns;
 use super::shard::{GivenLeg, SipWish, ToCall, ToShard};
 use crate::accept::Accept;
 use crate::journal::JournalHandle;
+use crate::outside::OutsideConfig;
 use crate::random::Random;
 use crate::switchboard::Switchboard;
 use crate::trunk_test::Reached;
@@ -87,6 +91,8 @@ pub enum ToSip {
     Answer(CallId, String),
     /// A trunk's name has been resolved; nothing found when it could not be.
     Resolved(PeerName, Located),
+    /// A name of our own has been looked up; nothing found when it could not be.
+    Found(String, Vec<IpAddr>),
     /// An address of a trunk that is being tested was tried.
     Reached(TestId, Reached, Option<Opened>),
     /// A leg of another call for this one; its shard is to have it.
@@ -103,10 +109,8 @@ pub struct SipConfig {
     pub setup_required: bool,
     /// `calls.max`.
     pub calls_max: usize,
-    /// `sip.advertise`.
-    pub advertised: Option<(String, Option<u16>)>,
-    /// Address to put in SDP in place of the local one, when `sip.advertise` is an address.
-    pub advertised_ip: Option<IpAddr>,
+    /// What the box looks like from outside, and to whom.
+    pub outside: OutsideConfig,
     /// `box.timezone`: the clock that routes go by.
     pub timezone: TimeZone,
     /// `sip.udp_large`.
@@ -160,7 +164,7 @@ pub struct SipThread {
     random: Random,
     streams: Streams,
     listeners: Arc<Listeners>,
-    local_addresses: HashMap<IpAddr, (IpAddr, Instant)>,
+    addresses: Addresses,
     told: Told,
     watch: ShardWatch,
     is_stopping: bool,
@@ -178,9 +182,16 @@ struct Told {
 #[derive(Debug)]
 enum Received {
     Datagram {
-        socket: usize,
+        /// Which of our addresses it came to.
+        local: SocketAddr,
         remote: SocketAddr,
         bytes: Vec<u8>,
+    },
+    /// Nothing listens where a datagram of ours went.
+    Refused {
+        remote: SocketAddr,
+        /// The datagram's beginning.
+        quoted: Vec<u8>,
     },
     Message {
         stream: StreamId,
@@ -210,7 +221,6 @@ impl SipThread {
     ) -> (Self, Sockets) {
         let endpoint_config = EndpointConfig {
             server: format!("Talkstack-Edge/{}", env!("CARGO_PKG_VERSION")),
-            advertised: config.advertised.clone(),
             // Refused, ended and lingering dialogs beside the live calls.
             dialogs_max: config.calls_max.saturating_mul(2).saturating_add(100),
             udp_large: config.udp_large,
@@ -226,6 +236,7 @@ impl SipThread {
             endpoint: Endpoint::new(endpoint_config, random.seed()),
             switchboard: Switchboard::new(config.calls_max, shards.len()),
             cut_off: cut_off::CutOff::new(cut_off),
+            addresses: Addresses::new(config.outside.clone(), Instant::now()),
             config,
             watch: ShardWatch::new(shards.len(), Instant::now()),
             shards,
@@ -235,7 +246,6 @@ impl SipThread {
             random,
             streams: Streams::new(sender, tls),
             listeners: Arc::new(listeners),
-            local_addresses: HashMap::new(),
             told: Told::default(),
             is_stopping: false,
         };
@@ -245,6 +255,8 @@ impl SipThread {
     /// Runs until told to stop.
     pub async fn run(mut self, mut sockets: Sockets, mut inbox: mpsc::Receiver<ToSip>) {
         listen::spawn_readers(&self.listeners, self.streams.sender());
+        self.apply_advertised(Instant::now());
+        self.handle_addresses_timeout(Instant::now());
         self.apply_accounts();
         loop {
             let now = Instant::now();
@@ -273,11 +285,13 @@ impl SipThread {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
-        [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout()].into_iter().flatten().min()
+        let addresses = self.addresses.poll_timeout();
+        [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout(), addresses].into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
+        self.handle_addresses_timeout(now);
         self.handle_dial_timeout(now);
         self.handle_accounts_timeout(now);
         self.end_cut_off(now);
@@ -291,6 +305,7 @@ impl SipThread {
             ToSip::Dial(id, progress) => self.handle_dial_progress(id, progress),
             ToSip::Answer(id, sdp) => self.handle_written(id, &sdp),
             ToSip::Resolved(name, located) => self.handle_resolved(&name, located, Instant::now()),
+            ToSip::Found(name, addresses) => self.handle_found(&name, addresses, Instant::now()),
             ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Given(id, given) => self.hand_over(id, given),
             ToSip::Stop => return false,
@@ -329,18 +344,19 @@ impl SipThread {
     fn handle_received(&mut self, received: Received) {
         let now = Instant::now();
         match received {
-            Received::Datagram { socket, remote, bytes } => {
+            Received::Datagram { local, remote, bytes } => {
+                if stun::is_stun(&bytes) && self.handle_stun(&bytes, remote, now) {
+                    return;
+                }
                 if !self.admits(remote.ip()) {
                     return self.count_stranger(now);
                 }
-                let Some(bound) = self.listeners.udp_address(socket) else { return };
-                let ip = if bound.ip().is_unspecified() { self.local_address(remote, now) } else { bound.ip() };
-                let local = SocketAddr::new(ip, bound.port());
                 let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
                 if !self.answer_stun(&flow, &bytes) {
                     self.endpoint.handle_message(&flow, &bytes, now);
                 }
             }
+            Received::Refused { remote, quoted } => self.endpoint.handle_port_unreachable(remote, &quoted, now),
             Received::Opened { stream } => {
                 if !self.admits(stream.remote.ip()) {
                     return self.count_stranger(now);

@@ -13,6 +13,7 @@ use talkstack_control::port::{CallEvent, CallId, Snapshot};
 use talkstack_control::recording::RECORDINGS_DIR;
 use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret};
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::sip::PublicAddress;
 use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
@@ -27,6 +28,7 @@ use crate::io::sip::{
     BindError, INBOX_MAX, Listeners, MoreListeners, SecuredAddress, SipConfig, SipSurroundings, SipThread, ToSip,
 };
 use crate::journal::{Journal, JournalHandle, OpenError};
+use crate::outside::OutsideConfig;
 use crate::plane::Plane;
 use crate::random::{NoRandom, Random};
 use crate::snapshot_file;
@@ -210,16 +212,18 @@ fn start_sip(
     random: Random,
     inbox: mpsc::Receiver<ToSip>,
 ) -> Result<(JoinHandle<()>, SipBound), StartError> {
-    let advertise = config.sip.advertise.clone();
     let sip_config = SipConfig {
         accept: config.sip.accept,
         setup_required: config.setup.required,
         calls_max: config.calls.max.0 as usize,
-        advertised_ip: advertise.as_ref().and_then(crate::config::Advertise::ip),
         // It was found when the configuration was read; a machine whose zones are gone since goes by UTC.
         timezone: TimeZone::get(&config.site.timezone.0).unwrap_or(TimeZone::UTC),
-        advertised: advertise.map(|advertise| (advertise.host, advertise.port)),
         udp_large: config.sip.udp_large,
+        outside: OutsideConfig {
+            advertise: config.sip.advertise.clone().map(PublicAddress::from),
+            local: config.sip.local_networks.0.clone(),
+            stun: config.sip.stun.0.clone(),
+        },
         dns: config.sip.dns.0.clone(),
     };
     let listen = config.sip.listen.0.clone();

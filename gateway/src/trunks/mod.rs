@@ -17,8 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Snapshot, TrunkRoute, TrunkTransport};
-use talkstack_media::sip::Transport;
 use talkstack_media::sip::message::{Host, Uri};
+use talkstack_media::sip::{Network, Transport};
 
 use locate::{Located, Server, fixed};
 use select::Draw;
@@ -132,7 +132,7 @@ impl Trunks {
     pub fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
         self.by_id = snapshot.trunks.iter().map(|(id, trunk)| (id.clone(), PeerName::of(trunk))).collect();
         let networks = snapshot.trunks.iter().flat_map(|(id, trunk)| {
-            trunk.access.networks.iter().filter_map(move |text| Some((Network::parse(text)?, id.clone())))
+            trunk.access.networks.iter().filter_map(move |text| Some((text.parse().ok()?, id.clone())))
         });
         self.networks = networks.collect();
         let wanted: BTreeSet<PeerName> = self.by_id.values().cloned().collect();
@@ -240,7 +240,7 @@ impl Trunks {
             addresses.any(|server| server.addresses.iter().any(|address| address.ip() == source))
         };
         let own = self.by_id.iter().filter(move |(_, name)| has(name)).map(|(id, _)| id.as_str());
-        let near = self.networks.iter().filter(move |(network, _)| network.has(source)).map(|(_, id)| id.as_str());
+        let near = self.networks.iter().filter(move |(network, _)| network.contains(source)).map(|(_, id)| id.as_str());
         own.chain(near)
     }
 
@@ -268,39 +268,6 @@ impl Peer {
             if let Some(at) = server.addresses.iter().position(|known| *known == address) {
                 server.addresses[..=at].rotate_right(1);
             }
-        }
-    }
-}
-
-/// Addresses that begin alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    base: IpAddr,
-    bits: u8,
-}
-
-impl Network {
-    /// Reads `192.0.2.0/24` or one address.
-    fn parse(text: &str) -> Option<Self> {
-        let (base, bits) = match text.split_once('/') {
-            Some((base, bits)) => (base, Some(bits.parse().ok()?)),
-            None => (text, None),
-        };
-        let base: IpAddr = base.trim().parse().ok()?;
-        let most = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(Network { base, bits })
-    }
-
-    fn has(&self, address: IpAddr) -> bool {
-        match (self.base, address) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                (base.to_bits() ^ address.to_bits()).leading_zeros() >= u32::from(self.bits)
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                (base.to_bits() ^ address.to_bits()).leading_zeros() >= u32::from(self.bits)
-            }
-            _ => false,
         }
     }
 }

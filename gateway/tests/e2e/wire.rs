@@ -2,9 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::daemon::{Daemon, wait_until};
+use crate::peers::site::Site;
 use crate::sipp::Sipp;
 
 #[test]
@@ -61,6 +64,52 @@ fn a_phone_whose_connection_has_gone_gets_its_bye_on_another() {
     assert!(daemon.stop().success());
     let bye = listener.join().expect("it came");
     assert!(bye.starts_with("BYE sip:phone@"), "{bye}");
+}
+
+#[test]
+fn a_box_on_a_wildcard_answers_from_the_address_that_was_asked_and_names_it() {
+    let daemon = Daemon::serve(&[("TALKSTACK__SIP__LISTEN", "0.0.0.0:0")]);
+    // The kernel would answer 127.0.0.1 from 127.0.0.1.
+    let asked = SocketAddr::new([127, 0, 0, 5].into(), daemon.sip().port());
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    let local = socket.local_addr().expect("bound");
+    let media = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let sdp = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {} RTP/AVP 0\r\n",
+        port(&media)
+    );
+    let invite = format!(
+        "INVITE sip:echo@{asked} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKwild;rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:phone@{local}>;tag=p\r\nTo: <sip:echo@{asked}>\r\nCall-ID: wild\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:phone@{local}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    );
+    socket.send_to(invite.as_bytes(), asked).expect("sent");
+    let mut buffer = [0; 4096];
+    let answer = loop {
+        let (bytes, from) = socket.recv_from(&mut buffer).expect("an answer");
+        let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
+        assert_eq!(from, asked, "{text}");
+        if text.starts_with("SIP/2.0 200 ") {
+            break text;
+        }
+    };
+    assert!(
+        answer.contains(&format!("<sip:talkstack@{asked}>")) && answer.contains("c=IN IP4 127.0.0.5\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_call_to_a_trunk_where_nothing_listens_ends_at_once() {
+    let closed = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    let site = Site::new(&[], closed, json!({}));
+    let begin = Instant::now();
+    let call = site.dial("+15550000001");
+    let ended = site.ended(&call);
+    assert!(begin.elapsed() < Duration::from_secs(3), "ICMP has said so within a millisecond: {ended}");
+    assert_eq!(ended["status"], "failed", "{ended}");
 }
 
 #[test]

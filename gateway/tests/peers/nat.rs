@@ -85,6 +85,48 @@ fn a_box_behind_a_nat_calls_out_under_the_address_that_it_is_to_advertise() {
     row("box behind NAT, calling", &[("sip.advertise in Via, Contact, SDP; two-way sound", Cell::Works)]);
 }
 
+#[test]
+fn a_phone_in_the_box_s_own_network_is_told_the_local_address_and_one_outside_the_public_one() {
+    let Some(networks) = Networks::lay(Nat::FullCone) else { return };
+    let settings = [
+        ("TALKSTACK__SIP__LISTEN", "0.0.0.0:0"),
+        ("TALKSTACK__SIP__ACCEPT", "any"),
+        ("TALKSTACK__SIP__ADVERTISE", "203.0.113.1"),
+    ];
+    let daemon = networks.within(Place::Inside, || Daemon::serve(&settings));
+    let port = daemon.sip().port();
+    for (place, own, told) in
+        [(Place::Router, "192.168.77.1", "192.168.77.2"), (Place::Outside, "203.0.113.2", "203.0.113.1")]
+    {
+        let told = SocketAddr::new(told.parse().expect("an address"), port);
+        let mut phone = phone(&networks, place, own);
+        let answer = phone.call(told, &format!("sip:echo@{told}"));
+        assert_eq!(media(&answer).map(|media| media.ip()), Some(told.ip()), "{answer}");
+        assert!(field(&answer, "Contact").contains(&format!("@{told}")), "{answer}");
+        assert!(phone.talks_and_hears(WORD, WORD) >= 20, "{own}: no two-way sound");
+        phone.hangs_up();
+    }
+    row("box behind NAT, phones on both sides", &[("each told the address that reaches the box", Cell::Works)]);
+}
+
+#[test]
+fn peers_within_the_local_networks_are_told_the_local_address_and_others_the_advertised_one() {
+    let daemon = Daemon::serve(&[
+        ("TALKSTACK__SIP__LISTEN", "127.0.0.1:0"),
+        ("TALKSTACK__SIP__ADVERTISE", "192.0.2.7"),
+        ("TALKSTACK__SIP__LOCAL_NETWORKS", "127.0.0.2/31,::1"),
+    ]);
+    for (own, told) in [("127.0.0.3", "127.0.0.1"), ("127.0.0.4", "192.0.2.7")] {
+        let mut phone = Phone::at(own);
+        let answer = phone.call(daemon.sip(), &format!("sip:echo@{}", daemon.sip()));
+        let shown = media(&answer).map(|media| media.ip().to_string());
+        assert_eq!(shown.as_deref(), Some(told), "{own}: {answer}");
+        let contact = field(&answer, "Contact");
+        assert!(contact.contains(&format!("@{told}:")), "{own}: {contact}");
+        phone.hangs_up();
+    }
+}
+
 /// A phone behind a NAT that knows nothing of it: its private addresses stand in Via, Contact and SDP.
 fn behind(peer: &str, nat: Nat) {
     let Some(networks) = Networks::lay(nat) else { return };

@@ -1,5 +1,6 @@
 //! Session Initiation Protocol (RFC 3261): messages, transactions, dialogs and the endpoint that owns them.
 
+pub mod advertised;
 pub mod auth;
 pub mod dialog;
 pub mod digest;
@@ -11,6 +12,7 @@ pub mod session_timer;
 pub mod stream;
 pub mod transaction;
 
+pub use advertised::{Advertised, Network, PublicAddress, PublicPort};
 pub use digest::Credentials;
 pub use endpoint::{
     CommandError, Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Extensions, Flow, InviteError,

@@ -36,6 +36,7 @@ impl SipThread {
     pub(super) fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>, applied: Option<oneshot::Sender<()>>) {
         self.dialling.apply(&snapshot, Instant::now());
         self.snapshot = snapshot;
+        self.apply_advertised(Instant::now());
         self.apply_accounts();
         if let Some(applied) = applied {
             // Whoever waited may be gone.

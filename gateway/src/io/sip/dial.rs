@@ -49,7 +49,7 @@ pub(super) struct Dialling {
     pub(super) trunks: Trunks,
     /// Calls of the last second by trunk.
     rates: BTreeMap<String, Rate>,
-    dns: Dns,
+    pub(super) dns: Dns,
     /// Second legs.
     pub(super) leading: Leading,
     /// Accounts on both sides.
@@ -289,6 +289,7 @@ impl SipThread {
             tracing::warn!("The trunk host {} has no address now; calls use what was known of it", name.host);
         }
         self.dialling.trunks.handle_resolved(name, located, now);
+        self.apply_advertised(now);
         self.handle_dial_timeout(now);
     }
 
@@ -345,7 +346,7 @@ impl SipThread {
         let Some(first) = found.filter(|_| !placing.is_at_shard) else { return self.carry_out_attempt(id) };
         placing.is_at_shard = true;
         let plan = dial_plan(&self.snapshot, placing.attempt.order());
-        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(first, now));
+        let local = self.media_address_towards(first, now);
         let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64() };
         let shard = self.switchboard.entry(id).map(|entry| entry.shard);
         if shard.is_none_or(|shard| self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err()) {

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, CallId, EndReason, Outcome, TrunkRoute};
-use talkstack_media::sip::message::{Host, Uri};
+use talkstack_media::sip::message::Uri;
 use talkstack_media::sip::registrar::Way;
 use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder};
 
@@ -97,7 +97,7 @@ impl SipThread {
             }
         };
         self.dialling.leading.calls.insert(id, Led::new(order, ways));
-        let local = self.config.advertised_ip.unwrap_or(first.local.ip());
+        let local = self.media_address(&first);
         let seed = self.random.u64();
         self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed });
     }
@@ -147,7 +147,8 @@ impl SipThread {
     fn invite_next(&mut self, id: CallId) {
         let Some(led) = self.dialling.leading.calls.get_mut(&id) else { return };
         let (Some(sdp), Some(way)) = (led.sdp.as_deref(), led.ways.pop_front()) else { return };
-        let mut order = invite_order(&led.order, way, self.config.advertised.as_ref(), sdp);
+        let host = self.addresses.advertised.host(&way.flow);
+        let mut order = invite_order(&led.order, way, &host, sdp);
         if let BridgeTarget::Trunk { trunk_id, .. } = &led.order.target
             && let Some(trunk) = self.snapshot.trunks.get(trunk_id)
         {
@@ -295,8 +296,7 @@ impl SipThread {
     }
 }
 
-fn invite_order(order: &LegOrder, contact: Way, advertised: Option<&(String, Option<u16>)>, sdp: &str) -> InviteOrder {
-    let host = advertised.map_or_else(|| Host::Ip(contact.flow.local.ip()).to_string(), |(host, _)| host.clone());
+fn invite_order(order: &LegOrder, contact: Way, host: &str, sdp: &str) -> InviteOrder {
     let (caller, to) = match &order.target {
         BridgeTarget::Trunk { number, from, .. } => {
             let to = contact.uri.sip().map_or_else(|| format!("<sip:{number}@{host}>"), |uri| format!("<{uri}>"));

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use talkstack_media::sip::{Flow, Transport};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::datagrams::{Arrival, Datagrams};
 use super::link::{Acceptor, Begins};
 use super::tls::Tls;
 use super::websocket::Origins;
@@ -33,7 +34,7 @@ pub struct BindError {
 /// SIP's sockets, bound.
 #[derive(Debug)]
 pub struct Listeners {
-    udp: Vec<(UdpSocket, SocketAddr)>,
+    udp: Vec<Datagrams>,
     /// Listeners for streams, and how those begin.
     streams: Vec<(Arc<TcpListener>, Begins)>,
     secured: Vec<SecuredAddress>,
@@ -69,10 +70,10 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let mut listeners = Listeners { udp: Vec::new(), streams: Vec::new(), secured: Vec::new() };
         for &address in addresses {
-            let (udp, tcp, bound) = bind_both(address)?;
-            let udp = UdpSocket::from_std(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
+            let (udp, tcp) = bind_both(address)?;
+            let udp = Datagrams::new(udp).map_err(|source| BindError { transport: "UDP", address, source })?;
             let tcp = TcpListener::from_std(tcp).map_err(|source| BindError { transport: "TCP", address, source })?;
-            listeners.udp.push((udp, bound));
+            listeners.udp.push(udp);
             listeners.streams.push((Arc::new(tcp), Begins::Plain));
         }
         Ok(listeners)
@@ -113,12 +114,7 @@ impl Listeners {
 
     /// The addresses, with the ports the kernel chose.
     pub fn addresses(&self) -> Vec<SipAddress> {
-        self.udp.iter().map(|(_, address)| SipAddress(*address)).collect()
-    }
-
-    /// The address a UDP socket was bound to.
-    pub(super) fn udp_address(&self, socket: usize) -> Option<SocketAddr> {
-        self.udp.get(socket).map(|(_, address)| *address)
+        self.bound().map(SipAddress).collect()
     }
 
     /// The port that a peer of this family reaches us at.
@@ -129,36 +125,49 @@ impl Listeners {
             };
             return self.secured.iter().find(is_ours).map_or(5061, |secured| secured.address.port());
         }
-        let of_family = self.udp.iter().find(|(_, address)| address.is_ipv4() == remote.is_ipv4());
-        of_family.map_or(5060, |(_, address)| address.port())
+        let of_family = self.bound().find(|address| address.is_ipv4() == remote.is_ipv4());
+        of_family.map_or(5060, |address| address.port())
     }
 
     /// Tells whether anything here speaks the address's family.
     pub(super) fn reaches(&self, remote: SocketAddr) -> bool {
-        self.udp.iter().any(|(_, address)| address.is_ipv4() == remote.is_ipv4())
+        self.bound().any(|address| address.is_ipv4() == remote.is_ipv4())
     }
 
-    /// Sends a datagram from the socket the flow came by. A full kernel buffer loses it, as the network may; the
-    /// transaction sends it again.
+    /// Sends a datagram from the socket, and from the address of ours, that the flow came by.
     pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) {
-        if let Some(socket) = choose(self.udp.iter().map(|(_, address)| address), flow) {
-            let _ = self.udp[socket].0.try_send_to(bytes, flow.remote);
+        if let Some(socket) = choose(self.bound(), flow) {
+            self.udp[socket].send(flow.local.ip(), flow.remote, bytes);
         }
+    }
+
+    fn bound(&self) -> impl Iterator<Item = SocketAddr> + Clone {
+        self.udp.iter().map(Datagrams::bound)
     }
 }
 
 /// Reads every socket into one queue.
 pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Received>) {
     for socket in 0..listeners.udp.len() {
-        let (listeners, sender) = (Arc::clone(listeners), sender.clone());
+        let (reader, messages) = (Arc::clone(listeners), sender.clone());
         tokio::spawn(async move {
             let mut buffer = vec![0; DATAGRAM_BYTES];
             loop {
-                let Ok((bytes, remote)) = listeners.udp[socket].0.recv_from(&mut buffer).await else { continue };
-                let received = Received::Datagram { socket, remote, bytes: buffer[..bytes].to_vec() };
-                if sender.send(received).await.is_err() {
+                let Ok(arrival) = reader.udp[socket].receive(&mut buffer).await else { continue };
+                let Arrival { bytes, remote, local } = arrival;
+                let received = Received::Datagram { local, remote, bytes: buffer[..bytes].to_vec() };
+                if messages.send(received).await.is_err() {
                     return;
                 }
+            }
+        });
+        let (listeners, sender) = (Arc::clone(listeners), sender.clone());
+        tokio::spawn(async move {
+            let mut buffer = vec![0; QUOTED_BYTES];
+            loop {
+                let Ok((remote, bytes)) = listeners.udp[socket].refused(&mut buffer).await else { continue };
+                // Nobody waits for it: a transaction that is not told ends by its timer.
+                let _ = sender.try_send(Received::Refused { remote, quoted: buffer[..bytes].to_vec() });
             }
         });
     }
@@ -183,9 +192,9 @@ pub(super) fn spawn_readers(listeners: &Arc<Listeners>, sender: &mpsc::Sender<Re
 
 /// The socket that is bound to the flow's address, else one of its port and family: a peer takes an answer only from
 /// where it asked (RFC 3581 §4).
-fn choose<'a>(bound: impl Iterator<Item = &'a SocketAddr> + Clone, flow: &Flow) -> Option<usize> {
-    let of_family = |address: &&SocketAddr| address.is_ipv4() == flow.remote.is_ipv4();
-    let exact = bound.clone().position(|address| of_family(&address) && *address == flow.local);
+fn choose(bound: impl Iterator<Item = SocketAddr> + Clone, flow: &Flow) -> Option<usize> {
+    let of_family = |address: &SocketAddr| address.is_ipv4() == flow.remote.is_ipv4();
+    let exact = bound.clone().position(|address| of_family(&address) && address == flow.local);
     exact.or_else(|| bound.clone().position(|address| of_family(&address) && address.port() == flow.local.port()))
 }
 
@@ -201,14 +210,14 @@ pub(super) fn route_source(remote: SocketAddr) -> IpAddr {
 }
 
 /// UDP and TCP on one port. One that the kernel chose for UDP may be taken for TCP: then another.
-fn bind_both(address: SocketAddr) -> Result<(StdUdpSocket, StdTcpListener, SocketAddr), BindError> {
+fn bind_both(address: SocketAddr) -> Result<(StdUdpSocket, StdTcpListener), BindError> {
     let mut attempts = if address.port() == 0 { BIND_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
         let udp = bind_udp(address).map_err(|source| BindError { transport: "UDP", address, source })?;
         let bound = udp.local_addr().map_err(|source| BindError { transport: "UDP", address, source })?;
         match bind_tcp(bound) {
-            Ok(tcp) => return Ok((udp, tcp, bound)),
+            Ok(tcp) => return Ok((udp, tcp)),
             Err(source) if attempts == 0 => return Err(BindError { transport: "TCP", address: bound, source }),
             Err(_) => {}
         }
@@ -243,6 +252,9 @@ fn socket(address: SocketAddr, kind: SocketType) -> std::io::Result<std::os::fd:
 /// 64 KiB: the largest datagram.
 const DATAGRAM_BYTES: usize = 1 << 16;
 
+/// 1,500 bytes: what ICMP quotes fits into one packet.
+const QUOTED_BYTES: usize = 1500;
+
 /// 16: with half of all ports taken for TCP one start in 65,536 fails.
 const BIND_ATTEMPTS: u32 = 16;
 
@@ -270,7 +282,7 @@ mod tests {
         ] {
             let (local, remote) = (local.parse().expect("address"), remote.parse().expect("address"));
             let flow = Flow { transport: Transport::Udp, local, remote, stream: None };
-            assert_eq!(choose(bound.iter(), &flow), socket, "{local} {remote}");
+            assert_eq!(choose(bound.iter().copied(), &flow), socket, "{local} {remote}");
         }
     }
 }

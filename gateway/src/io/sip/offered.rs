@@ -77,7 +77,7 @@ impl SipThread {
             is_recorded: route.project_id.is_some() && !route.is_emergency(),
             plan: route.plan,
             sdp: offered.sdp,
-            local: self.config.advertised_ip.unwrap_or(offered.flow.local.ip()),
+            local: self.media_address(&offered.flow),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
         };

@@ -258,10 +258,17 @@ impl SipThread {
         self.send_register(id, now);
     }
 
+    /// Our address has changed: every line is looked at.
+    pub(super) fn check_contacts(&mut self, now: Instant) {
+        let ids: Vec<String> = self.dialling.accounts.lines.lines.keys().cloned().collect();
+        for id in ids {
+            self.check_contact(&id, now);
+        }
+    }
+
     /// Our address may have changed: begins the registration, or binds the new one.
     fn check_contact(&mut self, id: &str, now: Instant) {
         let flow = self.line_flow(id, now).ok();
-        let host = self.config.advertised.clone();
         let Some(line) = self.dialling.accounts.lines.lines.get_mut(id) else { return };
         if !line.trunk.access.register {
             return;
@@ -271,7 +278,7 @@ impl SipThread {
         let Some(flow) = flow else {
             return line.registration.iter_mut().for_each(|line| line.handle_timeout(now));
         };
-        let contact = contact(&line.trunk, host.as_ref(), &flow);
+        let contact = contact(&line.trunk, &self.addresses.advertised.host_port(&flow), &flow);
         let expires = Duration::from_secs(line.trunk.access.register_expires_s.into());
         match &mut line.registration {
             Some(registration) => registration.handle_contact(contact, now),
@@ -375,16 +382,10 @@ fn aor(trunk: &TrunkRoute) -> String {
 
 /// Our Contact at a trunk. The account's name stands in it: trunks send calls to it, and some with nothing else that
 /// names the account.
-fn contact(trunk: &TrunkRoute, advertised: Option<&(String, Option<u16>)>, flow: &Flow) -> String {
+fn contact(trunk: &TrunkRoute, host_port: &str, flow: &Flow) -> String {
     let user = escaped(trunk.username.as_deref().unwrap_or("talkstack"));
-    let host = match (&trunk.access.advertise, advertised) {
-        (Some(host), _) if host.rsplit(']').next().unwrap_or_default().contains(':') => host.clone(),
-        (Some(host), _) => format!("{host}:{}", flow.local.port()),
-        (None, Some((host, port))) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
-        (None, None) => flow.local.to_string(),
-    };
     let transport = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
-    format!("sip:{user}@{host}{transport}")
+    format!("sip:{user}@{host_port}{transport}")
 }
 
 /// A user as it may stand in a URI (RFC 3261 §25.1).

@@ -48,7 +48,7 @@ impl SipThread {
         let replacement = ToCall::Replaced {
             leg,
             sdp: offered.sdp,
-            local: self.config.advertised_ip.unwrap_or(offered.flow.local.ip()),
+            local: self.media_address(&offered.flow),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
         };

@@ -11,7 +11,7 @@ use talkstack_control::port::{
     Blame, CallEvent, CallId, CallStarted, CommandReply, Direction, EndReason, Outcome, TrunkRoute,
 };
 use talkstack_media::sdp::SessionDescription;
-use talkstack_media::sip::message::{Host, Method, Params, SipUri, Uri};
+use talkstack_media::sip::message::{Method, Params, SipUri, Uri};
 use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder, OutsideRequest, RequestId};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
@@ -330,7 +330,7 @@ impl SipThread {
             diverted_from: None,
         };
         self.record(call, CallEvent::Started(started));
-        let local = self.config.advertised_ip.unwrap_or_else(|| self.local_address(hop.address, now));
+        let local = self.media_address_towards(hop.address, now);
         let seed = self.random.u64();
         let placed = PlacedCall { id: call, plan: Plan::ToneTest, local, signalling: hop.address.ip(), seed };
         if self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err() {
@@ -348,10 +348,7 @@ impl SipThread {
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
         let Some(hop) = running.call.as_ref().map(|call| call.hop) else { return };
         let flow = self.way_to(hop, PeerIdentity::of_trunk(&running.trunk), now);
-        let host = match &self.config.advertised {
-            Some((host, _)) => host.clone(),
-            None => Host::Ip(flow.local.ip()).to_string(),
-        };
+        let host = self.addresses.advertised.host(&flow);
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
         let (trunk, Some(call)) = (&running.trunk, &running.call) else { return };
         let routes = routes(&self.dialling.accounts, &running.trunk_id, trunk);

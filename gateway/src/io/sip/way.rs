@@ -1,12 +1,11 @@
 //! The way to an address: a connection that stands, or a new one, or datagrams.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_media::sip::{Flow, Transport};
 
 use super::SipThread;
-use super::listen::route_source;
 use super::tls::PeerIdentity;
 use crate::trunks::Hop;
 
@@ -40,25 +39,4 @@ impl SipThread {
         let open = stream.and_then(|stream| self.streams.flow(stream));
         open.unwrap_or(Flow { transport, local, remote, stream: None })
     }
-
-    /// The address the kernel would send to `remote` from, looked up anew every minute.
-    pub(super) fn local_address(&mut self, remote: SocketAddr, now: Instant) -> IpAddr {
-        if let Some((local, until)) = self.local_addresses.get(&remote.ip())
-            && *until > now
-        {
-            return *local;
-        }
-        if self.local_addresses.len() >= LOCAL_ADDRESSES_MAX {
-            self.local_addresses.clear();
-        }
-        let local = route_source(remote);
-        self.local_addresses.insert(remote.ip(), (local, now + LOCAL_ADDRESS_AGE));
-        local
-    }
 }
-
-/// 60 s (`telephony`): an interface that changes is found within a minute.
-const LOCAL_ADDRESS_AGE: Duration = Duration::from_secs(60);
-
-/// 4,096 peers; a box has tens.
-const LOCAL_ADDRESSES_MAX: usize = 4096;

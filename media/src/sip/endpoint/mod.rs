@@ -17,6 +17,7 @@ mod requests;
 mod respond;
 mod servers;
 mod session;
+mod unreachable;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use std::time::Instant;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use super::advertised::Advertised;
 use super::message::{Core, Framing, Headers, Message, Method, Rejected, Response, parse};
 use super::transaction::client_non_invite::{self, ClientNonInvite};
 use super::transaction::{Reliability, Timers};
@@ -48,8 +50,8 @@ pub use session::{InviteError, InviteOrder, SavedError};
 pub struct EndpointConfig {
     /// The Server header field.
     pub server: String,
-    /// Host and port in Contact and Via in place of the local address.
-    pub advertised: Option<(String, Option<u16>)>,
+    /// Host and port in Contact and Via in place of the local address, by peer.
+    pub advertised: Advertised,
     /// Dialogs at once; more are refused with 503. Default 10,000.
     pub dialogs_max: usize,
     /// What becomes of requests too large for a datagram. Default [`UdpLarge::Auto`].
@@ -62,7 +64,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         EndpointConfig {
             server: "Talkstack Edge".into(),
-            advertised: None,
+            advertised: Advertised::default(),
             dialogs_max: 10_000,
             udp_large: UdpLarge::Auto,
             timers: Timers::default(),
@@ -252,6 +254,11 @@ impl Purpose {
 }
 
 impl Endpoint {
+    /// What peers are told from now on in place of our own address.
+    pub fn set_advertised(&mut self, advertised: Advertised) {
+        self.config.advertised = advertised;
+    }
+
     /// Starts without dialogs. Tags and branches come from `seed`, which must be unpredictable.
     pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
         Endpoint {

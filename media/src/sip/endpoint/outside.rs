@@ -136,6 +136,13 @@ impl Outside {
     }
 }
 
+impl Outside {
+    /// A request's transaction, and where it goes.
+    pub(super) fn client(&mut self, key: &TransactionKey) -> Option<(&Flow, &mut ClientNonInvite)> {
+        self.sent.get_mut(key).map(|sent| (&sent.request.flow, &mut sent.machine))
+    }
+}
+
 impl Endpoint {
     /// Sends a request; [`Event::Responded`] or [`Event::RequestTimedOut`] follows. More than 4,096 at once time out
     /// without having been sent.

@@ -109,6 +109,14 @@ impl ClientInvite {
         Action::Nothing
     }
 
+    /// The request has found nobody (§17.1.4): it is given up at `now`. `false` where somebody has answered already.
+    pub fn handle_unreachable(&mut self, now: Instant) -> bool {
+        if let State::Calling { retransmit, give_up } = &mut self.state {
+            (*retransmit, *give_up) = (None, now);
+        }
+        matches!(self.state, State::Calling { .. })
+    }
+
     /// When to call [`ClientInvite::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {

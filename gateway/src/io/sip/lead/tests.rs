@@ -462,8 +462,7 @@ fn sip_config() -> SipConfig {
         accept: Accept::Any,
         setup_required: false,
         calls_max: 10,
-        advertised: None,
-        advertised_ip: None,
+        outside: crate::outside::OutsideConfig::default(),
         timezone: jiff::tz::TimeZone::UTC,
     }
 }

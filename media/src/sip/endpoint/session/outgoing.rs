@@ -71,6 +71,17 @@ pub(in crate::sip::endpoint) struct Outgoing {
     pub(super) calls: HashMap<DialogId, Calling>,
 }
 
+impl Outgoing {
+    /// The transaction of an INVITE that begins a call, and where it goes.
+    pub(in crate::sip::endpoint) fn first_invite(
+        &mut self,
+        key: &TransactionKey,
+    ) -> Option<(&Flow, &mut ClientInvite)> {
+        let invite = self.invites.get_mut(key).filter(|invite| !invite.is_again)?;
+        Some((&invite.flow, &mut invite.machine))
+    }
+}
+
 /// One INVITE transaction. It outlives its call: copies of the final response still want their ACK.
 #[derive(Debug)]
 pub(in crate::sip::endpoint) struct Invite {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::State;
+use crate::sip::advertised::Advertised;
 use crate::sip::dialog::Dialog;
 use crate::sip::endpoint::large::Fitted;
 use crate::sip::endpoint::{Client, CommandError, DialogId, Endpoint, Flow, Purpose, TransactionKey, Transport};
@@ -97,25 +98,18 @@ impl Endpoint {
 }
 
 /// Our Contact, which is sips where theirs is (RFC 3261 §8.1.1.8, §12.1.1).
-pub(super) fn contact(advertised: &Option<(String, Option<u16>)>, flow: &Flow, dialog: &Dialog) -> String {
+pub(super) fn contact(advertised: &Advertised, flow: &Flow, dialog: &Dialog) -> String {
     if dialog.is_secure() && flow.transport == Transport::Tls {
-        return format!("<sips:talkstack@{}>", host(advertised, flow));
+        return format!("<sips:talkstack@{}>", advertised.host_port(flow));
     }
     let parameter = flow.transport.uri_name().map(|name| format!(";transport={name}")).unwrap_or_default();
-    format!("<sip:talkstack@{}{parameter}>", host(advertised, flow))
+    format!("<sip:talkstack@{}{parameter}>", advertised.host_port(flow))
 }
 
 /// Our Via.
-pub(in crate::sip::endpoint) fn via(advertised: &Option<(String, Option<u16>)>, flow: &Flow, branch: &str) -> String {
+pub(in crate::sip::endpoint) fn via(advertised: &Advertised, flow: &Flow, branch: &str) -> String {
     let transport = flow.transport.via_name();
-    format!("SIP/2.0/{transport} {};branch={branch};rport", host(advertised, flow))
-}
-
-fn host(advertised: &Option<(String, Option<u16>)>, flow: &Flow) -> String {
-    match advertised {
-        Some((host, port)) => format!("{host}:{}", port.unwrap_or(flow.local.port())),
-        None => flow.local.to_string(),
-    }
+    format!("SIP/2.0/{transport} {};branch={branch};rport", advertised.host_port(flow))
 }
 
 /// RFC 3326; the text is ours, but what it quotes may be the caller's.

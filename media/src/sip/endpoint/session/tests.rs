@@ -71,6 +71,13 @@ struct Trunk {
 }
 
 impl Trunk {
+    /// ICMP comes back for a message.
+    fn finds_no_port(&mut self, message: &str) {
+        let remote = self.last_flow.expect("sent").remote;
+        self.endpoint.handle_port_unreachable(remote, message.as_bytes(), self.now);
+        self.endpoint.handle_timeout(self.now);
+    }
+
     fn new(transport: Transport) -> Self {
         Trunk {
             endpoint: Endpoint::new(EndpointConfig::default(), [7; 32]),

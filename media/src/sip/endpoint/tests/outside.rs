@@ -80,6 +80,39 @@ fn a_request_follows_the_timetable_of_figure_6_and_times_out() {
 }
 
 #[test]
+fn a_request_that_finds_no_port_has_failed_at_once_and_no_other_has() {
+    let mut site = Site::new(Transport::Udp);
+    let id = site.send("OPTIONS", None);
+    let (options, there) = (site.take(), site.flow.remote);
+    let via = options.find(";branch=").expect("a branch");
+    let end = via + options[via + 1..].find(';').expect("what comes behind it") + 2;
+    for (quoted, from) in [
+        (&options[..end - 1], there),
+        (&options[..via], there),
+        ("", there),
+        ("\u{0}\u{1}", there),
+        (options.as_str(), "10.0.0.77:5060".parse().expect("an address")),
+        (&options.replacen("OPTIONS", "REGISTER", 1), there),
+        (&options.replacen(";branch=", ";branch=x", 1), there),
+    ] {
+        site.endpoint.handle_port_unreachable(from, quoted.as_bytes(), site.now);
+        site.endpoint.handle_timeout(site.now);
+        assert_eq!(site.events(), [], "{quoted} of {from}");
+    }
+    site.endpoint.handle_port_unreachable(there, &options.as_bytes()[..end], site.now);
+    site.endpoint.handle_timeout(site.now);
+    assert_eq!(site.events(), [Event::RequestTimedOut { request: id }]);
+    // One that was answered meanwhile keeps its answer.
+    site.send("OPTIONS", None);
+    let options = site.take();
+    site.answer(&options, 100, "");
+    site.endpoint.handle_port_unreachable(there, options.as_bytes(), site.now);
+    site.endpoint.handle_timeout(site.now);
+    site.answer(&options, 200, "");
+    assert!(matches!(site.events()[..], [Event::Responded { status: 200, .. }]));
+}
+
+#[test]
 fn a_request_whose_stream_ends_has_failed_at_once() {
     let mut site = Site::new(Transport::Tcp);
     let id = site.send("OPTIONS", None);

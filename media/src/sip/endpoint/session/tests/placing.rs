@@ -92,6 +92,35 @@ fn a_trunk_that_cannot_be_reached_is_told_at_once_and_an_answered_call_stays() {
 }
 
 #[test]
+fn an_invite_and_a_bye_that_find_no_port_end_at_once_and_a_refresh_goes_on() {
+    let mut trunk = Trunk::called();
+    let invite = trunk.take();
+    trunk.finds_no_port(&invite);
+    assert_eq!(trunk.events(), [Event::Unanswered { dialog: trunk.dialog }]);
+    trunk.assert_nothing_is_left();
+
+    // Who rings is there.
+    let mut trunk = Trunk::called();
+    let invite = trunk.take();
+    trunk.answer(&invite, 180, "a", "", "");
+    trunk.finds_no_port(&invite);
+    assert!(matches!(trunk.events()[..], [Event::Progressed { .. }]));
+
+    let mut trunk = Trunk::answered();
+    trunk.endpoint.reinvite(trunk.dialog, b"v=0 other", trunk.now).expect("up");
+    let again = trunk.take();
+    trunk.finds_no_port(&again);
+    assert_eq!((trunk.events(), trunk.endpoint.dialogs()), (vec![], 1), "it may be restarting, and sound goes on");
+    trunk.answer(&again, 200, "a", CONTACT, "v=0 answer");
+
+    let mut trunk = Trunk::answered();
+    trunk.endpoint.hang_up(trunk.dialog, None, trunk.now).expect("up");
+    let bye = trunk.take();
+    trunk.finds_no_port(&bye);
+    assert_eq!(trunk.endpoint.dialogs(), 0);
+}
+
+#[test]
 fn a_refusal_is_acknowledged_in_its_transaction_until_timer_d() {
     for (transport, linger) in [(Transport::Udp, 32_000), (Transport::Tcp, 0)] {
         let mut trunk = Trunk::new(transport);
