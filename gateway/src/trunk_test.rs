@@ -9,21 +9,21 @@
 //! Silence upon OPTIONS alone is no fault yet: there are providers that answer nothing else.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{EndReason, Outcome, TestStep, TrunkTransport};
+use talkstack_control::port::{EndReason, Outcome, TestStep};
 use talkstack_media::session::{Exchange, Heed};
+use talkstack_media::sip::Transport;
 
 use crate::agent::tone_test::{LISTEN_MAX, ToneHeard};
 use crate::diagnosis::{Fault, is_out_of_reach};
 use crate::io::sip::TlsFault;
+use crate::trunks::Hop;
 
 /// What is tested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// How SIP reaches the trunk.
-    pub transport: TrunkTransport,
     /// The box registers there.
     pub registers: bool,
     /// The trunk has a user and a secret.
@@ -39,9 +39,9 @@ pub struct TrunkTest {
     stage: Stage,
     since: Instant,
     /// Still to be tried.
-    addresses: VecDeque<SocketAddr>,
+    addresses: VecDeque<Hop>,
     /// The one that could be reached.
-    address: Option<SocketAddr>,
+    address: Option<Hop>,
     is_options_silent: bool,
     has_rung: bool,
     /// Where their answer wants audio, and where their signalling is.
@@ -66,13 +66,13 @@ enum Stage {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TestOutput {
     /// See whether anything listens there; [`TrunkTest::handle_reached`] answers.
-    Reach(SocketAddr),
+    Reach(Hop),
     /// Send OPTIONS there; [`TrunkTest::handle_response`] answers.
-    Options(SocketAddr),
+    Options(Hop),
     /// Send a REGISTER there that asks for the bindings and changes none (RFC 3261 §10.2.3).
-    Register(SocketAddr),
+    Register(Hop),
     /// Call the number there, with a tone.
-    Call(SocketAddr),
+    Call(Hop),
     /// End the call.
     HangUp,
     /// The test is over.
@@ -110,11 +110,11 @@ impl TrunkTest {
     }
 
     /// The trunk's addresses, the preferred first; none when its name has none.
-    pub fn handle_addresses(&mut self, addresses: &[SocketAddr], now: Instant) {
+    pub fn handle_addresses(&mut self, addresses: &[Hop], now: Instant) {
         if self.stage != Stage::Dns {
             return;
         }
-        let Some(first) = addresses.first() else { return self.fail(Fault::Dns, now) };
+        let Some(first) = addresses.first().map(|hop| hop.address) else { return self.fail(Fault::Dns, now) };
         self.addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
         let found = match addresses.len() {
             1 => format!("The host has the address {first}"),
@@ -131,15 +131,16 @@ impl TrunkTest {
         }
         match reached {
             Reached::Up => {
-                let Some(address) = self.addresses.pop_front() else { return };
-                self.address = Some(address);
-                let found = match self.subject.transport {
-                    TrunkTransport::Tcp => format!("{address} takes connections"),
-                    TrunkTransport::Tls => format!("{address} takes connections under TLS"),
-                    TrunkTransport::Udp | TrunkTransport::Auto => format!("Nothing at {address} refuses SIP"),
+                let Some(hop) = self.addresses.pop_front() else { return };
+                self.address = Some(hop);
+                let address = hop.address;
+                let found = match hop.transport {
+                    Transport::Tls | Transport::Wss => format!("{address} takes connections under TLS"),
+                    Transport::Tcp | Transport::Ws => format!("{address} takes connections"),
+                    Transport::Udp => format!("Nothing at {address} refuses SIP"),
                 };
                 self.pass(found, Stage::Options, now);
-                self.outputs.push_back(TestOutput::Options(address));
+                self.outputs.push_back(TestOutput::Options(hop));
             }
             Reached::Refused => self.reach_another(Fault::Refused, now),
             Reached::Silent => self.reach_another(Fault::NoAnswer, now),

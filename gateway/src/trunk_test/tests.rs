@@ -190,8 +190,7 @@ fn the_slowest_test_that_there_is_keeps_its_time() {
     assert!(bench.now - began < TRUNK_TEST_TIME, "{:?}", bench.now - began);
 }
 
-const CALLS: Subject =
-    Subject { transport: TrunkTransport::Udp, registers: false, has_credentials: false, calls: true };
+const CALLS: Subject = Subject { registers: false, has_credentials: false, calls: true };
 const KNOWN: Subject = Subject { has_credentials: true, ..CALLS };
 const REGISTERS: Subject = Subject { registers: true, ..KNOWN };
 
@@ -259,8 +258,8 @@ fn exchange(received: u64, heed: Heed) -> Exchange {
     Exchange { received, sent: 400, heed }
 }
 
-fn address(last: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, last], 5060))
+fn address(last: u8) -> Hop {
+    Hop { address: ([192, 0, 2, last], 5060).into(), transport: Transport::Udp }
 }
 
 fn ip(text: &str) -> IpAddr {

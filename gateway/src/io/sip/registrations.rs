@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState};
@@ -19,8 +18,7 @@ use super::dial::credentials;
 use super::health::Health;
 use super::tls::PeerIdentity;
 use crate::caller_id::domain;
-use crate::trunks::locate::fixed;
-use crate::trunks::{Hop, Targets};
+use crate::trunks::Targets;
 
 /// The lines to all trunks.
 #[derive(Default)]
@@ -354,17 +352,16 @@ impl SipThread {
     /// Whether a resolver is at work; else the trunk has no address that can be reached from here.
     fn line_flow(&mut self, id: &str, now: Instant) -> Result<Flow, bool> {
         let Some(line) = self.dialling.accounts.lines.lines.get(id) else { return Err(false) };
-        let (unanswered, wanted) = (line.unanswered, line.trunk.transport);
+        let unanswered = line.unanswered;
         let peer = PeerIdentity::of_trunk(&line.trunk);
-        let addresses: Vec<SocketAddr> = match self.dialling.trunks.targets(id) {
-            Targets::Known(addresses) => addresses,
+        let mut hops = match self.dialling.trunks.targets(id) {
+            Targets::Known(hops) => hops,
             Targets::Pending => return Err(true),
             Targets::None => return Err(false),
         };
-        let reached: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| self.listeners.reaches(*address)).collect();
-        let address = *reached.get(unanswered % reached.len().max(1)).ok_or(false)?;
-        Ok(self.way_to(Hop { address, transport: fixed(wanted) }, peer, now))
+        hops.retain(|hop| self.listeners.reaches(hop.address));
+        let hop = *hops.get(unanswered % hops.len().max(1)).ok_or(false)?;
+        Ok(self.way_to(hop, peer, now))
     }
 }
 

@@ -27,7 +27,6 @@ use crate::io::shard::{PlacedCall, SipWish, ToCall, ToShard};
 use crate::route::{Plan, dialled, international};
 use crate::switchboard::Channels;
 use crate::trunk_test::{Reached, Subject, TestOutput, TrunkTest};
-use crate::trunks::locate::fixed;
 use crate::trunks::{Hop, Targets};
 
 /// The tests that are under way.
@@ -57,7 +56,7 @@ struct Running {
 #[derive(Debug)]
 struct TestCall {
     id: CallId,
-    target: SocketAddr,
+    target: Hop,
     /// As it is called there.
     number: String,
     /// Where early media is wanted, for an answer without a description.
@@ -67,9 +66,9 @@ struct TestCall {
 }
 
 impl Running {
-    /// How an address of the trunk is asked, and who must be there.
-    fn way(&self, address: SocketAddr) -> (Hop, PeerIdentity) {
-        (Hop { address, transport: fixed(self.trunk.transport) }, PeerIdentity::of_trunk(&self.trunk))
+    /// Who must be found at an address of the trunk.
+    fn peer(&self) -> PeerIdentity {
+        PeerIdentity::of_trunk(&self.trunk)
     }
 }
 
@@ -104,7 +103,6 @@ impl SipThread {
             Some(trunk) => {
                 let trunk = trunk.clone();
                 let subject = Subject {
-                    transport: trunk.transport,
                     registers: trunk.access.register,
                     has_credentials: trunk.username.is_some() && trunk.password.is_some(),
                     calls: number.is_some(),
@@ -128,9 +126,9 @@ impl SipThread {
             match self.dialling.trunks.targets(&running.trunk_id) {
                 Targets::Pending => {}
                 Targets::None => running.test.handle_addresses(&[], now),
-                Targets::Known(mut addresses) => {
-                    addresses.retain(|address| self.listeners.reaches(*address));
-                    running.test.handle_addresses(&addresses, now);
+                Targets::Known(mut hops) => {
+                    hops.retain(|hop| self.listeners.reaches(hop.address));
+                    running.test.handle_addresses(&hops, now);
                 }
             }
             running.test.handle_timeout(now);
@@ -200,7 +198,7 @@ impl SipThread {
                 self.save_dialog(call, dialog);
                 let shown = sdp.as_deref().and_then(media_address);
                 let placed = self.dialling.tests.running.get(&id).and_then(|running| running.call.as_ref());
-                let (early, signalling) = placed.map(|call| (call.shown, call.target.ip()))?;
+                let (early, signalling) = placed.map(|call| (call.shown, call.target.address.ip()))?;
                 self.tell(call, ToCall::Accepted { leg: LegId::First, sdp, signalling });
                 self.with_test(id, |running, now| running.test.handle_answered(shown.or(early), signalling, now));
             }
@@ -259,8 +257,8 @@ impl SipThread {
         while let Some(running) = self.dialling.tests.running.get_mut(&id) {
             match running.test.poll_output() {
                 None => return,
-                Some(TestOutput::Reach(address)) => {
-                    let (Hop { transport, .. }, peer) = running.way(address);
+                Some(TestOutput::Reach(Hop { address, transport })) => {
+                    let peer = running.peer();
                     let port = self.listeners.port_towards(address, transport);
                     let streams = &mut self.streams;
                     let connector = transport.is_reliable().then(|| streams.connector(address, transport, port, peer));
@@ -271,9 +269,9 @@ impl SipThread {
                         let _ = inbox.send(ToSip::Reached(id, reached, opened)).await;
                     });
                 }
-                Some(TestOutput::Options(address)) => self.send_test_request(id, Method::Options, address, now),
-                Some(TestOutput::Register(address)) => self.send_test_request(id, Method::Register, address, now),
-                Some(TestOutput::Call(address)) => self.place_test_call(id, address, now),
+                Some(TestOutput::Options(hop)) => self.send_test_request(id, Method::Options, hop, now),
+                Some(TestOutput::Register(hop)) => self.send_test_request(id, Method::Register, hop, now),
+                Some(TestOutput::Call(hop)) => self.place_test_call(id, hop, now),
                 Some(TestOutput::HangUp) => {
                     if let Some(call) = running.call.as_ref().map(|call| call.id) {
                         let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
@@ -290,10 +288,10 @@ impl SipThread {
         }
     }
 
-    fn send_test_request(&mut self, id: TestId, method: Method, address: SocketAddr, now: Instant) {
+    fn send_test_request(&mut self, id: TestId, method: Method, hop: Hop, now: Instant) {
         let call_id = format!("{:032x}", self.random.u128());
         let Some(running) = self.dialling.tests.running.get(&id) else { return };
-        let (hop, peer) = running.way(address);
+        let peer = running.peer();
         let flow = self.way_to(hop, peer, now);
         let Some(running) = self.dialling.tests.running.get_mut(&id) else { return };
         let trunk = &running.trunk;
@@ -314,7 +312,8 @@ impl SipThread {
         running.request = Some(self.endpoint.send_request(request, now));
     }
 
-    fn place_test_call(&mut self, id: TestId, address: SocketAddr, now: Instant) {
+    fn place_test_call(&mut self, id: TestId, hop: Hop, now: Instant) {
+        let address = hop.address;
         let Some(running) = self.dialling.tests.running.get_mut(&id) else { return };
         let called = running.number.clone().unwrap_or_default();
         let Some(number) = callable(&running.trunk, &called, &self.dialling.gate) else {
@@ -324,7 +323,7 @@ impl SipThread {
         let from = caller(&running.trunk).to_owned();
         let call = CallId(self.random.u128());
         let shown = number.clone();
-        running.call = Some(TestCall { id: call, target: address, number, shown: None, outcome: None });
+        running.call = Some(TestCall { id: call, target: hop, number, shown: None, outcome: None });
         let channels = Channels { trunk: &trunk_id, max };
         let Ok(shard) = self.switchboard.admit(call, None, Some(channels)) else {
             running.call = None;
@@ -360,10 +359,8 @@ impl SipThread {
     fn send_test_invite(&mut self, id: TestId, sdp: String) {
         let now = Instant::now();
         let target = self.dialling.tests.running.get(&id);
-        let Some(address) = target.and_then(|running| running.call.as_ref()).map(|call| call.target) else { return };
-        let Some((hop, peer)) = self.dialling.tests.running.get(&id).map(|running| running.way(address)) else {
-            return;
-        };
+        let Some(peer) = target.map(Running::peer) else { return };
+        let Some(hop) = target.and_then(|running| running.call.as_ref()).map(|call| call.target) else { return };
         let flow = self.way_to(hop, peer, now);
         let host = match &self.config.advertised {
             Some((host, _)) => host.clone(),
