@@ -15,7 +15,7 @@ use std::time::Duration;
 use talkstack_control::port::TrunkTransport;
 use talkstack_media::sip::Transport;
 
-use super::{PeerName, default_port};
+use super::{Hop, PeerName, default_port};
 
 /// Asks the DNS for one peer, round by round, until nothing is left to ask.
 #[derive(Debug)]
@@ -244,6 +244,14 @@ impl Lookup {
             Transport::Udp => "_sip._udp",
         };
         (transport, format!("{prefix}.{}", self.name.host))
+    }
+}
+
+impl Server {
+    /// Its addresses, each with its transport.
+    pub(super) fn hops(&self) -> impl Iterator<Item = Hop> {
+        let transport = self.transport;
+        self.addresses.iter().map(move |address| Hop { address: *address, transport })
     }
 }
 

@@ -61,8 +61,8 @@ struct Peer {
 /// What is known of a peer's addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
-    /// These.
-    Known(Vec<SocketAddr>),
+    /// These, each with the transport that it is asked by.
+    Known(Vec<Hop>),
     /// A resolver is at work on a name that has none yet.
     Pending,
     /// The name has no address.
@@ -176,9 +176,9 @@ impl Trunks {
     /// Where a trunk can be reached, for those who only look: in no order that matters.
     pub fn targets(&self, trunk_id: &str) -> Targets {
         let Some(peer) = self.peer(trunk_id) else { return Targets::None };
-        let addresses: Vec<SocketAddr> = peer.servers.iter().flat_map(|server| server.addresses.clone()).collect();
-        match (addresses.is_empty(), peer.is_known) {
-            (false, _) => Targets::Known(addresses),
+        let hops: Vec<Hop> = peer.servers.iter().flat_map(Server::hops).collect();
+        match (hops.is_empty(), peer.is_known) {
+            (false, _) => Targets::Known(hops),
             (true, false) => Targets::Pending,
             (true, true) => Targets::None,
         }
@@ -194,10 +194,7 @@ impl Trunks {
             return None;
         }
         let servers = self.draw.order(&peer.servers);
-        let hops = servers.into_iter().flat_map(|server| {
-            server.addresses.iter().map(|address| Hop { address: *address, transport: server.transport })
-        });
-        let mut hops: Vec<Hop> = hops.collect();
+        let mut hops: Vec<Hop> = servers.into_iter().flat_map(Server::hops).collect();
         hops.sort_by_key(|hop| peer.failed.get(&hop.address).is_some_and(|until| *until > now));
         hops.truncate(HOPS_MAX);
         Some(hops)
@@ -312,7 +309,7 @@ mod tests {
         let mut trunks = Trunks::default();
         trunks.apply(&snapshot(&[("a", "192.0.2.1"), ("b", "[2001:db8::1]")]), now);
         assert_eq!(trunks.take_due(now), []);
-        assert_eq!(trunks.targets("a"), Targets::Known(vec!["192.0.2.1:5060".parse().expect("address")]));
+        assert_eq!(trunks.targets("a"), Targets::Known(vec![hop(1)]));
         assert_eq!(trunks.trunk_of("2001:db8::1".parse().expect("address")), Some("b"));
         assert_eq!(trunks.trunk_of("::ffff:192.0.2.1".parse().expect("address")), Some("a"));
         assert_eq!(trunks.trunk_of("192.0.2.9".parse().expect("address")), None);
@@ -381,7 +378,7 @@ mod tests {
         let other = names.iter().find(|name| name.host == "sip.example").expect("due");
         trunks.handle_resolved(other, located(&[1]), now);
         trunks.apply(&snapshot(&[("c", "sip.example")]), now);
-        assert_eq!(trunks.targets("c"), Targets::Known(vec![address(1)]));
+        assert_eq!(trunks.targets("c"), Targets::Known(vec![hop(1)]));
         assert_eq!(trunks.targets("b"), Targets::None);
         // The answer to a question that nobody asks any more.
         let gone = names.iter().find(|name| name.host == "other.example").expect("due");
@@ -445,6 +442,10 @@ mod tests {
 
     fn address(last: u8) -> SocketAddr {
         ([192, 0, 2, last], 5060).into()
+    }
+
+    fn hop(last: u8) -> Hop {
+        Hop { address: address(last), transport: Transport::Udp }
     }
 
     fn located(last: &[u8]) -> Located {

@@ -30,8 +30,20 @@ fn a_registration_whose_connection_ends_is_made_anew_at_once_and_then_after_a_wh
         let is_known = log.matches("The connection to the trunk line has ended").count() == 2;
         (is_known && state(&site.client)["registration"]["state"] == "registered").then_some(())
     });
-    registrar.set_nonblocking(true).expect("set");
     assert!(registrar.accept().is_err(), "a registrar that closes each time is not asked all the time");
+}
+
+#[test]
+fn a_registration_goes_by_the_transport_that_the_outbound_proxy_names() {
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = proxy.local_addr().expect("bound");
+    let fields = json!({
+        "register": true, "username": "box", "password": "s3cret", "outbound_proxy": format!("sip:{address};transport=tcp"),
+    });
+    let _site = Site::new(&[], SocketAddr::from(([127, 0, 0, 1], 9)), fields);
+    let request = serve_register(&proxy);
+    assert!(field(&request, "Via").starts_with("SIP/2.0/TCP "), "{request}");
+    assert!(field(&request, "Contact").contains(";transport=tcp>"), "{request}");
 }
 
 #[test]
@@ -96,7 +108,10 @@ fn registering(registrar: SocketAddr) -> Site {
 
 /// Takes a connection, grants the REGISTER that comes on it, and closes it; the request.
 fn serve_register(registrar: &TcpListener) -> String {
-    let (mut stream, _) = registrar.accept().expect("the box connects");
+    registrar.set_nonblocking(true).expect("set");
+    let (mut stream, _) = wait_until("the box connects", || registrar.accept().ok());
+    stream.set_nonblocking(false).expect("set");
+    stream.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
         let mut octet = [0];

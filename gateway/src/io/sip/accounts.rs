@@ -96,7 +96,7 @@ impl SipThread {
     fn trunk_state(&self, id: &str, now: Instant) -> TrunkState {
         let targets = self.dialling.trunks.targets(id);
         let addresses = match &targets {
-            Targets::Known(addresses) => addresses.iter().map(ToString::to_string).collect(),
+            Targets::Known(hops) => hops.iter().map(|hop| hop.address.to_string()).collect(),
             Targets::Pending | Targets::None => Vec::new(),
         };
         let state = self.dialling.accounts.lines.state(id, now);

@@ -78,7 +78,9 @@ impl SipThread {
         for (id, public) in of_trunks {
             let Targets::Known(targets) = self.dialling.trunks.targets(id) else { continue };
             let public = addresses.names.resolve(&public);
-            advertised.of_peers.extend(targets.iter().map(|target| (target.ip().to_canonical(), public.clone())));
+            advertised
+                .of_peers
+                .extend(targets.iter().map(|target| (target.address.ip().to_canonical(), public.clone())));
         }
         self.set_advertised(advertised, now);
     }

@@ -9,7 +9,6 @@
 mod answers;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::gate::Gate;
@@ -18,7 +17,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::{Secret, TRUNK_PASSWORD_PURPOSE};
 use talkstack_media::sip::message::Uri;
-use talkstack_media::sip::{Credentials, Flow, InviteOrder, StreamId, Transport};
+use talkstack_media::sip::{Credentials, InviteOrder, StreamId};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -377,7 +376,7 @@ impl SipThread {
                 }
                 None => self.connect(id, hop),
             },
-            Some(AttemptOutput::Invite(hop)) => self.send_invite(id, hop.address),
+            Some(AttemptOutput::Invite(hop)) => self.send_invite(id, hop),
             Some(AttemptOutput::GiveUp(outcome)) if placing.is_at_shard => {
                 self.dialling.placing.remove(&id);
                 self.tell(id, ToCall::Ended(LegId::First, outcome));
@@ -406,15 +405,14 @@ impl SipThread {
         });
     }
 
-    fn send_invite(&mut self, id: CallId, target: SocketAddr) {
-        let local = SocketAddr::new(
-            self.local_address(target, Instant::now()),
-            self.listeners.port_towards(target, Transport::Udp),
-        );
+    fn send_invite(&mut self, id: CallId, hop: Hop) {
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        let peer = PeerIdentity::of_trunk(&placing.attempt.carrier().trunk);
+        let open = placing.stream.take().and_then(|stream| self.streams.flow(stream));
+        // A connection that was made and has ended is made anew; what was to go under TLS goes no other way.
+        let flow = open.unwrap_or_else(|| self.way_to(hop, peer, Instant::now()));
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let Some(sdp) = placing.sdp.clone() else { return };
-        let over_udp = Flow { transport: Transport::Udp, local, remote: target, stream: None };
-        let flow = placing.stream.take().and_then(|stream| self.streams.flow(stream)).unwrap_or(over_udp);
         let Placing { attempt, .. } = placing;
         let carrier = attempt.carrier();
         let who = present(&carrier.trunk, &carrier.presents, None, Disclosure::Shown);

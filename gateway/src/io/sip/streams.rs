@@ -156,8 +156,8 @@ impl Streams {
         let Opened { link, remote, listens_at } = opened;
         let local = link.tcp().local_addr()?;
         let local = SocketAddr::new(local.ip().to_canonical(), listens_at.unwrap_or(local.port()));
-        let (mut connection, outgoing) = self.begin(local, remote, link.transport())?;
-        connection.is_ours = listens_at.is_some();
+        let opener = if listens_at.is_some() { Opener::Us } else { Opener::Peer };
+        let (connection, outgoing) = self.begin(local, remote, link.transport(), opener)?;
         let id = connection.id;
         tokio::spawn(connection.serve(link, outgoing));
         Ok(id)
@@ -175,8 +175,7 @@ impl Streams {
     /// # Errors
     /// [`AdoptError`].
     pub(super) fn connect(&mut self, flow: &Flow, bytes: Vec<u8>, within: Duration) -> Result<(), AdoptError> {
-        let (mut connection, outgoing) = self.begin(flow.local, flow.remote, flow.transport)?;
-        connection.is_ours = true;
+        let (connection, outgoing) = self.begin(flow.local, flow.remote, flow.transport, Opener::Us)?;
         self.send(connection.id, bytes);
         let remote = flow.remote;
         let unknown = || PeerIdentity { name: remote.ip().to_string(), fingerprint: None };
@@ -211,8 +210,10 @@ impl Streams {
         local: SocketAddr,
         remote: SocketAddr,
         transport: Transport,
+        opener: Opener,
     ) -> Result<(Connection, mpsc::Receiver<Vec<u8>>), AdoptError> {
-        if self.open.len() >= STREAMS_MAX {
+        let max = if opener == Opener::Us { STREAMS_MAX } else { ACCEPTED_MAX };
+        if self.open.len() >= max {
             return Err(AdoptError::TooMany);
         }
         if self.per_source.get(&remote.ip()).is_some_and(|count| *count >= STREAMS_PER_SOURCE_MAX) {
@@ -230,7 +231,7 @@ impl Streams {
             writer: writer.downgrade(),
             waiting: Arc::clone(&waiting),
             sender: self.sender.clone(),
-            is_ours: false,
+            opener,
         };
         self.open.insert(id, Open { flow, writer: Some(writer), waiting });
         Ok((connection, outgoing))
@@ -272,14 +273,20 @@ impl Streams {
     }
 }
 
+/// Who has opened a connection; whoever did sees to it that it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    Us,
+    Peer,
+}
+
 /// One connection, as its task sees it.
 pub(super) struct Connection {
     id: StreamId,
     writer: mpsc::WeakSender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     sender: mpsc::Sender<Received>,
-    /// We have opened it, and see to it that it lasts.
-    is_ours: bool,
+    opener: Opener,
 }
 
 impl Connection {
@@ -374,7 +381,7 @@ impl Connection {
     async fn read(&self, reading: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
         let mut framer = StreamFramer::default();
         let mut deadline = Instant::now() + FIRST_BYTE_MAX;
-        let mut keep_alive = self.is_ours.then(|| KeepAlive::new(Instant::now()));
+        let mut keep_alive = (self.opener == Opener::Us).then(|| KeepAlive::new(Instant::now()));
         loop {
             let mut buffer = [0; READ_BYTES];
             let due = keep_alive.as_ref().map_or(deadline, |pings| deadline.min(pings.poll_timeout()));
@@ -437,6 +444,9 @@ impl Connection {
 
 /// 1,024 connections: every extension of a large PBX.
 const STREAMS_MAX: usize = 1024;
+
+/// 896 that others have opened: 128 are left for ours, two to each of 64 trunks.
+const ACCEPTED_MAX: usize = STREAMS_MAX - 128;
 
 /// 64 from one address: a PBX with a connection per trunk group.
 const STREAMS_PER_SOURCE_MAX: usize = 64;
@@ -585,13 +595,18 @@ mod tests {
         let mut streams = Streams::new(mpsc::channel(16).0, None);
         let local = "10.0.0.2:5060".parse().expect("address");
         let of = |source: usize| SocketAddr::from(([10, 1, 0, source as u8], 40_000));
-        for count in 0..STREAMS_MAX {
-            streams.begin(local, of(count / STREAMS_PER_SOURCE_MAX), Transport::Tcp).expect("room");
+        let mut begin = |source, opener| streams.begin(local, of(source), Transport::Tcp, opener);
+        for count in 0..ACCEPTED_MAX {
+            assert!(begin(count / STREAMS_PER_SOURCE_MAX, Opener::Peer).is_ok());
             if count + 1 == STREAMS_PER_SOURCE_MAX {
-                assert!(matches!(streams.begin(local, of(0), Transport::Tcp), Err(AdoptError::TooManyOfSource)));
+                assert!(matches!(begin(0, Opener::Peer), Err(AdoptError::TooManyOfSource)));
             }
         }
-        assert!(matches!(streams.begin(local, of(99), Transport::Tcp), Err(AdoptError::TooMany)));
+        assert!(matches!(begin(99, Opener::Peer), Err(AdoptError::TooMany)));
+        for count in ACCEPTED_MAX..STREAMS_MAX {
+            assert!(begin(count / STREAMS_PER_SOURCE_MAX, Opener::Us).is_ok(), "ours have their own room");
+        }
+        assert!(matches!(begin(99, Opener::Us), Err(AdoptError::TooMany)));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
         ids.iter().for_each(|id| assert!(streams.forget(*id).is_some()));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
@@ -610,20 +625,19 @@ mod tests {
 
     impl Served {
         fn new() -> Self {
-            Served::opened(false)
+            Served::opened_by(Opener::Peer)
         }
 
         /// One that we have opened.
         fn ours() -> Self {
-            Served::opened(true)
+            Served::opened_by(Opener::Us)
         }
 
-        fn opened(is_ours: bool) -> Self {
+        fn opened_by(opener: Opener) -> Self {
             let (sender, received) = mpsc::channel(16);
             let mut streams = Streams::new(sender, None);
             let address = "10.0.0.2:5060".parse().expect("address");
-            let (mut connection, outgoing) = streams.begin(address, address, Transport::Tcp).expect("room");
-            connection.is_ours = is_ours;
+            let (connection, outgoing) = streams.begin(address, address, Transport::Tcp, opener).expect("room");
             let (peer, ours) = duplex(1024);
             let (reading, writing) = tokio::io::split(ours);
             let id = connection.id;
