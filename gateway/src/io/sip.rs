@@ -284,8 +284,7 @@ impl SipThread {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let endpoint = self.endpoint.poll_timeout().map(|(at, _)| at);
-        let addresses = self.addresses.poll_timeout();
+        let (endpoint, addresses) = (self.endpoint.poll_timeout().map(|(at, _)| at), self.addresses.poll_timeout());
         [endpoint, self.dialling.poll_timeout(), self.cut_off.poll_timeout(), addresses].into_iter().flatten().min()
     }
 
