@@ -1,6 +1,8 @@
 //! Who may talk SIP to the box: a pure function of an address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use talkstack_media::sip::is_near;
 
 /// The policy `sip.accept`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -25,21 +27,6 @@ impl Accept {
             Accept::Any => true,
         }
     }
-}
-
-fn is_near(source: IpAddr) -> bool {
-    match source {
-        IpAddr::V4(source) => is_near_v4(source),
-        IpAddr::V6(source) => is_near_v6(source),
-    }
-}
-
-fn is_near_v4(source: Ipv4Addr) -> bool {
-    source.is_loopback() || source.is_private() || source.is_link_local()
-}
-
-fn is_near_v6(source: Ipv6Addr) -> bool {
-    source.is_loopback() || source.is_unique_local() || source.is_unicast_link_local()
 }
 
 #[cfg(test)]

@@ -102,11 +102,21 @@ pub fn domain(trunk: &TrunkRoute) -> Host {
 }
 
 fn address(name: Option<&str>, user: &str, domain: &Host) -> String {
-    let quoted = |name: &str| {
-        let clean: String = name.chars().filter(|letter| !letter.is_control()).take(NAME_LETTERS_MAX).collect();
-        format!("\"{}\" ", clean.replace('\\', "\\\\").replace('"', "\\\""))
-    };
-    format!("{}<sip:{user}@{domain}>", name.map(quoted).unwrap_or_default())
+    let cut = |name: &str| quoted(name.chars().filter(|letter| !letter.is_control()).take(NAME_LETTERS_MAX));
+    format!("{}<sip:{user}@{domain}>", name.map(cut).unwrap_or_default())
+}
+
+/// A display name as a quoted string (RFC 3261 §25.1), with a space behind it.
+pub(crate) fn quoted(name: impl Iterator<Item = char>) -> String {
+    let mut quoted = String::from('"');
+    for letter in name.filter(|letter| !letter.is_control()) {
+        if matches!(letter, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted.push_str("\" ");
+    quoted
 }
 
 /// RFC 3323 §4.1.1.3.

@@ -7,8 +7,9 @@
 //!   agent's socket ──────▶ └──────────┘ ─────────────────────────────────▶ agent's socket, journal
 //! ```
 //!
-//! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is [`talkstack_media::session::RtpSession`]'s, talk is
-//! [`AgentSession`]'s. It owns no socket, so whole calls run in virtual time.
+//! `Call` only wires machines: negotiation is [`talkstack_media::sdp`]'s, sound is
+//! [`talkstack_media::session::RtpSession`]'s, talk is [`AgentSession`]'s. It owns no socket, so whole calls run in
+//! virtual time.
 
 mod agents;
 mod bridge;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::CallEvent;
 use talkstack_media::sdp::Negotiated;
 use talkstack_media::session::{Exchange, Heed, RtpSession};
+use talkstack_media::sip::is_near;
 
 use super::leg::Leg;
 use super::{Call, CallOutput, LegId, Phase};
@@ -78,7 +79,7 @@ fn judge(exchange: Exchange, unheard: u32, negotiated: &Negotiated, signalling: 
     let is_silent = exchange.received == 0 && exchange.sent > 0 && negotiated.direction.receives();
     let is_unheard = unheard >= UNHEARD_LOOKS;
     match (is_silent, is_unheard) {
-        (true, _) if is_private(address) && !is_private(signalling) => Some(Fault::PrivateAddress { address }),
+        (true, _) if is_near(address) && !is_near(signalling) => Some(Fault::PrivateAddress { address }),
         (true, true) => Some(Fault::NoRtp),
         (true, false) => Some(Fault::NothingReceived),
         (false, true) => Some(Fault::NothingHeard),
@@ -102,14 +103,6 @@ fn describe(fault: Fault, negotiated: &Negotiated, exchange: Exchange) -> String
             )
         }
         _ => format!("One-way audio: nothing arrives from {remote}, to which {sent} packets were sent"),
-    }
-}
-
-/// RFC 1918, RFC 4193, and what never leaves a link or a host.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
     }
 }
 

@@ -259,14 +259,10 @@ impl SipThread {
         self.handle_addresses_timeout(Instant::now());
         self.apply_accounts();
         loop {
-            let now = Instant::now();
-            // A flood of messages leaves the select below no time for its timer.
-            if self.poll_timeout().is_some_and(|at| at <= now) {
-                self.handle_timeout(now);
-            }
-            self.resolve_due(now);
+            self.resolve_due(Instant::now());
             self.carry_out();
-            let wake = self.poll_timeout().into_iter().fold(self.watch.due(), Instant::min);
+            let due = self.poll_timeout();
+            let wake = due.into_iter().fold(self.watch.due(), Instant::min);
             let timer = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 // Wishes first: an answer that waits is a caller that waits.
@@ -278,7 +274,12 @@ impl SipThread {
                 Some(received) = sockets.0.recv() => self.handle_received(received),
                 () = timer => {}
             }
-            self.watch_shards(Instant::now());
+            let now = Instant::now();
+            // Not in the select: a flood of messages leaves that no time for its timer.
+            if due.is_some_and(|at| at <= now) {
+                self.handle_timeout(now);
+            }
+            self.watch_shards(now);
         }
         self.end_all_calls(&mut sockets).await;
     }

@@ -163,11 +163,16 @@ impl Advertised {
         if !self.local.is_empty() {
             return self.local.iter().any(|network| network.contains(remote));
         }
-        let is_private = match remote {
-            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-        };
-        is_private || self.attached.iter().any(|network| network.contains(remote))
+        is_near(remote) || self.attached.iter().any(|network| network.contains(remote))
+    }
+}
+
+/// Tells whether an address is one that no router of the internet forwards: loopback, RFC 1918, unique local (RFC 4193) or
+/// link-local. An IPv4 address written as IPv6 is to be made one first.
+pub fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

@@ -12,7 +12,7 @@ pub mod session_timer;
 pub mod stream;
 pub mod transaction;
 
-pub use advertised::{Advertised, Network, PublicAddress, PublicPort};
+pub use advertised::{Advertised, Network, PublicAddress, PublicPort, is_near};
 pub use digest::Credentials;
 pub use endpoint::{
     CommandError, Counters, DialogId, EndCause, Endpoint, EndpointConfig, Event, Extensions, Flow, InviteError,

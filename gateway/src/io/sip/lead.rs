@@ -20,7 +20,7 @@ use super::dial::{credentials, routes};
 use super::extensions::extensions;
 use super::tls::PeerIdentity;
 use crate::call::{LegId, LegOrder};
-use crate::caller_id::{Presentation, anonymous, present};
+use crate::caller_id::{Presentation, anonymous, present, quoted};
 use crate::dial::{SILENCE, uri_on};
 use crate::io::shard::ToCall;
 use crate::route::BridgeTarget;
@@ -202,16 +202,22 @@ impl SipThread {
             if led.branches.iter().any(|branch| self.endpoint.is_proceeding(branch.dialog)) {
                 continue;
             }
-            let branches = std::mem::take(&mut led.branches);
-            let trunk_id = led.trunk().unwrap_or_default();
-            for branch in &branches {
-                self.dialling.trunks.handle_failed(trunk_id, branch.remote, None, now);
-            }
+            let silent = std::mem::take(&mut led.branches);
             // They are cancelled should a response come after all; nobody waits for that.
-            self.hang_up_branches(&branches);
-            self.invite_next(id);
-            self.give_up_led(id);
+            self.hang_up_branches(&silent);
+            self.go_on_elsewhere(id, &silent, now);
         }
+    }
+
+    /// Calls a trunk at the next of its addresses (RFC 3263 §4.3); those that have failed come last for a while.
+    fn go_on_elsewhere(&mut self, id: CallId, failed: &[Branch], now: Instant) {
+        let led = self.dialling.leading.calls.get(&id);
+        let Some(trunk_id) = led.and_then(Led::trunk) else { return };
+        for branch in failed {
+            self.dialling.trunks.handle_failed(trunk_id, branch.remote, None, now);
+        }
+        self.invite_next(id);
+        self.give_up_led(id);
     }
 
     fn handle_led_accepted(&mut self, id: CallId, dialog: DialogId, sdp: Option<Vec<u8>>) {
@@ -246,14 +252,9 @@ impl SipThread {
         if weight(failure) >= weight(led.failure) {
             led.failure = failure;
         }
-        // RFC 3263 §4.3: a server that cannot, or says nothing, is passed over for the next one.
-        if let Some(trunk_id) = led.trunk()
-            && status.is_none_or(|status| status == 503)
-        {
-            let now = Instant::now();
-            branch.inspect(|branch| self.dialling.trunks.handle_failed(trunk_id, branch.remote, None, now));
-            self.invite_next(id);
-            return self.give_up_led(id);
+        // A server that cannot, or says nothing, is passed over.
+        if led.trunk().is_some() && status.is_none_or(|status| status == 503) {
+            return self.go_on_elsewhere(id, branch.as_slice(), Instant::now());
         }
         // RFC 3261 §21.6: who says 6xx speaks for all of the user's phones.
         if status.is_some_and(|status| status >= 600) {
@@ -305,7 +306,7 @@ fn invite_order(order: &LegOrder, contact: Way, host: &str, sdp: &str) -> Invite
         BridgeTarget::Extension { user, .. } => (&order.caller, format!("<sip:{user}@{host}>")),
         BridgeTarget::Agent { .. } => (&order.caller, format!("<sip:{}@{host}>", order.called)),
     };
-    let name = order.caller_name.as_deref().map(quoted).unwrap_or_default();
+    let name = order.caller_name.as_deref().map(|name| quoted(name.chars())).unwrap_or_default();
     InviteOrder {
         extensions: Extensions::default(),
         flow: contact.flow,
@@ -329,20 +330,6 @@ fn presented(order: &LegOrder, trunk: &TrunkRoute) -> Presentation {
         Some(number) => present(trunk, &number, order.caller_name.as_deref(), order.disclosure),
         None => anonymous(trunk),
     }
-}
-
-/// A display name as a quoted string (RFC 3261 §25.1), with a space behind it.
-fn quoted(name: &str) -> String {
-    let mut quoted = String::with_capacity(name.len() + 3);
-    quoted.push('"');
-    for letter in name.chars().filter(|letter| !letter.is_control()) {
-        if matches!(letter, '"' | '\\') {
-            quoted.push('\\');
-        }
-        quoted.push(letter);
-    }
-    quoted.push_str("\" ");
-    quoted
 }
 
 /// What a phone's final response says about the call.

@@ -134,12 +134,10 @@ impl Outside {
     ) -> impl Iterator<Item = (&TransactionKey, &mut Flow, &mut ClientNonInvite, &mut Option<Box<Spare>>)> {
         self.sent.iter_mut().map(|(key, sent)| (key, &mut sent.flow, &mut sent.machine, &mut sent.spare))
     }
-}
 
-impl Outside {
     /// A request's transaction, and where it goes.
     pub(super) fn client(&mut self, key: &TransactionKey) -> Option<(&Flow, &mut ClientNonInvite)> {
-        self.sent.get_mut(key).map(|sent| (&sent.request.flow, &mut sent.machine))
+        self.sent.get_mut(key).map(|sent| (&sent.flow, &mut sent.machine))
     }
 }
 

@@ -80,6 +80,10 @@ impl Outgoing {
         let invite = self.invites.get_mut(key).filter(|invite| !invite.is_again)?;
         Some((&invite.flow, &mut invite.machine))
     }
+
+    pub(in crate::sip::endpoint) fn invites_mut(&mut self) -> impl Iterator<Item = (&TransactionKey, &mut Invite)> {
+        self.invites.iter_mut()
+    }
 }
 
 /// One INVITE transaction. It outlives its call: copies of the final response still want their ACK.
@@ -94,12 +98,6 @@ pub(in crate::sip::endpoint) struct Invite {
     /// It is a re-INVITE.
     pub(super) is_again: bool,
     pub(in crate::sip::endpoint) spare: Option<Box<Spare>>,
-}
-
-impl Outgoing {
-    pub(in crate::sip::endpoint) fn invites_mut(&mut self) -> impl Iterator<Item = (&TransactionKey, &mut Invite)> {
-        self.invites.iter_mut()
-    }
 }
 
 /// What was sent, as far as its ACK and CANCEL repeat it.
