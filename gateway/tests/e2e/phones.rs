@@ -1,7 +1,7 @@
 //! baresip as a phone: it calls, plays a file, and records what it hears.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -77,18 +77,7 @@ impl Baresip {
         let words_path = dir.path().join("words.wav");
         // baresip hangs up when its source ends; no case lasts this long.
         write_wav(&words_path, &[words, &[1; 20 * 8000]].concat());
-        let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).is_dir())
-            .expect("baresip is installed (Debian package baresip)");
-        let config = format!(
-            "module_path {modules}\nmodule account.so\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n\
-             module_app menu.so\nsnd_path {dir}\naudio_source aufile,{words}\naudio_player aufile,{dir}/player.wav\n\
-             audio_alert aufile,{dir}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
-             auplay_channels 1\nsip_listen 127.0.0.1:0\naudio_buffer 20-160\n",
-            dir = dir.path().display(),
-            words = words_path.display(),
-        );
+        let config = baresip_config(dir.path(), "");
         std::fs::write(dir.path().join("config"), config).expect("written");
         let account = "<sip:phone@127.0.0.1>;regint=0;audio_codecs=PCMU/8000/1\n";
         std::fs::write(dir.path().join("accounts"), account).expect("written");
@@ -151,4 +140,20 @@ impl Drop for Baresip {
 pub(crate) fn prompt(name: &str) -> Vec<i16> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../config/prompts/{name}.wav"));
     read_wav(&path)
+}
+
+/// A baresip that says `words.wav` of its folder in every call and writes what it hears beside it; `more` are further
+/// lines of its configuration.
+pub(crate) fn baresip_config(home: &Path, more: &str) -> String {
+    let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"]
+        .into_iter()
+        .find(|path| Path::new(path).is_dir())
+        .expect("baresip is installed (Debian package baresip)");
+    let home = home.display();
+    format!(
+        "module_path {modules}\nmodule account.so\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n{more}\
+         module_app menu.so\nsip_listen 127.0.0.1:0\nsnd_path {home}\naudio_source aufile,{home}/words.wav\n\
+         audio_player aufile,{home}/player.wav\naudio_alert aufile,{home}/alert.wav\nausrc_srate 8000\n\
+         auplay_srate 8000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n"
+    )
 }

@@ -12,6 +12,33 @@ pub(crate) fn read_wav(path: &Path) -> Vec<i16> {
     bytes[at..].chunks_exact(2 * channels).map(|frame| i16::from_le_bytes([frame[0], frame[1]])).collect()
 }
 
+/// The samples of a mono WAV file that is still being written, whose header comes at the end.
+pub(crate) fn read_growing(path: &Path) -> Vec<i16> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);
+    samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
+}
+
+/// Looks for a sound in a recording that grows, each stretch of it once.
+pub(crate) struct Search<'a> {
+    sound: &'a [i16],
+    searched: usize,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(sound: &'a [i16]) -> Self {
+        Search { sound, searched: 0 }
+    }
+
+    /// Tells whether the sound is in what is new. A recording that is shorter than the last is another one.
+    pub(crate) fn is_in(&mut self, recording: &[i16]) -> bool {
+        let known = if recording.len() < self.searched { 0 } else { self.searched };
+        self.searched = recording.len();
+        let from = known.saturating_sub(self.sound.len() - 1);
+        best_match(&recording[from..], self.sound).1 > 0.9
+    }
+}
+
 /// Writes a mono WAV file at 8 kHz.
 pub(crate) fn write_wav(path: &Path, samples: &[i16]) {
     let data = samples.len() as u32 * 2;

@@ -13,8 +13,8 @@ use super::registrar::{Edge, PASSWORD};
 use super::site::NUMBER;
 use super::table::{Cell, row};
 use crate::daemon::wait_until;
-use crate::phones::prompt;
-use crate::signal::{best_match, write_wav};
+use crate::phones::{baresip_config, prompt};
+use crate::signal::{Search, read_growing, write_wav};
 
 #[test]
 fn baresip_registers_is_called_by_another_phone_calls_an_agent_and_unregisters() {
@@ -249,17 +249,8 @@ impl<'a> Account<'a> {
         // It hangs up when its source ends; no case lasts this long.
         write_wav(&dir.path().join("words.wav"), &[prompt("en/goodbye"), vec![1; 20 * 8000]].concat());
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-        let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).is_dir())
-            .expect("baresip has modules");
-        let config = format!(
-            "module_path {modules}\nmodule account.so\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n\
-             module ctrl_tcp.so\nmodule_app menu.so\nctrl_tcp_listen {control}\nsip_listen 127.0.0.1:0\n\
-             snd_path {home}\naudio_source aufile,{home}/words.wav\naudio_player aufile,{home}/player.wav\n\
-             audio_alert aufile,{home}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\n\
-             auplay_channels 1\naudio_buffer 20-160\n"
-        );
+        let remote = format!("module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
+        let config = baresip_config(dir.path(), &remote);
         std::fs::write(dir.path().join("config"), config).expect("written");
         let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
         let account = format!("<sip:{user}@{target};transport={transport}>;auth_pass={password};regint=60{outbound}\n");
@@ -286,19 +277,15 @@ impl Phone {
     /// Waits until the words are heard that all of them say.
     pub(crate) fn hears_the_words(&self) {
         let words = prompt("en/goodbye");
-        wait_until("the words are heard", || {
-            let (_, score) = best_match(&self.heard(), &words[4000..5600]);
-            (score > 0.9).then_some(())
-        });
+        let mut search = Search::new(&words[4000..5600]);
+        wait_until("the words are heard", || search.is_in(&self.heard()).then_some(()));
     }
 
     /// The samples of its last recording, whose header it writes at the end.
     fn heard(&self) -> Vec<i16> {
         let entries = std::fs::read_dir(self.peer.dir.path()).expect("there").flatten().map(|entry| entry.path());
         let recordings = entries.filter(|path| path.to_string_lossy().ends_with("-dec.wav"));
-        let bytes = recordings.max().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
-        let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);
-        samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
+        recordings.max().map(|path| read_growing(&path)).unwrap_or_default()
     }
 }
 

@@ -12,7 +12,7 @@ use super::site::Site;
 use super::table::{Cell, row};
 use crate::daemon::{Daemon, wait_until};
 use crate::phones::prompt;
-use crate::signal::best_match;
+use crate::signal::{Search, best_match, read_growing};
 
 #[test]
 fn linphone_calls_holds_resumes_and_hangs_up() {
@@ -182,11 +182,8 @@ impl Linphone {
     /// Waits until it hears its own words from here on.
     pub(crate) fn hears_itself(&self) {
         let (words, before) = (prompt("en/goodbye"), self.heard().len());
-        wait_until("the words come back", || {
-            let heard = self.heard();
-            let (_, score) = best_match(heard.get(before..)?, &words[4000..5600]);
-            (score > 0.9).then_some(())
-        });
+        let mut search = Search::new(&words[4000..5600]);
+        wait_until("the words come back", || search.is_in(self.heard().get(before..)?).then_some(()));
     }
 
     /// Every message that it has sent and got, and what it thought.
@@ -197,9 +194,7 @@ impl Linphone {
 
     /// The samples of its recording, whose header it writes at the end.
     fn heard(&self) -> Vec<i16> {
-        let bytes = std::fs::read(self.peer.dir.path().join("heard.wav")).unwrap_or_default();
-        let samples = bytes.get(44..).unwrap_or_default().chunks_exact(2);
-        samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
+        read_growing(&self.peer.dir.path().join("heard.wav"))
     }
 }
 

@@ -1,10 +1,13 @@
 //! Whole conversations with a scripted server, in virtual time.
 
+mod bench;
+
 use base64_simd::STANDARD;
 use serde_json::Value;
 use talkstack_control::port::Speaker;
 
 use super::*;
+use bench::*;
 
 #[test]
 fn nothing_is_sent_before_the_session_is_described_and_no_audio_before_it_is_set_up() {
@@ -367,147 +370,3 @@ fn a_frame_costs_no_allocation_in_steady_state() {
 
 /// What one response may call.
 const CALLS_ANSWERED: usize = 64;
-
-#[derive(Debug, PartialEq)]
-enum Out {
-    Ready,
-    Play(usize),
-    Clear,
-    Said(Speaker, String, Instant),
-    Lost(AgentLoss),
-}
-
-struct Bench {
-    agent: OpenAiRealtime,
-    now: Instant,
-    progress: Progress,
-}
-
-impl Bench {
-    fn new(opening: Opening, codec: Codec) -> Self {
-        let agent = OpenAiRealtime::new(opening, codec, 7);
-        Bench { agent, now: Instant::now(), progress: Progress::default() }
-    }
-
-    fn connected(opening: Opening) -> Self {
-        Bench::new(opening, Codec::Pcmu)
-    }
-
-    fn ready(opening: Opening) -> Self {
-        let mut bench = Bench::connected(opening);
-        bench.set_up();
-        bench
-    }
-
-    fn set_up(&mut self) {
-        self.receive(json!({ "type": "session.created", "session": {} }));
-        assert_eq!(self.receive(json!({ "type": "session.updated", "session": {} })), [Out::Ready]);
-    }
-
-    fn begin_response(&mut self, id: &str) {
-        self.receive(json!({ "type": "response.created", "response": { "id": id, "status": "in_progress" } }));
-    }
-
-    fn receive(&mut self, event: Value) -> Vec<Out> {
-        self.receive_text(&event.to_string())
-    }
-
-    fn receive_text(&mut self, text: &str) -> Vec<Out> {
-        self.agent.handle_bytes(&frame(text));
-        self.poll()
-    }
-
-    /// Drains the agent, with a playout queue that takes all and plays when told.
-    fn poll(&mut self) -> Vec<Out> {
-        let mut outputs = Vec::new();
-        while let Some(output) = self.agent.poll_output(self.progress, self.now) {
-            outputs.push(match output {
-                AgentOutput::Ready => Out::Ready,
-                AgentOutput::Play(Speech::Coded(_, bytes)) => {
-                    self.progress.pushed += bytes.len() as u64;
-                    Out::Play(bytes.len())
-                }
-                AgentOutput::Clear => {
-                    self.progress.played = self.progress.pushed;
-                    Out::Clear
-                }
-                AgentOutput::Said(said) => Out::Said(said.speaker, said.text, said.began),
-                AgentOutput::Lost(loss) => Out::Lost(loss),
-                other => panic!("{other:?}"),
-            });
-        }
-        outputs
-    }
-
-    /// Bytes leave for the wire.
-    fn play(&mut self, bytes: u64) -> Vec<Out> {
-        self.progress.played += bytes;
-        self.poll()
-    }
-
-    fn wait(&mut self, time: Duration) -> Vec<Out> {
-        self.now += time;
-        self.agent.handle_timeout(self.now);
-        self.poll()
-    }
-
-    /// Frames of µ-law from the caller.
-    fn speak(&mut self, frames: usize) {
-        for _ in 0..frames {
-            let (samples, coded) = ([1; 160], [0x55; 160]);
-            self.agent.handle_audio(&Frame { samples: &samples, coded: Some((Codec::Pcmu, &coded)) });
-        }
-    }
-
-    /// What has been sent to the server since the last call.
-    fn sent(&mut self) -> Vec<Value> {
-        let bytes = std::mem::take(self.agent.outbound());
-        let (mut messages, mut rest) = (Vec::new(), &bytes[..]);
-        while let [_, length, tail @ ..] = rest {
-            let (length, tail) = match length & 0x7f {
-                126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
-                length => (usize::from(length), tail),
-            };
-            let key = &tail[..4];
-            let text: Vec<u8> = tail[4..4 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]).collect();
-            messages.push(serde_json::from_slice(&text).expect("JSON"));
-            rest = &tail[4 + length..];
-        }
-        messages
-    }
-
-    fn kinds_sent(&mut self) -> Vec<String> {
-        self.sent().iter().map(|sent| sent["type"].as_str().expect("a type").to_owned()).collect()
-    }
-}
-
-fn opening() -> Opening {
-    Opening {
-        instructions: "Be kind to John.".into(),
-        voice: Some("marin".into()),
-        greeting: None,
-        first_speaker: FirstSpeaker::Agent,
-        greets: Greets::WhenReady,
-    }
-}
-
-fn delta(item: &str, bytes: usize) -> Value {
-    let delta = STANDARD.encode_to_string(vec![0x21; bytes]);
-    json!({ "type": "response.output_audio.delta", "response_id": "r", "item_id": item, "output_index": 0, "content_index": 0, "delta": delta })
-}
-
-fn transcript(item: &str, text: &str) -> Value {
-    json!({ "type": "response.output_audio_transcript.done", "response_id": "r", "item_id": item, "transcript": text })
-}
-
-fn speech_started(item: &str) -> Value {
-    json!({ "type": "input_audio_buffer.speech_started", "item_id": item, "audio_start_ms": null })
-}
-
-/// A server's text frame.
-fn frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81, 126];
-    frame.extend((text.len() as u16).to_be_bytes());
-    frame.extend(text.as_bytes());
-    frame
-}
