@@ -13,6 +13,7 @@ mod answered;
 mod cut_off;
 mod datagrams;
 mod dial;
+mod events;
 mod extensions;
 mod health;
 mod keep_alive;
@@ -46,8 +47,7 @@ use talkstack_control::port::{
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::sip::{
-    DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport,
-    UdpLarge,
+    DialogId, Endpoint, EndpointConfig, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport, UdpLarge,
 };
 use talkstack_media::stun;
 use tokio::sync::{mpsc, oneshot};
@@ -407,61 +407,6 @@ impl SipThread {
                 Output::SendLarge { flow, bytes } => self.send(&flow, bytes, LARGE_CONNECT_MAX),
                 Output::Event(event) => self.handle_event(event),
             }
-        }
-    }
-
-    fn handle_event(&mut self, event: Event) {
-        let event = self.handle_led_event(event).and_then(|event| self.handle_test_event(event));
-        let Some(event) = event.and_then(|event| self.handle_account_event(event)) else { return };
-        match event {
-            Event::Progressed { dialog, sdp, .. } => self.handle_progressed(dialog, sdp),
-            Event::Accepted { dialog, sdp, .. } => self.handle_accepted(dialog, sdp),
-            Event::Refused { dialog, status, contacts, retry_after, .. } => {
-                self.handle_refused(dialog, status, contacts, retry_after);
-            }
-            Event::Unanswered { dialog } => self.handle_unanswered(dialog),
-            Event::Offered(offered) if self.is_stopping => {
-                let cause = Some("the box is stopping".into());
-                self.refuse(offered.dialog, 503, cause, Some(offered::RETRY_AFTER));
-            }
-            Event::Offered(offered) => self.handle_offered(*offered),
-            Event::ReOffered { dialog, sdp, .. } => {
-                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
-                    && self.tell(id, ToCall::ReOffered(leg, sdp)) != Some(true)
-                {
-                    self.refuse(dialog, 500, Some("The media thread is busy".into()), None);
-                }
-            }
-            Event::Acknowledged { dialog, sdp } => {
-                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
-                    self.tell(id, ToCall::Acknowledged(leg, sdp));
-                }
-            }
-            Event::Ended { dialog, cause, .. } => {
-                let outcome = match cause {
-                    EndCause::Bye => Outcome::new(Blame::Caller, EndReason::HungUp),
-                    EndCause::Cancelled => Outcome::new(Blame::Caller, EndReason::Cancelled),
-                    EndCause::NoAck | EndCause::NoPrack => Outcome::new(Blame::Trunk, EndReason::NoAck),
-                    EndCause::Extension => Outcome::new(Blame::Caller, EndReason::Rejected),
-                    EndCause::Gone | EndCause::Expired => Outcome::new(Blame::Trunk, EndReason::MediaTimeout),
-                };
-                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
-                    self.tell(id, ToCall::Ended(leg, outcome));
-                }
-            }
-            Event::RefusalSeen(seen) => self.handle_refusal(*seen, Instant::now()),
-            Event::Referred { dialog, target, replaces, .. } => {
-                self.handle_referred(dialog, &target, replaces.as_ref());
-            }
-            // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
-            Event::Reanswered { .. }
-            | Event::ReofferFailed { .. }
-            | Event::ReferProgress { .. }
-            | Event::ReferRefused { .. }
-            | Event::Registering { .. }
-            | Event::Responded { .. }
-            | Event::RequestTimedOut { .. }
-            | Event::Info { .. } => {}
         }
     }
 
