@@ -9,7 +9,7 @@ use talkstack_media::rtp::rtcp::{ReportTime, Rtcp};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut now = Instant::now();
-    let mut receiver = Receiver::new(PayloadTypes { audio: 0, telephone_event: Some(101) });
+    let mut receiver = Receiver::new(PayloadTypes { audio: 0, clock_rate: 8000, telephone_event: Some(101) });
     let mut rtcp = Rtcp::new(1, 7, now);
     let mut payload = Vec::new();
     // Each packet: one byte of length, one of milliseconds, the packet.
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = rtcp.handle_packet(packet, ReportTime { now, ntp: 1 << 40 });
         let mut outputs = 0;
         while let Some(received) = receiver.poll_output(&mut payload, now) {
-            if let Received::Lost(samples) | Received::Silence(samples) = received {
+            if let Received::Lost(samples) | Received::Missing(samples) = received {
                 assert!(samples <= 80_000, "{samples} samples at once");
             }
             outputs += 1;

@@ -1,6 +1,7 @@
 //! Audio that belongs to no codec: frames, the playout queue, tones, levels and files.
 
 pub mod frame;
+pub(crate) mod lateness;
 pub mod playout;
 pub mod pool;
 pub mod recording;

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::lateness::Lateness;
 use super::pool::SpeechPool;
 
 /// Paces one leg's outgoing audio.
@@ -35,7 +36,7 @@ pub struct Playout {
     /// The leg's codec's code for silence.
     silence: u8,
     cushion: Duration,
-    lateness: Lateness,
+    lateness: Lateness<LATENESS_BINS>,
     pushed_bytes: u64,
     taken_bytes: u64,
 }
@@ -93,7 +94,7 @@ impl Playout {
             timestamp,
             silence,
             cushion: Duration::ZERO,
-            lateness: Lateness { bins: [0; LATENESS_BINS], recorded: 0 },
+            lateness: Lateness::new(LATENESS_WINDOW),
             pushed_bytes: 0,
             taken_bytes: 0,
         }
@@ -295,43 +296,6 @@ impl Drop for Playout {
     }
 }
 
-/// How late an agent's frames come, as a decaying histogram of milliseconds.
-#[derive(Debug)]
-struct Lateness {
-    bins: [u16; LATENESS_BINS],
-    recorded: u16,
-}
-
-impl Lateness {
-    fn record(&mut self, late: Duration) {
-        let bin = (late.as_micros().div_ceil(1000) as usize).min(LATENESS_BINS - 1);
-        self.bins[bin] += 1;
-        self.recorded += 1;
-        if self.recorded == LATENESS_WINDOW {
-            self.bins.iter_mut().for_each(|count| *count /= 2);
-            self.recorded = self.bins.iter().sum();
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.recorded >= LATENESS_SETTLED
-    }
-
-    fn p99(&self) -> Duration {
-        if !self.is_settled() {
-            return Duration::ZERO;
-        }
-        let mut beyond = self.recorded / 100;
-        for (milliseconds, count) in self.bins.iter().enumerate().rev() {
-            if *count > beyond {
-                return Duration::from_millis(milliseconds as u64);
-            }
-            beyond -= count;
-        }
-        Duration::ZERO
-    }
-}
-
 fn copy_front(queue: &VecDeque<u8>, out: &mut [u8]) {
     let (front, back) = queue.as_slices();
     let split = out.len().min(front.len());
@@ -368,9 +332,6 @@ const LATENESS_BINS: usize = 42;
 
 /// 1,000 frames, 20 s of speech: what the 99th percentile looks back on, halved then.
 const LATENESS_WINDOW: u16 = 1000;
-
-/// 100 frames, 2 s: fewer have no 99th percentile.
-const LATENESS_SETTLED: u16 = 100;
 
 /// 4 KiB, half a second: what an agent that sends at the pace of speech ever has queued.
 const RESERVE_STEP: usize = 4096;

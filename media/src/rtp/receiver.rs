@@ -2,14 +2,20 @@
 //!
 //! ```text
 //!   in order ────────────────────────────────▶ Audio, at once
-//!   hole: waits at most 60 ms ── filled ─────▶ Audio
-//!                             └─ not filled ─▶ Lost (to be concealed)
+//!   hole: waits as long as late packets take, 60 to 200 ms ── filled ─────▶ Audio
+//!                                                          └─ not filled ─▶ Lost (to be concealed)
 //!   timestamp jumps, sequence does not ──────▶ Pause (discontinuous transmission)
-//!   nothing comes ───────────────────────────▶ Silence every 20 ms; late audio is played, the surplus saved later
+//!   nothing comes ───────────────────────────▶ Missing every 20 ms; late audio is played, the surplus saved later
 //! ```
+//!
+//! Nothing is held back to smooth out jitter: who hears this has a clock of its own ([`crate::audio::playout`]), or none.
 //!
 //! The timeline follows RTP timestamps: what is handed out adds up to them, plus a surplus that is never above 200 ms.
 //! The wall clock bounds it: a timestamp that jumps while no time passes is another timeline and fills in 200 ms at most.
+
+mod history;
+mod tally;
+mod timing;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,12 +24,17 @@ use rtp_rs::RtpReader;
 
 use super::dtmf::EventReceiver;
 use super::figures::Reception;
+use history::History;
+pub use tally::Tally;
+pub use timing::Timing;
 
 /// What the stream's payload types mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadTypes {
-    /// The agreed audio codec's, one byte a sample at 8 kHz.
+    /// The agreed audio codec's.
     pub audio: u8,
+    /// Its timestamp units a second (RFC 3551 §4.1): 8,000 for G.711.
+    pub clock_rate: u32,
     /// telephone-event's, if it was agreed on.
     pub telephone_event: Option<u8>,
 }
@@ -41,19 +52,24 @@ pub struct Receiver {
     last_event_at: Option<Instant>,
     digits: VecDeque<char>,
     reception: Reception,
+    timing: Timing,
+    history: History,
+    tally: Tally,
 }
 
 /// Where the stream stands.
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     ssrc: u32,
+    /// Timestamp units a second.
+    clock_rate: u32,
     next_sequence: u16,
     next_timestamp: u32,
     /// Sequence numbers have been given up since the last audio.
     has_hole: bool,
     /// To when the audio and silence handed out suffice.
     covered_until: Instant,
-    /// Silence handed out that the timestamps have not caught up with, in samples.
+    /// Silence handed out that the timestamps have not caught up with, in timestamp units.
     surplus: u32,
     /// The peers have agreed anew since the last audio.
     is_resumed: bool,
@@ -82,11 +98,13 @@ enum Kind {
 pub enum Received {
     /// The payload buffer holds it.
     Audio,
-    /// So many samples were lost; conceal them.
+    /// So many timestamp units were lost; conceal them.
     Lost(usize),
-    /// So many samples were not sent: the far end had nothing to say (RFC 3389).
+    /// So many timestamp units were not sent: the far end had nothing to say (RFC 3389).
     Pause(usize),
-    /// Nothing has come for so many samples, or a key was heard in their place.
+    /// Nothing has come for so many timestamp units; whether it was lost is not known yet.
+    Missing(usize),
+    /// A key was heard for so many timestamp units.
     Silence(usize),
     /// A key was pressed.
     Digit(char),
@@ -101,8 +119,11 @@ pub enum Rejected {
     /// Its payload is empty or above [`PAYLOAD_BYTES_MAX`].
     #[error("payload empty or too long")]
     Payload,
-    /// It has been here before, or comes after its time.
-    #[error("duplicate or late")]
+    /// It has been here before.
+    #[error("duplicate")]
+    Duplicate,
+    /// It comes when its place has been given up.
+    #[error("late")]
     Late,
     /// Another source, or a sequence far away, that has not proved itself.
     #[error("on probation")]
@@ -121,7 +142,10 @@ impl Receiver {
             events: EventReceiver::default(),
             last_event_at: None,
             digits: VecDeque::new(),
-            reception: Reception::default(),
+            reception: Reception::new(payload_types.clock_rate),
+            timing: Timing::new(payload_types.clock_rate),
+            history: History::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -144,7 +168,8 @@ impl Receiver {
         self.place(reader.ssrc(), sequence, reader.timestamp(), kind, now)?;
         let slot = &mut self.slots[usize::from(sequence) % SLOTS];
         if slot.kind.is_some() {
-            return Err(Rejected::Late);
+            self.tally.duplicates += 1;
+            return Err(Rejected::Duplicate);
         }
         slot.kind = Some(kind);
         slot.sequence = sequence;
@@ -154,6 +179,10 @@ impl Receiver {
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
         self.waiting += 1;
+        self.tally.received += 1;
+        if kind == Kind::Audio {
+            self.timing.handle_packet(reader.timestamp(), now);
+        }
         self.reception.handle_packet(sequence, (kind == Kind::Audio).then(|| reader.timestamp()), now);
         Ok(())
     }
@@ -163,6 +192,12 @@ impl Receiver {
         if payload_types.audio != self.payload_types.audio {
             // What waits is coded as it was agreed on before.
             self.forget_waiting();
+        }
+        if payload_types.clock_rate != self.payload_types.clock_rate {
+            // Timestamps of two clocks cannot be compared: the next packet begins another timeline.
+            self.stream = None;
+            self.timing = Timing::new(payload_types.clock_rate);
+            self.reception = Reception::new(payload_types.clock_rate);
         }
         if let Some(stream) = &mut self.stream {
             // Who was silent on hold has missed nothing.
@@ -174,7 +209,7 @@ impl Receiver {
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
     pub fn poll_output(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Received> {
         loop {
-            let hole_since = self.hole_since();
+            let (hole_since, wait) = (self.hole_since(), self.timing.wait());
             if let Some(digit) = self.digits.pop_front() {
                 return Some(Received::Digit(digit));
             }
@@ -184,16 +219,19 @@ impl Receiver {
                 Some(Kind::Audio) => return self.take_audio(at, payload, now),
                 Some(kind) => self.take_other(at, kind, now),
                 None if self.waiting > 0 => {
-                    if hole_since.is_some_and(|since| now < since + HOLE_WAIT) {
+                    if hole_since.is_some_and(|since| now < since + wait) {
                         return None;
                     }
                     stream.has_hole = true;
                     stream.next_sequence = stream.next_sequence.wrapping_add(1);
+                    self.history.skip(1);
+                    self.tally.handle_given_up();
                 }
-                None if now >= stream.covered_until + SILENCE_WAIT => {
+                None if now >= stream.covered_until + wait => {
+                    let frame = stream.units(FRAME);
                     stream.covered_until += FRAME;
-                    stream.surplus = (stream.surplus + FRAME_SAMPLES).min(SURPLUS_COUNTED_MAX);
-                    return Some(Received::Silence(FRAME_SAMPLES as usize));
+                    stream.surplus = (stream.surplus + frame).min(stream.units(GAP_MAX));
+                    return Some(Received::Missing(frame as usize));
                 }
                 None => return None,
             }
@@ -204,14 +242,33 @@ impl Receiver {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stream = self.stream.as_ref()?;
         match self.hole_since() {
-            Some(since) => Some(since + HOLE_WAIT),
-            None => Some(stream.covered_until + SILENCE_WAIT),
+            Some(since) => Some(since + self.timing.wait()),
+            None => Some(stream.covered_until + self.timing.wait()),
         }
     }
 
     /// What a receiver report says of the stream.
     pub fn reception(&mut self) -> &mut Reception {
         &mut self.reception
+    }
+
+    /// What has become of its packets.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How late its packets come.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Leaves a quiet stretch of audio out, so many timestamp units, in return for silence that was handed out while
+    /// nothing came. `false` when there is nothing to make up for.
+    pub fn save(&mut self, units: usize) -> bool {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.surplus >= units) else { return false };
+        stream.surplus -= units;
+        true
     }
 
     /// The source of the stream, once there is one.
@@ -239,10 +296,18 @@ impl Receiver {
             return Ok(());
         }
         if ssrc == stream.ssrc && ahead > u16::MAX - MISORDER_MAX {
+            if !self.history.recall(ahead.wrapping_neg()) {
+                self.tally.duplicates += 1;
+                return Err(Rejected::Duplicate);
+            }
+            self.tally.late += 1;
+            if kind == Kind::Audio {
+                self.timing.handle_late(timestamp, now);
+            }
             return Err(Rejected::Late);
         }
         if ssrc == stream.ssrc && ahead < DROPOUT_MAX && kind == Kind::Audio {
-            self.skip_to(sequence);
+            self.skip_to(sequence, ahead);
             return Ok(());
         }
         if self.probation.replace((ssrc, sequence.wrapping_add(1))) != Some((ssrc, sequence)) {
@@ -260,8 +325,11 @@ impl Receiver {
         // Another timeline: the timestamp of the last key tells nothing of the next one's.
         self.events = EventReceiver::default();
         self.reception.begin(sequence);
+        self.timing.restart();
+        self.history = History::default();
         self.stream = Some(Stream {
             ssrc,
+            clock_rate: self.payload_types.clock_rate.max(1),
             next_sequence: sequence,
             next_timestamp: timestamp,
             has_hole: false,
@@ -272,8 +340,10 @@ impl Receiver {
     }
 
     /// More is lost than the slots hold: what waits behind the hole is given up with it.
-    fn skip_to(&mut self, sequence: u16) {
+    fn skip_to(&mut self, sequence: u16, ahead: u16) {
         self.forget_waiting();
+        self.history.skip(ahead);
+        (0..ahead).for_each(|_| self.tally.handle_given_up());
         if let Some(stream) = &mut self.stream {
             stream.next_sequence = sequence;
             stream.has_hole = true;
@@ -291,34 +361,42 @@ impl Receiver {
         let slot = &mut self.slots[at];
         let gap = slot.timestamp.wrapping_sub(stream.next_timestamp);
         stream.next_timestamp = slot.timestamp;
-        if gap > 0 && gap <= GAP_MAX {
+        let is_other_timeline = gap > stream.units(GAP_MAX);
+        if gap > 0 && !is_other_timeline {
             // Silence handed out while nothing came stands for part of the gap already.
             let saved = gap.min(stream.surplus);
             stream.surplus -= saved;
-            let samples = (gap - saved).min(stream.missing(now) + EARLY_MAX_SAMPLES);
-            if samples > 0 {
-                stream.cover(samples, now);
-                let samples = samples as usize;
-                return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Pause(samples) });
+            let units = (gap - saved).min(stream.missing(now) + stream.units(EARLY_MAX));
+            let has_hole = stream.has_hole;
+            if has_hole {
+                self.tally.concealed += u64::from(units + saved);
+            }
+            if units > 0 {
+                stream.cover(units, now);
+                let units = units as usize;
+                return Some(if has_hole { Received::Lost(units) } else { Received::Pause(units) });
             }
         }
-        if std::mem::take(&mut stream.is_resumed) || gap > GAP_MAX || slot.marker {
+        if std::mem::take(&mut stream.is_resumed) || is_other_timeline || slot.marker {
             // What begins here is not what was missing while silence was handed out.
             stream.surplus = 0;
         }
         slot.kind = None;
         self.waiting -= 1;
         stream.advance();
-        let samples = slot.payload.len() as u32;
-        stream.next_timestamp = slot.timestamp.wrapping_add(samples);
-        if stream.surplus > LATE_MAX_SAMPLES {
+        self.history.push();
+        self.tally.handle_taken();
+        // G.711: a byte is a sample is a unit.
+        let units = slot.payload.len() as u32;
+        stream.next_timestamp = slot.timestamp.wrapping_add(units);
+        if stream.surplus > stream.units(LATE_MAX) {
             // Its span was filled so long ago that playing it would only add delay.
-            stream.surplus = stream.surplus.saturating_sub(samples);
+            stream.surplus = stream.surplus.saturating_sub(units);
             return Some(Received::Silence(0));
         }
-        stream.cover(samples, now);
+        stream.cover(units, now);
         if self.events.is_held() && self.last_event_at.is_some_and(|at| now < at + EVENT_QUIET) {
-            return Some(Received::Silence(samples as usize));
+            return Some(Received::Silence(units as usize));
         }
         self.events.release();
         std::mem::swap(payload, &mut slot.payload);
@@ -339,6 +417,8 @@ impl Receiver {
         if let Some(stream) = &mut self.stream {
             stream.advance();
         }
+        self.history.push();
+        self.tally.handle_taken();
     }
 }
 
@@ -349,43 +429,38 @@ impl Stream {
         self.has_hole = false;
     }
 
-    /// What the wall clock says has not been handed out, in samples.
+    /// What the wall clock says has not been handed out, in timestamp units.
     fn missing(&self, now: Instant) -> u32 {
-        (now.saturating_duration_since(self.covered_until).as_micros() / 125).min(u128::from(GAP_MAX)) as u32
+        self.units(now.saturating_duration_since(self.covered_until).min(GAP_MAX))
     }
 
-    /// Audio or silence has been handed out.
-    fn cover(&mut self, samples: u32, now: Instant) {
-        self.covered_until = self.covered_until.max(now) + Duration::from_micros(u64::from(samples) * 125);
+    /// Audio or silence has been handed out. It counts from when it was: a far clock that is fast hands out more than time
+    /// passes, 0.7 s in an hour at 200 ppm, and must not put off the silence which says that nothing comes any more.
+    fn cover(&mut self, units: u32, now: Instant) {
+        self.covered_until = now + Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(self.clock_rate));
+    }
+
+    /// A time in timestamp units.
+    fn units(&self, time: Duration) -> u32 {
+        u32::try_from(time.as_micros() * u128::from(self.clock_rate) / 1_000_000).unwrap_or(u32::MAX)
     }
 }
 
 /// 20 ms.
 const FRAME: Duration = Duration::from_millis(20);
 
-/// 20 ms at 8 kHz.
-const FRAME_SAMPLES: u32 = 160;
-
-/// 16 packets, 320 ms at 20 ms each: five times the longest wait.
-const SLOTS: usize = 16;
-
-/// 60 ms: three packets; what a repeat-and-fade can bridge.
-pub const HOLE_WAIT: Duration = Duration::from_millis(60);
-
-/// 60 ms after the last audio ends: jitter of 20 ms and 40 ms on top.
-pub const SILENCE_WAIT: Duration = Duration::from_millis(60);
+/// 32 packets, 640 ms at 20 ms each and 320 ms at 10 ms: more than the longest wait.
+const SLOTS: usize = 32;
 
 /// 200 ms: audio later than this is dropped.
-const LATE_MAX_SAMPLES: u32 = 1600;
+const LATE_MAX: Duration = Duration::from_millis(200);
 
 /// 200 ms: more than a packet that was held up and one that was not are ever apart.
-const EARLY_MAX_SAMPLES: u32 = 1600;
+const EARLY_MAX: Duration = Duration::from_millis(200);
 
-/// 10 s: a timestamp that jumps further, or back, is another timeline and fills nothing in.
-const GAP_MAX: u32 = 80_000;
-
-/// 10 s, as [`GAP_MAX`]: silence beyond it can stand for no gap.
-const SURPLUS_COUNTED_MAX: u32 = GAP_MAX;
+/// 10 s: a timestamp that jumps further, or back, is another timeline and fills nothing in; silence beyond it can stand
+/// for no gap.
+const GAP_MAX: Duration = Duration::from_secs(10);
 
 /// 1,500 bytes, an Ethernet frame: 187 ms of G.711.
 pub const PAYLOAD_BYTES_MAX: usize = 1500;

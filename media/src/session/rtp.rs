@@ -15,7 +15,7 @@ use crate::codec::plc::Concealer;
 use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
-use crate::rtp::rtcp::{ReportTime, Rtcp};
+use crate::rtp::rtcp::{Account, ReportTime, Rtcp};
 use crate::rtp::sender::Sender;
 use crate::sdp::Negotiated;
 
@@ -164,7 +164,13 @@ impl RtpSession {
         samples.clear();
         let is_audio = loop {
             match receiver.poll_output(coded, now)? {
-                Received::Audio => break true,
+                Received::Audio => {
+                    self.negotiated.codec.decode(coded, samples);
+                    if !is_quiet(samples) || !receiver.save(samples.len()) {
+                        break true;
+                    }
+                    samples.clear();
+                }
                 Received::Silence(0) => {}
                 Received::Pause(count) => {
                     concealer.pause(count, samples);
@@ -174,7 +180,12 @@ impl RtpSession {
                     samples.resize(count, 0);
                     break false;
                 }
-                Received::Lost(count) => {
+                // It may have been lost: it fades as such, and is silence then.
+                Received::Missing(count) if concealer.is_silent() => {
+                    samples.resize(count, 0);
+                    break false;
+                }
+                Received::Lost(count) | Received::Missing(count) => {
                     concealer.conceal(count, samples);
                     break false;
                 }
@@ -183,7 +194,7 @@ impl RtpSession {
         };
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
-            let count = if is_audio { coded.len() } else { samples.len() };
+            let count = samples.len();
             samples.clear();
             samples.resize(count, 0);
             return Some(Heard::Held(Frame { samples, coded: None }));
@@ -191,9 +202,10 @@ impl RtpSession {
         if !is_audio {
             return Some(Heard::Audio(Frame { samples, coded: None }));
         }
-        self.negotiated.codec.decode(coded, samples);
-        concealer.handle_received(samples);
-        Some(Heard::Audio(Frame { samples, coded: Some((self.negotiated.codec, coded)) }))
+        // What joins on to concealed audio is no longer what was coded.
+        let is_joined = concealer.handle_received(samples);
+        let coded = (!is_joined).then_some((self.negotiated.codec, coded.as_slice()));
+        Some(Heard::Audio(Frame { samples, coded }))
     }
 
     /// Queues speech behind what is queued.
@@ -340,7 +352,10 @@ impl RtpSession {
 
     fn report(&mut self, packet: &mut [u8], now: Instant) -> Transmit {
         let ssrc = self.input.receiver.ssrc();
-        let received = ssrc.and_then(|ssrc| Some((ssrc, self.input.receiver.reception().report()?)));
+        let received = ssrc.and_then(|source| {
+            let figures = self.input.receiver.reception().report()?;
+            Some(Account { source, figures, extended: None })
+        });
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
         let (channel, to) = if self.negotiated.rtcp_mux {
@@ -359,7 +374,16 @@ impl RtpSession {
 }
 
 fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
-    PayloadTypes { audio: negotiated.payload_type, telephone_event: negotiated.telephone_event }
+    PayloadTypes {
+        audio: negotiated.payload_type,
+        clock_rate: negotiated.codec.clock_rate(),
+        telephone_event: negotiated.telephone_event,
+    }
+}
+
+/// Nothing is said in it: silence that was handed out before may stand for it.
+fn is_quiet(samples: &[i16]) -> bool {
+    samples.iter().all(|sample| sample.unsigned_abs() < QUIET)
 }
 
 /// RFC 5761 §4: payload types 64 to 95 with the marker bit are RTCP's.
@@ -375,6 +399,9 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// -46 dBFS: below any speech, above the noise of a room on a good phone.
+const QUIET: u16 = 160;
 
 /// 12 bytes: no extension and no contributing source.
 const RTP_HEADER_BYTES: usize = 12;

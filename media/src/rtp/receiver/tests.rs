@@ -2,6 +2,7 @@
 
 use rtp_rs::RtpPacketBuilder;
 
+use super::timing::WAIT_MIN;
 use super::*;
 
 #[test]
@@ -25,7 +26,7 @@ fn who_speaks_again_after_a_long_silence_is_heard_at_once() {
             line.poll();
         }
         if is_held {
-            line.receiver.renumber(PayloadTypes { audio: 0, telephone_event: Some(101) });
+            line.receiver.renumber(PayloadTypes { audio: 0, clock_rate: 8000, telephone_event: Some(101) });
         }
         for at in 1..=50 {
             line.receive(at, u32::from(at) * 160 + jump, 0).expect("taken");
@@ -52,7 +53,7 @@ fn a_hole_is_concealed_after_60_ms_and_a_late_packet_dropped() {
     let mut line = Line::new();
     line.arrive(0);
     line.arrive(2);
-    assert_eq!(line.receiver.poll_timeout(), Some(line.now + HOLE_WAIT));
+    assert_eq!(line.receiver.poll_timeout(), Some(line.now + WAIT_MIN));
     line.pass(60);
     assert_eq!(line.poll(), [Received::Lost(160), Received::Audio]);
     assert_eq!(line.receive(1, 160, 0), Err(Rejected::Late));
@@ -64,8 +65,8 @@ fn a_duplicate_is_dropped_before_and_after_its_release() {
     let mut line = Line::new();
     line.arrive(0);
     line.arrive(2);
-    assert_eq!(line.receive(2, 320, 0), Err(Rejected::Late));
-    assert_eq!(line.receive(0, 0, 0), Err(Rejected::Late));
+    assert_eq!(line.receive(2, 320, 0), Err(Rejected::Duplicate));
+    assert_eq!(line.receive(0, 0, 0), Err(Rejected::Duplicate));
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn keys_are_heard_on_whatever_timeline_a_new_source_or_sequence_brings() {
 fn other_payload_types_take_over_in_the_same_stream() {
     let mut line = Line::new();
     line.arrive(0);
-    line.receiver.renumber(PayloadTypes { audio: 8, telephone_event: Some(96) });
+    line.receiver.renumber(PayloadTypes { audio: 8, clock_rate: 8000, telephone_event: Some(96) });
     line.receive(1, 160, 8).expect("taken");
     assert_eq!(line.poll(), [Received::Audio]);
     line.receive(2, 320, 96).expect("taken");
@@ -135,7 +136,7 @@ fn a_line_that_falls_silent_is_filled_in_and_the_surplus_is_saved_from_the_gap()
     let mut line = Line::new();
     line.arrive(0);
     line.pass(20 + 60 + 20 * 4);
-    assert_eq!(line.poll(), [Received::Silence(160); 5]);
+    assert_eq!(line.poll(), [Received::Missing(160); 5]);
     // Speech goes on 200 ms after it stopped; 100 ms of that are written.
     line.receive(1, 160 + 1600, 0).expect("taken");
     assert_eq!(line.poll(), [Received::Pause(800), Received::Audio]);
@@ -216,6 +217,126 @@ fn ten_minutes_of_a_bad_network_add_up_to_ten_minutes() {
 }
 
 #[test]
+fn the_wait_follows_the_jitter_so_that_nothing_is_concealed_that_still_comes() {
+    for seed in 1..=20u32 {
+        // Up to 100 ms a packet, each on its own: most overtake.
+        let mut network = Network { jitter_ms: 100, loss_percent: 0, ..Network::new(seed) };
+        let mut line = Line::new();
+        line.run(network.schedule(500), 0, 20);
+        let before = *line.receiver.tally();
+        line.run(network.schedule(5000), 500, 20);
+        let after = *line.receiver.tally();
+        let given_up = after.given_up - before.given_up;
+        assert!(given_up <= 50, "seed {seed}: {given_up} of 5,000 packets were given up");
+        assert!(before.late > 0, "seed {seed}: the first packets were in time already");
+        let wait = line.receiver.timing().wait();
+        assert!(wait <= Duration::from_millis(150), "seed {seed}: {wait:?}");
+        let mut calm = Network { jitter_ms: 0, loss_percent: 0, ..Network::new(seed) };
+        line.run(calm.schedule(3000), 5500, 20);
+        assert_eq!(line.receiver.timing().wait(), WAIT_MIN, "seed {seed}: after a minute of calm");
+    }
+}
+
+#[test]
+fn every_packet_of_any_network_is_counted_once_as_what_became_of_it() {
+    for seed in 1..=50u32 {
+        let mut network = Network { jitter_ms: u64::from(seed) * 4, loss_percent: seed % 21, ..Network::new(seed) };
+        let (arrivals, mut line) = (network.schedule(3000), Line::new());
+        let offered = arrivals.len() as u64;
+        line.run(arrivals, 0, 20);
+        line.pass(1000);
+        line.poll();
+        let tally = *line.receiver.tally();
+        assert_eq!(tally.received + tally.late + tally.duplicates, offered, "seed {seed}: {tally:?}");
+        // What was expected is what was there and what was not, but for the ends.
+        let expected = tally.received + tally.given_up;
+        assert!(expected.abs_diff(3000) <= 25, "seed {seed}: {expected} packets were expected");
+        let lost = network.lost.abs_diff(tally.lost());
+        assert!(lost <= 25, "seed {seed}: {} packets were lost, and {} were found to be", network.lost, tally.lost());
+        let concealed = tally.concealed.abs_diff(tally.given_up * 160);
+        assert!(concealed <= 30 * 160, "seed {seed}: {concealed} units are neither lost nor concealed");
+    }
+}
+
+#[test]
+fn an_hour_of_a_clock_that_is_off_delays_nothing_and_silence_is_told_in_time() {
+    for ppm in [-200i64, 200] {
+        let mut line = Line::new();
+        let (mut heard, mut held_back) = (0u64, 0u64);
+        let packets = 3600 * 50;
+        for at in 0..packets {
+            let sent_us = (i128::from(at) * 20_000 * i128::from(1_000_000 - ppm) / 1_000_000) as u64;
+            line.now = line.start + Duration::from_micros(sent_us);
+            line.receive(at as u16, (at * 160) as u32, 0).expect("taken");
+            let received = line.poll();
+            held_back += u64::from(received != [Received::Audio]);
+            heard += received.len() as u64;
+        }
+        assert_eq!((held_back, heard), (0, packets), "{ppm} ppm");
+        // The line breaks: 60 ms behind its last audio there is silence, whatever the far clock was ahead by.
+        line.pass(20 + 60);
+        assert_eq!(line.poll().len(), 1, "{ppm} ppm");
+        line.pass(920);
+        assert_eq!(line.poll().len(), 46, "{ppm} ppm");
+    }
+}
+
+#[test]
+fn silence_that_stood_in_for_late_audio_is_saved_where_it_is_quiet() {
+    let mut line = Line::new();
+    line.arrive(0);
+    assert!(!line.receiver.save(160), "nothing to make up for");
+    line.pass(20 + 60 + 40);
+    assert_eq!(line.poll(), [Received::Missing(160); 3]);
+    for at in 1..=6 {
+        assert_eq!(line.arrive(at), [Received::Audio], "late by less than 200 ms");
+    }
+    assert!(line.receiver.save(320));
+    assert!(line.receiver.save(160));
+    assert!(!line.receiver.save(160), "all is made good");
+}
+
+#[test]
+fn a_packet_that_comes_late_is_told_from_one_that_was_there() {
+    let mut line = Line::new();
+    for at in [0, 1, 3, 4] {
+        line.receive(at, u32::from(at) * 160, 0).expect("taken");
+    }
+    line.pass(60);
+    assert_eq!(line.poll().len(), 5);
+    assert_eq!(line.receive(2, 320, 0), Err(Rejected::Late));
+    assert_eq!(line.receive(2, 320, 0), Err(Rejected::Duplicate));
+    assert_eq!(line.receive(1, 160, 0), Err(Rejected::Duplicate));
+    let tally = line.receiver.tally();
+    assert_eq!((tally.received, tally.late, tally.duplicates, tally.lost()), (4, 1, 2, 0));
+    assert_eq!(tally.concealed, 160);
+}
+
+#[test]
+fn sources_that_change_and_timestamps_that_jump_leave_the_sound_going() {
+    for seed in 1..=50u32 {
+        let (mut line, mut random) = (Line::new(), seed.wrapping_mul(2_654_435_761) | 1);
+        let (mut sequence, mut timestamp, mut heard, mut sent) = (0u16, 0u32, 0, 0);
+        for step in 0..2000u32 {
+            match next(&mut random) % 200 {
+                0 => line.ssrc = next(&mut random),
+                1 => sequence = next(&mut random) as u16,
+                2 => timestamp = next(&mut random),
+                _ => {}
+            }
+            sent += 1;
+            let _ = line.receive(sequence, timestamp, 0);
+            let received = line.poll();
+            assert!(received.len() <= 40, "seed {seed}, step {step}: {} stretches at once", received.len());
+            heard += received.iter().filter(|received| **received == Received::Audio).count();
+            (sequence, timestamp) = (sequence.wrapping_add(1), timestamp.wrapping_add(160));
+            line.pass(20);
+        }
+        assert!(heard >= sent * 95 / 100, "seed {seed}: {heard} of {sent} packets were heard");
+    }
+}
+
+#[test]
 fn hostile_bytes_neither_panic_nor_grow() {
     let mut random = 0x1234_5678u32;
     let mut line = Line::new();
@@ -240,7 +361,7 @@ struct Line {
 impl Line {
     fn new() -> Self {
         let now = Instant::now();
-        let receiver = Receiver::new(PayloadTypes { audio: 0, telephone_event: Some(101) });
+        let receiver = Receiver::new(PayloadTypes { audio: 0, clock_rate: 8000, telephone_event: Some(101) });
         Line { receiver, payload: Vec::new(), start: now, now, ssrc: 1 }
     }
 
@@ -298,6 +419,20 @@ impl Line {
         std::iter::from_fn(|| self.receiver.poll_output(&mut self.payload, self.now)).collect()
     }
 
+    /// Receives what a network delivers, its first packet being number `first`; each lasts `packet_ms`.
+    fn run(&mut self, arrivals: Vec<(u64, u16)>, first: u16, packet_ms: u64) {
+        let begin = u64::from(first) * packet_ms;
+        for (at_ms, number) in arrivals {
+            while self.elapsed_ms() < begin + at_ms {
+                self.pass(1);
+                self.poll();
+            }
+            let sequence = first + number;
+            let _ = self.receive(sequence, u32::from(sequence) * 160, 0);
+            self.poll();
+        }
+    }
+
     fn count(&mut self, audio: &mut usize) -> usize {
         self.poll()
             .into_iter()
@@ -306,35 +441,51 @@ impl Line {
                     *audio += 1;
                     160
                 }
-                Received::Lost(samples) | Received::Pause(samples) | Received::Silence(samples) => samples,
+                Received::Lost(units)
+                | Received::Pause(units)
+                | Received::Missing(units)
+                | Received::Silence(units) => units,
                 Received::Digit(_) => 0,
             })
             .sum()
     }
 }
 
-/// Loses 5 % of the packets, doubles 1 %, delays each by up to 40 ms.
-struct Network(u32);
+/// Loses packets, doubles 1 %, delays each on its own.
+struct Network {
+    random: u32,
+    jitter_ms: u64,
+    loss_percent: u32,
+    /// Packets that were lost.
+    lost: u64,
+}
 
 impl Network {
+    /// 5 % are lost; the others take up to 40 ms.
     fn new(seed: u32) -> Self {
-        Network(seed.wrapping_mul(2_654_435_761) | 1)
+        Network { random: seed.wrapping_mul(2_654_435_761) | 1, jitter_ms: 40, loss_percent: 5, lost: 0 }
     }
 
+    /// When which packets arrive, in milliseconds from the first.
     fn schedule(&mut self, packets: u16) -> Vec<(u64, u16)> {
         let mut arrivals = Vec::new();
         for sequence in 0..packets {
             let sent = u64::from(sequence) * 20;
-            if next(&mut self.0) % 100 < 5 {
+            if next(&mut self.random) % 100 < self.loss_percent {
+                self.lost += 1;
                 continue;
             }
-            arrivals.push((sent + u64::from(next(&mut self.0) % 40), sequence));
-            if next(&mut self.0).is_multiple_of(100) {
-                arrivals.push((sent + u64::from(next(&mut self.0) % 40), sequence));
+            arrivals.push((sent + self.delay(), sequence));
+            if next(&mut self.random).is_multiple_of(100) {
+                arrivals.push((sent + self.delay(), sequence));
             }
         }
         arrivals.sort_unstable();
         arrivals
+    }
+
+    fn delay(&mut self) -> u64 {
+        u64::from(next(&mut self.random)) % self.jitter_ms.max(1)
     }
 }
 
