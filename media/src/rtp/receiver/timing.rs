@@ -179,7 +179,7 @@ mod tests {
         fn run(&mut self, packets: u32, jitter_ms: u32) {
             for _ in 0..packets {
                 self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let late = Duration::from_millis(u64::from((self.random >> 16) * (jitter_ms + 1) >> 16));
+                let late = Duration::from_millis(u64::from(((self.random >> 16) * (jitter_ms + 1)) >> 16));
                 self.sent += Duration::from_nanos((20_000_000 - 20 * self.ppm) as u64);
                 self.now = self.now.max(self.sent + late);
                 self.timestamp = self.timestamp.wrapping_add(self.clock_rate / 50);
