@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Scores the concealment of lost packets with PLCMOS beside silence and the last packet again.
 
-usage: plcmos.py CONCEAL [--clips N] [--seeds N]
-CONCEAL is the example `conceal` of talkstack-media. Speech is said by espeak-ng; the ITU's burst patterns are used where
-TALKSTACK_CORPORA has them. Ends with 1 if a pass mark is missed: the mean over all clips and seeds is to be above
+usage: plcmos.py CONCEAL PROMPTS [--clips N] [--seeds N]
+CONCEAL is the example `conceal` of talkstack-media, PROMPTS a folder of what media/quality/run fetches. The ITU's burst
+patterns are used where TALKSTACK_CORPORA has them. Ends with 1 if a pass mark is missed: the mean over all clips and seeds is to be above
 silence by 0.05 at 5 %, 0.3 at 10 % and 0.6 at 20 % of loss, and never below repetition.
 """
 import argparse
@@ -11,20 +11,14 @@ import os
 import random
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
 from speechmos.plcmos import PLCMOS
 
-SENTENCES = [
-    "The quick brown fox jumps over the lazy dog, and nobody in the village was surprised.",
-    "Please tell me your customer number, and I will look for the order you placed on Monday.",
-    "We are open from nine in the morning until half past five in the evening, except on Sundays.",
-    "Your appointment has been moved to Thursday, the fourteenth of March, at a quarter to eleven.",
-    "Thank you for calling. All of our colleagues are busy; please hold the line for a moment.",
-    "She sells sea shells on the shore, while the old man reads yesterday's newspaper aloud.",
-]
-VOICES = ["en-gb", "en-us", "en-us+f3", "en-gb+m5", "en-gb-scotland+f2"]
+# Packages of telephone prompts spoken by people (CC BY-SA 3.0), and the folder in each.
+PROMPTS = {"en": "en_US", "es": "es_MX", "fr": "fr_CA", "it": "it_IT", "ru": "ru_RU"}
 MARKS = {"random 5 %": 0.05, "random 10 %": 0.3, "random 20 %": 0.6}
 METHODS = ["silence", "repetition", "ours"]
 
@@ -35,19 +29,25 @@ def low_pass(taps=161, cutoff=0.5):
     return cutoff * np.sinc(cutoff * at) * np.blackman(taps)
 
 
-def spoken(number):
-    """Clip NUMBER at 8 kHz: speech at the telephone's usual level of -26 dBov."""
-    text = SENTENCES[number % len(SENTENCES)]
-    voice = VOICES[number % len(VOICES)]
-    sound = subprocess.run(["espeak-ng", "-v", voice, "-s", str(140 + 3 * number), "--stdout", text],
-                           check=True, capture_output=True).stdout
-    samples = np.frombuffer(sound[44:len(sound) & ~1], dtype="<i2").astype(float)
-    rate = int.from_bytes(sound[24:28], "little")
-    samples = np.convolve(samples, low_pass(cutoff=0.9 * 8000 / rate), mode="same")
-    samples = np.interp(np.arange(0, len(samples), rate / 8000), np.arange(len(samples)), samples)
+def clips_of(folder, count):
+    """As many clips at 8 kHz, of all speakers alike, at the telephone's usual level of -26 dBov; 4.5 to 8 s each."""
+    by_speaker = []
+    for speaker in PROMPTS.values():
+        paths = [path for path in sorted(folder.rglob("*.wav"))
+                 if f"/{speaker}" in str(path) and 70_000 < path.stat().st_size < 130_000]
+        random.Random(3).shuffle(paths)
+        by_speaker.append(paths)
+    found = [path for paths in zip(*by_speaker) for path in paths][:count]
+    if len(found) < count:
+        sys.exit(f"{folder} has {len(found)} clips, not {count}: delete it and let media/quality/run fetch it again.")
+    return [levelled(path) for path in found]
+
+
+def levelled(path):
+    with wave.open(str(path)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(float)
     samples *= 32768 * 10 ** (-26 / 20) / max(1.0, float(np.sqrt(np.mean(samples ** 2))))
-    samples = samples[: len(samples) // 160 * 160]
-    return np.clip(samples, -32768, 32767).astype("<i2").tobytes()
+    return np.clip(samples[: len(samples) // 160 * 160], -32768, 32767).astype("<i2").tobytes()
 
 
 def itu_pattern(name):
@@ -74,11 +74,12 @@ def score(model, heard):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("conceal")
+    parser.add_argument("prompts", type=Path)
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     model = PLCMOS(embed_rounds=4)
-    clips = [spoken(number) for number in range(options.clips)]
+    clips = clips_of(options.prompts, options.clips)
     conditions = [(f"random {percent} %", percent) for percent in (1, 3, 5, 10, 20)]
     for name in ("patb1pct.ref", "patb3pct.ref"):
         pattern = itu_pattern(name)
