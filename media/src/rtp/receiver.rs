@@ -26,7 +26,7 @@ use super::dtmf::EventReceiver;
 use super::figures::Reception;
 use history::History;
 pub use tally::Tally;
-pub use timing::Timing;
+pub use timing::{Timing, WAIT_MIN};
 
 /// What the stream's payload types mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

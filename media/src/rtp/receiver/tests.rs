@@ -2,7 +2,6 @@
 
 use rtp_rs::RtpPacketBuilder;
 
-use super::timing::WAIT_MIN;
 use super::*;
 
 #[test]

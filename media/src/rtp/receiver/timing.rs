@@ -95,7 +95,7 @@ const TARGET_MIN: Duration = Duration::from_millis(20);
 const SPARE: Duration = Duration::from_millis(40);
 
 /// 60 ms: what a line without jitter waits for.
-pub(super) const WAIT_MIN: Duration = Duration::from_millis(60);
+pub const WAIT_MIN: Duration = Duration::from_millis(60);
 
 /// 200 ms: what comes later than this is no longer part of a conversation.
 pub(super) const WAIT_MAX: Duration = Duration::from_millis(200);
