@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::codec::Codec;
-use talkstack_media::sdp::{Direction, Negotiated};
+use talkstack_media::sdp::{Direction, Negotiated, Numbered};
 use talkstack_media::session::{Heard, RtpSession};
 
 fn main() -> std::io::Result<()> {
@@ -43,8 +43,11 @@ fn hear(packets: &[Vec<u8>], losses: &[bool]) -> Vec<i16> {
     let remote = SocketAddr::from(([10, 0, 0, 1], 4000));
     let negotiated = Negotiated {
         codec: Codec::Pcmu,
-        payload_type: 0,
+        payload_type: Numbered::alike(0),
         telephone_event: None,
+        comfort_noise: None,
+        opus: Default::default(),
+        ptime_ms: 20,
         remote_rtp: remote,
         remote_rtcp: remote,
         rtcp_mux: true,

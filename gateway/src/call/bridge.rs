@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
-use talkstack_media::audio::frame::Speech;
+use talkstack_media::audio::recording::Origin;
 use talkstack_media::session::{Heard, RtpSession};
 
 use super::leg::Leg;
@@ -334,16 +334,12 @@ fn pass_on(heard: Heard<'_>, to: &mut RtpSession, now: Instant) {
             let queued = to.queued();
             // Two clocks are never alike: what has piled up goes where it is not heard, and else where it must.
             let is_dropped = queued >= DELAY_MAX || queued >= DELAY_WANTED && peak() < QUIET;
-            let is_missing = frame.coded.is_none() && peak() == 0;
+            let is_missing = frame.origin == Origin::Silence;
             if is_dropped || is_missing || to.is_held() {
                 return;
             }
-            let speech = match frame.coded {
-                Some((codec, bytes)) => Speech::Coded(codec, bytes),
-                None => Speech::Samples(frame.samples),
-            };
             // Without memory for it there is a hole, and the next frame finds some.
-            let _ = to.play(speech, now);
+            let _ = to.play(frame.speech(), now);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Audio that belongs to no codec: frames, the playout queue, tones, levels and files.
 
+pub mod convert;
 pub mod frame;
 pub(crate) mod lateness;
 pub mod playout;
 pub mod pool;
 pub mod recording;
+pub mod resample;
+pub mod speech_queue;

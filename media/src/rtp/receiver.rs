@@ -24,6 +24,9 @@ use rtp_rs::RtpReader;
 
 use super::dtmf::EventReceiver;
 use super::figures::Reception;
+use crate::codec::Codec;
+use crate::codec::comfort_noise::ComfortNoise;
+use crate::sdp::Numbered;
 use history::History;
 pub use tally::Tally;
 pub use timing::{Timing, WAIT_MIN};
@@ -32,11 +35,24 @@ pub use timing::{Timing, WAIT_MIN};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadTypes {
     /// The agreed audio codec's.
-    pub audio: u8,
-    /// Its timestamp units a second (RFC 3551 §4.1): 8,000 for G.711.
-    pub clock_rate: u32,
+    pub audio: Numbered,
+    /// The codec: how long its payloads play, and in which clock.
+    pub codec: Codec,
     /// telephone-event's, if it was agreed on.
-    pub telephone_event: Option<u8>,
+    pub telephone_event: Option<Numbered>,
+    /// Comfort noise's, if it was agreed on.
+    pub comfort_noise: Option<u8>,
+}
+
+impl PayloadTypes {
+    fn kind(&self, number: u8) -> Kind {
+        match number {
+            audio if self.audio.is(audio) => Kind::Audio,
+            event if self.telephone_event.is_some_and(|agreed| agreed.is(event)) => Kind::Event,
+            noise if self.comfort_noise == Some(noise) => Kind::Noise,
+            _ => Kind::Other,
+        }
+    }
 }
 
 /// Receives one stream.
@@ -55,6 +71,8 @@ pub struct Receiver {
     timing: Timing,
     history: History,
     tally: Tally,
+    /// What the far end's line sounds like while it sends nothing, since it has said so.
+    noise: Option<ComfortNoise>,
 }
 
 /// Where the stream stands.
@@ -89,6 +107,7 @@ struct Slot {
 enum Kind {
     Audio,
     Event,
+    Noise,
     /// A payload type nobody agreed on: it fills its sequence number.
     Other,
 }
@@ -142,10 +161,11 @@ impl Receiver {
             events: EventReceiver::default(),
             last_event_at: None,
             digits: VecDeque::new(),
-            reception: Reception::new(payload_types.clock_rate),
-            timing: Timing::new(payload_types.clock_rate),
+            reception: Reception::new(payload_types.codec.clock_rate()),
+            timing: Timing::new(payload_types.codec.clock_rate()),
             history: History::default(),
             tally: Tally::default(),
+            noise: None,
         }
     }
 
@@ -159,11 +179,7 @@ impl Receiver {
         if payload.is_empty() || payload.len() > PAYLOAD_BYTES_MAX {
             return Err(Rejected::Payload);
         }
-        let kind = match reader.payload_type() {
-            audio if audio == self.payload_types.audio => Kind::Audio,
-            event if Some(event) == self.payload_types.telephone_event => Kind::Event,
-            _ => Kind::Other,
-        };
+        let kind = self.payload_types.kind(reader.payload_type());
         let sequence = u16::from(reader.sequence_number());
         self.place(reader.ssrc(), sequence, reader.timestamp(), kind, now)?;
         let slot = &mut self.slots[usize::from(sequence) % SLOTS];
@@ -189,15 +205,17 @@ impl Receiver {
 
     /// The peers have agreed on other payload types; the stream goes on.
     pub fn renumber(&mut self, payload_types: PayloadTypes) {
-        if payload_types.audio != self.payload_types.audio {
+        if payload_types.audio != self.payload_types.audio || payload_types.codec != self.payload_types.codec {
             // What waits is coded as it was agreed on before.
             self.forget_waiting();
+            self.noise = None;
         }
-        if payload_types.clock_rate != self.payload_types.clock_rate {
+        let clock_rate = payload_types.codec.clock_rate();
+        if clock_rate != self.payload_types.codec.clock_rate() {
             // Timestamps of two clocks cannot be compared: the next packet begins another timeline.
             self.stream = None;
-            self.timing = Timing::new(payload_types.clock_rate);
-            self.reception = Reception::new(payload_types.clock_rate);
+            self.timing = Timing::new(clock_rate);
+            self.reception = Reception::new(clock_rate);
         }
         if let Some(stream) = &mut self.stream {
             // Who was silent on hold has missed nothing.
@@ -245,6 +263,17 @@ impl Receiver {
             Some(since) => Some(since + self.timing.wait()),
             None => Some(stream.covered_until + self.timing.wait()),
         }
+    }
+
+    /// The payload of the packet behind a [`Received::Lost`], which comes next: it may make some of the loss good.
+    pub fn next_payload(&self) -> Option<&[u8]> {
+        let slot = &self.slots[usize::from(self.stream.as_ref()?.next_sequence) % SLOTS];
+        (slot.kind == Some(Kind::Audio)).then_some(&slot.payload)
+    }
+
+    /// The noise of a far end that has said it falls silent, until it speaks again (RFC 3389).
+    pub fn comfort_noise(&mut self) -> Option<&mut ComfortNoise> {
+        self.noise.as_mut()
     }
 
     /// What a receiver report says of the stream.
@@ -329,7 +358,7 @@ impl Receiver {
         self.history = History::default();
         self.stream = Some(Stream {
             ssrc,
-            clock_rate: self.payload_types.clock_rate.max(1),
+            clock_rate: self.payload_types.codec.clock_rate(),
             next_sequence: sequence,
             next_timestamp: timestamp,
             has_hole: false,
@@ -386,9 +415,10 @@ impl Receiver {
         stream.advance();
         self.history.push();
         self.tally.handle_taken();
-        // G.711: a byte is a sample is a unit.
-        let units = slot.payload.len() as u32;
+        let codec = self.payload_types.codec;
+        let units = codec.ticks(&slot.payload) * codec.tick_units();
         stream.next_timestamp = slot.timestamp.wrapping_add(units);
+        self.noise = None;
         if stream.surplus > stream.units(LATE_MAX) {
             // Its span was filled so long ago that playing it would only add delay.
             stream.surplus = stream.surplus.saturating_sub(units);
@@ -407,6 +437,9 @@ impl Receiver {
         let slot = &mut self.slots[at];
         slot.kind = None;
         self.waiting -= 1;
+        if kind == Kind::Noise {
+            self.noise = ComfortNoise::of_payload(&slot.payload).or(self.noise.take());
+        }
         if kind == Kind::Event {
             self.last_event_at = Some(now);
             let digit = self.events.handle_payload(slot.timestamp, slot.marker, &slot.payload);

@@ -4,5 +4,7 @@
 pub mod negotiate;
 pub mod parse;
 
-pub use negotiate::{Answer, Capabilities, CodecList, LocalMedia, NegotiateError, Negotiated};
+pub use negotiate::{
+    Answer, Capabilities, CodecList, LocalMedia, NegotiateError, Negotiated, Numbered, TelephoneEvent,
+};
 pub use parse::{Attribute, Direction, Media, RtpMap, SdpError, SessionDescription};

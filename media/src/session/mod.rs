@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   RTP in ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
-//!   Speech ─▶ encode ─▶ playout (20 ms clock) ─▶ sender ─▶ RTP out
+//!   Speech ─▶ convert ─▶ playout (20 ms clock) ─▶ encode ─▶ sender ─▶ RTP out
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
 mod exchange;
+mod hearing;
 mod noise;
 mod rtp;
+mod speaking;
 
 use std::net::SocketAddr;
 

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use rtp_rs::RtpReader;
 
 use super::exchange::{Exchange, Heed};
-use super::{Channel, Heard, Transmit, noise};
+use super::hearing::Hearing;
+use super::speaking::{Speaking, packing};
+use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
-use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
+use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
-use crate::codec::Codec;
-use crate::codec::plc::Concealer;
+use crate::audio::recording::Origin;
 use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
@@ -42,7 +43,7 @@ pub struct RtpSession {
 struct Input {
     latch: Latch,
     receiver: Receiver,
-    concealer: Concealer,
+    hearing: Hearing,
     coded: Vec<u8>,
     samples: Vec<i16>,
 }
@@ -53,9 +54,11 @@ struct Output {
     playout: Playout,
     sender: Sender,
     keys: EventSender,
-    noise_at: usize,
-    samples: Vec<i16>,
-    coded: Vec<u8>,
+    speaking: Speaking,
+    /// Where the last frame of audio stood, in ticks.
+    sent_position: u64,
+    /// Packets sent under former SSRCs.
+    sent_before: u32,
 }
 
 impl RtpSession {
@@ -68,17 +71,17 @@ impl RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
-                concealer: Concealer::default(),
-                coded: Vec::with_capacity(FRAME_BYTES),
-                samples: Vec::with_capacity(FRAME_BYTES),
+                hearing: Hearing::new(negotiated.codec),
+                coded: Vec::new(),
+                samples: Vec::new(),
             },
             output: Output {
-                playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
+                playout: Playout::new(timestamp, packing(&negotiated), pool, now),
                 sender: Sender::new(ssrc, sequence),
                 keys: EventSender::default(),
-                noise_at: 0,
-                samples: Vec::new(),
-                coded: Vec::new(),
+                speaking: Speaking::new(&negotiated),
+                sent_position: 0,
+                sent_before: 0,
             },
             rtcp: Rtcp::new(ssrc, mixed, now),
             control_latch: Latch::new(negotiated.remote_rtcp, signalling, now),
@@ -93,12 +96,14 @@ impl RtpSession {
         }
     }
 
-    /// The peers have agreed anew: hold, resume, another address or payload type.
+    /// The peers have agreed anew: hold, resume, another address, payload type or codec.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
         self.input.receiver.renumber(payload_types(&negotiated));
-        let (former, codec) = (self.negotiated.codec, negotiated.codec);
-        if codec != former {
-            self.output.playout.recode(codec.silence(), &former.recoded(codec));
+        self.input.hearing.set_codec(negotiated.codec);
+        self.output.playout.repack(packing(&negotiated));
+        self.output.speaking.renegotiate(&self.negotiated, &negotiated);
+        if negotiated.codec.clock_rate() != self.negotiated.codec.clock_rate() {
+            self.begin_stream(now);
         }
         if self.negotiated.is_held() && !negotiated.is_held() {
             self.output.playout.resume(now);
@@ -122,8 +127,7 @@ impl RtpSession {
             return;
         };
         let payload_type = reader.payload_type();
-        let is_negotiated =
-            payload_type == self.negotiated.payload_type || Some(payload_type) == self.negotiated.telephone_event;
+        let is_negotiated = self.negotiated.takes(payload_type);
         let verdict = if is_negotiated {
             let sequence = u16::from(reader.sequence_number());
             self.input.latch.handle_packet(source, reader.ssrc(), sequence, now)
@@ -160,52 +164,42 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, concealer, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, coded, samples, .. } = &mut self.input;
         samples.clear();
-        let is_audio = loop {
+        let (origin, is_as_sent) = loop {
             match receiver.poll_output(coded, now)? {
                 Received::Audio => {
-                    self.negotiated.codec.decode(coded, samples);
-                    if !is_quiet(samples) || !receiver.save(samples.len()) {
-                        break true;
+                    let is_joined = hearing.decode(coded, samples);
+                    if !is_quiet(samples) || !receiver.save(hearing.units(samples.len())) {
+                        break (Origin::Arrived, !is_joined);
                     }
                     samples.clear();
                 }
                 Received::Silence(0) => {}
                 Received::Pause(count) => {
-                    concealer.pause(count, samples);
-                    break false;
+                    hearing.pause(count, receiver, samples);
+                    break (Origin::Concealed, false);
                 }
                 Received::Silence(count) => {
-                    samples.resize(count, 0);
-                    break false;
+                    samples.resize(hearing.samples(count), 0);
+                    break (Origin::Silence, false);
                 }
-                // It may have been lost: it fades as such, and is silence then.
-                Received::Missing(count) if concealer.is_silent() => {
-                    samples.resize(count, 0);
-                    break false;
-                }
-                Received::Lost(count) | Received::Missing(count) => {
-                    concealer.conceal(count, samples);
-                    break false;
+                Received::Missing(count) => break (hearing.miss(count, receiver, samples), false),
+                Received::Lost(count) => {
+                    hearing.conceal(count, receiver, samples);
+                    break (Origin::Concealed, false);
                 }
                 Received::Digit(digit) => return Some(Heard::Digit(digit)),
             }
         };
+        let rate = self.negotiated.codec.rate();
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
-            let count = samples.len();
-            samples.clear();
-            samples.resize(count, 0);
-            return Some(Heard::Held(Frame { samples, coded: None }));
+            samples.fill(0);
+            return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
-        if !is_audio {
-            return Some(Heard::Audio(Frame { samples, coded: None }));
-        }
-        // What joins on to concealed audio is no longer what was coded.
-        let is_joined = concealer.handle_received(samples);
-        let coded = (!is_joined).then_some((self.negotiated.codec, coded.as_slice()));
-        Some(Heard::Audio(Frame { samples, coded }))
+        let plain = hearing.plain_codec().filter(|_| is_as_sent);
+        Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
 
     /// Queues speech behind what is queued.
@@ -213,24 +207,8 @@ impl RtpSession {
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
     pub fn play(&mut self, speech: Speech<'_>, now: Instant) -> Result<(), NotQueued> {
-        let codec = self.negotiated.codec;
-        let Output { playout, samples, coded, .. } = &mut self.output;
-        let coded = match speech {
-            Speech::Coded(theirs, bytes) if theirs == codec => bytes,
-            Speech::Coded(theirs, bytes) => {
-                samples.clear();
-                theirs.decode(bytes, samples);
-                coded.clear();
-                codec.encode(samples, coded);
-                coded
-            }
-            Speech::Samples(samples) => {
-                coded.clear();
-                codec.encode(samples, coded);
-                coded
-            }
-        };
-        playout.push(coded, now)
+        let Output { playout, speaking, .. } = &mut self.output;
+        playout.push(speaking.convert(speech), now)
     }
 
     /// Forgets what is queued, for barge-in.
@@ -238,12 +216,12 @@ impl RtpSession {
         self.output.playout.clear();
     }
 
-    /// Speech queued since the start, in bytes at 8,000 a second.
+    /// Speech queued since the start, in ticks of 125 µs.
     pub fn pushed(&self) -> u64 {
         self.output.playout.pushed()
     }
 
-    /// Speech that has left for the wire or was cleared, in bytes.
+    /// Speech that has left for the wire or was cleared, in ticks of 125 µs.
     pub fn played(&self) -> u64 {
         self.output.playout.played()
     }
@@ -256,20 +234,21 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let mut payload = [0; FRAME_BYTES];
-        let Output { playout, sender, keys, noise_at, .. } = &mut self.output;
+        let Output { playout, sender, keys, speaking, sent_position, .. } = &mut self.output;
         loop {
-            let frame = playout.take(&mut payload, now)?;
+            let frame = playout.take(&mut speaking.frame, now)?;
             let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
-                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(payload_type)) => {
-                    sender.build(payload_type, timestamp, marker, &payload, packet)
+                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(event)) => {
+                    sender.build(event.payload_type.sent, timestamp, marker, &payload, packet)
                 }
                 (Some(EventFrame::Pause), _) => continue,
                 _ => {
                     if frame.kind == FrameKind::ComfortNoise {
-                        noise::fill(self.negotiated.codec, noise_at, &mut payload);
+                        speaking.fill_noise(playout.packing());
                     }
-                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet)
+                    let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
+                    *sent_position = frame.position;
+                    sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
                 }
             };
             return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
@@ -287,14 +266,15 @@ impl RtpSession {
         self.output.playout.queued()
     }
 
-    /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
-    /// report.
-    pub fn sent_audio<'a>(&self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+    /// The audio in the packet that [`RtpSession::poll_transmit`] wrote last, and where it stands on the leg's own clock in
+    /// ticks of 125 µs. `None` for a report or a key.
+    pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
         // The sender's header has its shortest form (RFC 3550 §5.1).
         let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
-        let [_, second, _, _, timestamp @ .., _, _, _, _] = header;
-        let is_audio = second & 0x7f == self.negotiated.payload_type;
-        is_audio.then(|| (u32::from_be_bytes(*timestamp), self.negotiated.codec, payload))
+        let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
+        let speech = || self.output.speaking.sent().unwrap_or(Speech::Coded(self.negotiated.codec, payload));
+        // Truncation is the modulo that timestamps live in.
+        is_audio.then(|| (self.output.sent_position as u32, speech()))
     }
 
     /// When to poll next.
@@ -335,7 +315,17 @@ impl RtpSession {
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
-        Exchange { received: self.received_packets, sent, heed: self.heed }
+        Exchange { received: self.received_packets, sent: self.output.sent_before.wrapping_add(sent), heed: self.heed }
+    }
+
+    /// Timestamps go on in another clock: a stream of its own begins, under an SSRC of its own (RFC 7160 §4.1).
+    fn begin_stream(&mut self, now: Instant) {
+        let former = u64::from(self.output.sender.ssrc());
+        let mixed = (former ^ (former << 32) ^ self.output.sent_position).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        self.output.sent_before = self.output.sent_before.wrapping_add(sent);
+        self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
+        self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
     }
 
     fn hear_of(&mut self, now: Instant) {
@@ -376,8 +366,9 @@ impl RtpSession {
 fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
     PayloadTypes {
         audio: negotiated.payload_type,
-        clock_rate: negotiated.codec.clock_rate(),
-        telephone_event: negotiated.telephone_event,
+        codec: negotiated.codec,
+        telephone_event: negotiated.telephone_event.map(|event| event.payload_type),
+        comfort_noise: negotiated.comfort_noise,
     }
 }
 
@@ -408,7 +399,7 @@ const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::Direction;
+    use crate::sdp::{Direction, Numbered, TelephoneEvent};
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -504,8 +495,11 @@ mod tests {
             let remote_rtp: SocketAddr = "10.0.0.1:4000".parse().expect("address");
             let negotiated = Negotiated {
                 codec: crate::codec::Codec::Pcmu,
-                payload_type: 0,
-                telephone_event: Some(101),
+                payload_type: Numbered::alike(0),
+                telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
+                comfort_noise: Some(13),
+                opus: Default::default(),
+                ptime_ms: 20,
                 remote_rtp,
                 remote_rtcp: if rtcp_mux { remote_rtp } else { "10.0.0.1:4001".parse().expect("address") },
                 rtcp_mux,

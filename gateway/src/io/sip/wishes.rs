@@ -106,7 +106,7 @@ impl SipThread {
 pub(super) fn refusal(outcome: Outcome) -> Refusal {
     let (status, reason) = match outcome.reason {
         EndReason::NotFound => (404, "nobody answers here"),
-        EndReason::NoCommonCodec => (488, "no codec in common; this box speaks PCMU and PCMA"),
+        EndReason::NoCommonCodec => (488, "no codec in common; this box speaks opus, G722, PCMU and PCMA"),
         EndReason::BadOffer => (488, "the session description cannot be used"),
         EndReason::Overloaded => (503, "no RTP port is free"),
         EndReason::Busy => (486, "the called line is busy"),

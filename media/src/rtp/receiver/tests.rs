@@ -25,7 +25,7 @@ fn who_speaks_again_after_a_long_silence_is_heard_at_once() {
             line.poll();
         }
         if is_held {
-            line.receiver.renumber(PayloadTypes { audio: 0, clock_rate: 8000, telephone_event: Some(101) });
+            line.receiver.renumber(payload_types());
         }
         for at in 1..=50 {
             line.receive(at, u32::from(at) * 160 + jump, 0).expect("taken");
@@ -123,7 +123,12 @@ fn keys_are_heard_on_whatever_timeline_a_new_source_or_sequence_brings() {
 fn other_payload_types_take_over_in_the_same_stream() {
     let mut line = Line::new();
     line.arrive(0);
-    line.receiver.renumber(PayloadTypes { audio: 8, clock_rate: 8000, telephone_event: Some(96) });
+    line.receiver.renumber(PayloadTypes {
+        audio: Numbered::alike(8),
+        codec: Codec::Pcma,
+        telephone_event: Some(Numbered::alike(96)),
+        ..payload_types()
+    });
     line.receive(1, 160, 8).expect("taken");
     assert_eq!(line.poll(), [Received::Audio]);
     line.receive(2, 320, 96).expect("taken");
@@ -349,6 +354,15 @@ fn hostile_bytes_neither_panic_nor_grow() {
     }
 }
 
+fn payload_types() -> PayloadTypes {
+    PayloadTypes {
+        audio: Numbered::alike(0),
+        codec: Codec::Pcmu,
+        telephone_event: Some(Numbered::alike(101)),
+        comfort_noise: Some(13),
+    }
+}
+
 struct Line {
     receiver: Receiver,
     payload: Vec<u8>,
@@ -360,7 +374,7 @@ struct Line {
 impl Line {
     fn new() -> Self {
         let now = Instant::now();
-        let receiver = Receiver::new(PayloadTypes { audio: 0, clock_rate: 8000, telephone_event: Some(101) });
+        let receiver = Receiver::new(payload_types());
         Line { receiver, payload: Vec::new(), start: now, now, ssrc: 1 }
     }
 
