@@ -3,6 +3,7 @@
 pub mod convert;
 pub mod frame;
 pub(crate) mod lateness;
+pub mod level;
 pub mod playout;
 pub mod pool;
 pub mod recording;

@@ -181,8 +181,8 @@ const STEP: usize = 80;
 /// 5 ms more of joining for each 10 ms lost beyond the first.
 const JOIN_STEP: usize = 40;
 
-/// 20 ms: a packet.
-const JOIN_MAX: usize = 160;
+/// 10 ms, as in the appendix.
+const JOIN_MAX: usize = 80;
 
 #[cfg(test)]
 mod tests;

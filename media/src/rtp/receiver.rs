@@ -281,6 +281,11 @@ impl Receiver {
         &mut self.reception
     }
 
+    /// Interarrival jitter in timestamp units.
+    pub fn jitter(&self) -> u32 {
+        self.reception.jitter()
+    }
+
     /// What has become of its packets.
     pub fn tally(&self) -> &Tally {
         &self.tally

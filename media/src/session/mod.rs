@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 pub use crate::audio::playout::NotQueued;
 pub use exchange::{Exchange, Heed};
 pub use rtp::RtpSession;
+pub use rtp::quality::{Inbound, Outbound, Quality, Sound};
 
 use crate::audio::frame::Frame;
 

@@ -1,5 +1,7 @@
 //! One leg over RTP: latch, receiver, concealment, playout, sender and reports, wired together.
 
+pub(super) mod quality;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -10,13 +12,14 @@ use super::hearing::Hearing;
 use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
+use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
 use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
-use crate::rtp::rtcp::{Account, ReportTime, Rtcp};
+use crate::rtp::rtcp::{ReportTime, Rtcp};
 use crate::rtp::sender::Sender;
 use crate::sdp::Negotiated;
 
@@ -44,6 +47,7 @@ struct Input {
     latch: Latch,
     receiver: Receiver,
     hearing: Hearing,
+    level: Level,
     coded: Vec<u8>,
     samples: Vec<i16>,
 }
@@ -55,6 +59,7 @@ struct Output {
     sender: Sender,
     keys: EventSender,
     speaking: Speaking,
+    level: Level,
     /// Where the last frame of audio stood, in ticks.
     sent_position: u64,
     /// Packets sent under former SSRCs.
@@ -72,6 +77,7 @@ impl RtpSession {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
                 hearing: Hearing::new(negotiated.codec),
+                level: Level::default(),
                 coded: Vec::new(),
                 samples: Vec::new(),
             },
@@ -80,6 +86,7 @@ impl RtpSession {
                 sender: Sender::new(ssrc, sequence),
                 keys: EventSender::default(),
                 speaking: Speaking::new(&negotiated),
+                level: Level::default(),
                 sent_position: 0,
                 sent_before: 0,
             },
@@ -164,7 +171,7 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, hearing, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, level, coded, samples, .. } = &mut self.input;
         samples.clear();
         let (origin, is_as_sent) = loop {
             match receiver.poll_output(coded, now)? {
@@ -198,6 +205,7 @@ impl RtpSession {
             samples.fill(0);
             return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
+        level.handle(samples.iter().copied());
         let plain = hearing.plain_codec().filter(|_| is_as_sent);
         Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
@@ -234,7 +242,7 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let Output { playout, sender, keys, speaking, sent_position, .. } = &mut self.output;
+        let Output { playout, sender, keys, speaking, level, sent_position, .. } = &mut self.output;
         loop {
             let frame = playout.take(&mut speaking.frame, now)?;
             let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
@@ -245,6 +253,9 @@ impl RtpSession {
                 _ => {
                     if frame.kind == FrameKind::ComfortNoise {
                         speaking.fill_noise(playout.packing());
+                    }
+                    if frame.kind == FrameKind::Speech {
+                        speaking.measure(level);
                     }
                     let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
                     *sent_position = frame.position;
@@ -341,11 +352,7 @@ impl RtpSession {
     }
 
     fn report(&mut self, packet: &mut [u8], now: Instant) -> Transmit {
-        let ssrc = self.input.receiver.ssrc();
-        let received = ssrc.and_then(|source| {
-            let figures = self.input.receiver.reception().report()?;
-            Some(Account { source, figures, extended: None })
-        });
+        let received = self.account(now);
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
         let (channel, to) = if self.negotiated.rtcp_mux {

@@ -37,11 +37,11 @@ fn sound_after_a_loss_fades_in_and_begins_a_fade_of_its_own() {
     let mut made = Vec::new();
     concealer.handle_received(&mut [1000; HISTORY]);
     concealer.conceal(1000, &mut made);
-    let mut sound = [1000; 320];
+    let mut sound = [1000; 160];
     assert!(concealer.handle_received(&mut sound), "its beginning is changed");
     assert!(sound[0] < 100 && sound[JOIN_MAX - 1] > 900, "{sound:?}");
     assert!(sound[..JOIN_MAX].windows(2).all(|pair| pair[1] > pair[0] - 40), "{sound:?}");
-    assert_eq!(sound[JOIN_MAX..], [1000; 320 - JOIN_MAX], "20 ms at the most");
+    assert_eq!(sound[JOIN_MAX..], [1000; 160 - JOIN_MAX], "10 ms at the most");
     assert!(!concealer.handle_received(&mut [1000; HISTORY]), "the next is as it came");
     made.clear();
     concealer.conceal(1, &mut made);

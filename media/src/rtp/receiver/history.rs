@@ -1,8 +1,15 @@
 //! Which of the last packets were there: what tells a duplicate from a packet that comes too late.
 
 /// The last 128 sequence numbers, the latest in the lowest bit.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct History(u128);
+
+impl Default for History {
+    /// What lies before the beginning counts as having been there: nobody has missed it.
+    fn default() -> Self {
+        History(u128::MAX)
+    }
+}
 
 impl History {
     /// The next packet was there.
