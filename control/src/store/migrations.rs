@@ -300,6 +300,9 @@ const STEPS: &[&str] = &[
     ALTER TABLE calls ADD COLUMN diverted_from TEXT;",
     // 8: how sound is carried on a trunk.
     "ALTER TABLE trunks ADD COLUMN media TEXT NOT NULL DEFAULT '{}';      -- JSON, as port::media has it",
+    // 9: how the legs of calls sounded.
+    "ALTER TABLE calls ADD COLUMN quality TEXT;              -- these two: JSON, as port::quality has it
+    ALTER TABLE calls ADD COLUMN second_quality TEXT;",
 ];
 
 #[cfg(test)]

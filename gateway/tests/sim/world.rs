@@ -278,7 +278,7 @@ impl World {
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
             // A phone that vanishes is heard by nobody, and its line has the fault it has.
-            CallOutput::Record(CallEvent::Diagnosed { .. }) => Ok(()),
+            CallOutput::Record(CallEvent::Diagnosed { .. } | CallEvent::Measured { .. }) => Ok(()),
             CallOutput::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) {
                     self.ended_at = Some(now);

@@ -296,7 +296,7 @@ impl Bench {
                     "Said"
                 }
                 // These callers say nothing.
-                CallOutput::Record(CallEvent::Diagnosed { .. }) => continue,
+                CallOutput::Record(CallEvent::Diagnosed { .. } | CallEvent::Measured { .. }) => continue,
                 other => panic!("{other:?}"),
             });
         }
