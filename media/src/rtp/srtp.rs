@@ -84,6 +84,11 @@ impl Outbound {
         Outbound { master: Master::new(key), last: None, control_index: 0 }
     }
 
+    /// Has packets name their master key otherwise.
+    pub fn rename(&mut self, mki: Option<Mki>) {
+        self.master.mki = mki;
+    }
+
     /// Seals the RTP packet in the first `bytes` of `packet` in place and returns its new length, at most
     /// [`OVERHEAD_BYTES_MAX`] more. `None` when it is no packet, when there is no room, and when its sequence number does
     /// not go forward: a keystream is never used twice.

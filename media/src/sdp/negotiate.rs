@@ -4,7 +4,9 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::crypto::{self, CryptoError};
 use super::parse::{Attribute, Direction, Media, SessionDescription};
+use super::security::{Chosen, Keying, Security};
 use crate::codec::Codec;
 
 /// What we can do.
@@ -12,11 +14,13 @@ use crate::codec::Codec;
 pub struct Capabilities {
     /// The codecs, the preferred first: the order of our offers. Answers follow the offer's order.
     pub codecs: Vec<Codec>,
+    /// Whether media is encrypted, and with what.
+    pub security: Security,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Capabilities { codecs: Codec::ALL.to_vec() }
+        Capabilities { codecs: Codec::ALL.to_vec(), security: Security::default() }
     }
 }
 
@@ -50,6 +54,8 @@ pub struct Negotiated {
     pub rtcp_mux: bool,
     /// Our direction.
     pub direction: Direction,
+    /// How packets are protected.
+    pub keying: Keying,
 }
 
 impl Negotiated {
@@ -77,9 +83,22 @@ pub enum NegotiateError {
         /// What they offered.
         offered: CodecList,
     },
-    /// No audio section over plain RTP. The peer's doing; answer 488.
-    #[error("no audio over RTP/AVP is offered")]
+    /// No audio section that RTP carries. The peer's doing; answer 488.
+    #[error("no audio over RTP/AVP or RTP/SAVP is offered")]
     NoAudio,
+    /// SRTP is required here, and they have none. Answer 488, or end the call.
+    #[error("SRTP is required, and they offer none: have them offer RTP/SAVP with a=crypto")]
+    SrtpRequired,
+    /// They take nothing but SRTP, and it is off here. Answer 488, or end the call.
+    #[error("they take nothing but SRTP, and it is off here")]
+    SrtpOff,
+    /// SRTP is required, and our offer may not tell keys. The owner's doing: TLS carries them, or `sdes_over_plain` says
+    /// that they may go without.
+    #[error("SRTP is required, and the signalling is not encrypted: keys would be told to everybody")]
+    KeysUntold,
+    /// None of their `a=crypto` lines can be used; this is what is wrong with the first. Answer 488.
+    #[error("their a=crypto cannot be used: {0}")]
+    Crypto(#[source] CryptoError),
     /// An audio section without an address. The peer's doing; answer 400 or 488.
     #[error("the audio has no connection address")]
     NoAddress,
@@ -95,7 +114,7 @@ impl fmt::Display for CodecList {
     }
 }
 
-/// Answers an offer: the first audio section that plain RTP can carry, the offer's first codec that we have.
+/// Answers an offer: the first audio section that is as secure as it is to be, the offer's first codec that we have.
 ///
 /// # Errors
 /// [`NegotiateError`].
@@ -104,12 +123,13 @@ pub fn answer(
     capabilities: &Capabilities,
     local: &LocalMedia,
 ) -> Result<Answer, NegotiateError> {
-    let at = offer.media.iter().position(is_usable).ok_or(NegotiateError::NoAudio)?;
-    let negotiated = agree(offer, &offer.media[at], capabilities)?;
+    let Chosen { at, keying, crypto } = capabilities.security.choose(offer)?;
+    let negotiated = Negotiated { keying, ..agree(offer, &offer.media[at], capabilities)? };
     let mut sdp = head(local);
     for (index, media) in offer.media.iter().enumerate() {
         if index == at {
             write_audio(&mut sdp, local, &negotiated, &media.protocol);
+            crypto.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
         } else {
             // RFC 3264 §6: every section is answered in its place; port 0 refuses it.
             let _ = write!(sdp, "m={} 0 {} {}\r\n", media.kind, media.protocol, media.formats[0]);
@@ -119,9 +139,13 @@ pub fn answer(
 }
 
 /// Writes an offer.
-pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
+///
+/// # Errors
+/// [`NegotiateError::KeysUntold`].
+pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, NegotiateError> {
+    let (protocol, lines) = capabilities.security.offer()?;
     let mut sdp = head(local);
-    let _ = write!(sdp, "m=audio {} RTP/AVP", local.port);
+    let _ = write!(sdp, "m=audio {} {protocol}", local.port);
     for codec in &capabilities.codecs {
         let _ = write!(sdp, " {}", codec.payload_type());
     }
@@ -131,7 +155,8 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
     }
     let _ = write!(sdp, "a=rtpmap:{OFFERED_EVENT} telephone-event/8000\r\na=fmtp:{OFFERED_EVENT} 0-15\r\n");
     sdp.push_str("a=ptime:20\r\na=sendrecv\r\n");
-    sdp
+    lines.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
+    Ok(sdp)
 }
 
 /// Reads the answer to [`offer`].
@@ -139,12 +164,9 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
 /// # Errors
 /// [`NegotiateError`]; the session cannot stand then.
 pub fn accept_answer(answer: &SessionDescription, capabilities: &Capabilities) -> Result<Negotiated, NegotiateError> {
-    let media = answer.media.first().filter(|media| is_usable(media)).ok_or(NegotiateError::NoAudio)?;
-    agree(answer, media, capabilities)
-}
-
-fn is_usable(media: &Media) -> bool {
-    media.kind == "audio" && media.port != 0 && matches!(media.protocol.as_str(), "RTP/AVP" | "RTP/AVPF")
+    let media = answer.media.first().ok_or(NegotiateError::NoAudio)?;
+    let keying = capabilities.security.accept_answer(media)?;
+    Ok(Negotiated { keying, ..agree(answer, media, capabilities)? })
 }
 
 fn agree(
@@ -174,6 +196,7 @@ fn agree(
         remote_rtcp: if rtcp_mux { remote_rtp } else { rtcp_address(media, remote_rtp) },
         rtcp_mux,
         direction: media.direction(theirs.direction).mirrored(),
+        keying: Keying::Plain,
     })
 }
 
@@ -232,7 +255,8 @@ mod tests {
     #[test]
     fn our_own_offer_is_answered_and_accepted() {
         let capabilities = Capabilities::default();
-        let offered = SessionDescription::parse(offer(&capabilities, &local()).as_bytes()).expect("readable");
+        let offered =
+            SessionDescription::parse(offer(&capabilities, &local()).expect("plain").as_bytes()).expect("readable");
         let answered = answer(&offered, &capabilities, &local()).expect("agreed");
         let read = SessionDescription::parse(answered.sdp.as_bytes()).expect("readable");
         let accepted = accept_answer(&read, &capabilities).expect("accepted");
@@ -273,7 +297,8 @@ mod tests {
         let error = check("m=audio 4000 RTP/AVP 18 9\r\n").expect_err("no codec");
         assert_eq!(error.to_string(), "no common codec: they offered G729, G722");
         assert_eq!(check("m=audio 0 RTP/AVP 0\r\n"), Err(NegotiateError::NoAudio));
-        assert_eq!(check("m=audio 1 RTP/SAVP 0\r\n"), Err(NegotiateError::NoAudio));
+        assert_eq!(check("m=audio 1 RTP/SAVP 0\r\n"), Err(NegotiateError::SrtpOff));
+        assert_eq!(check("m=audio 1 UDP/BFCP 0\r\n"), Err(NegotiateError::NoAudio));
         let homeless = SessionDescription::parse(b"v=0\r\nm=audio 4000 RTP/AVP 0\r\n").expect("readable");
         assert_eq!(answer(&homeless, &Capabilities::default(), &local()), Err(NegotiateError::NoAddress));
     }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use super::crypto::{Crypto, CryptoError};
+
 /// A session description, as far as it concerns audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDescription {
@@ -44,6 +46,8 @@ pub enum Attribute {
     Rtcp(u16, Option<IpAddr>),
     /// `a=rtcp-mux` (RFC 5761).
     RtcpMux,
+    /// `a=crypto` (RFC 4568), or why it cannot be used.
+    Crypto(Result<Crypto, CryptoError>),
 }
 
 /// What a payload type stands for.
@@ -270,6 +274,8 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
         // Some phones write 20.0; what is no number is no wish.
         "ptime" => value.trim().split('.').next().and_then(|ms| ms.parse().ok()).map(Attribute::Ptime),
         "rtcp-mux" => Some(Attribute::RtcpMux),
+        // A line that cannot be used leaves the others: the section is refused when none is left.
+        "crypto" => Some(Attribute::Crypto(Crypto::parse(value))),
         "rtcp" => {
             let (port, address) = value.split_once(' ').unwrap_or((value, ""));
             let port: u16 = port.trim().parse().ok()?;

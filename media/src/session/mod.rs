@@ -1,14 +1,15 @@
 //! The sound of one leg: everything between its packets and its audio, behind one face.
 //!
 //! ```text
-//!   RTP in ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
-//!   Speech ─▶ encode ─▶ playout (20 ms clock) ─▶ sender ─▶ RTP out
+//!   RTP in ─▶ SRTP opens ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
+//!   Speech ─▶ encode ─▶ playout (20 ms clock) ─▶ sender ─▶ SRTP seals ─▶ RTP out
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
 mod exchange;
 mod noise;
 mod rtp;
+mod secure;
 
 use std::net::SocketAddr;
 

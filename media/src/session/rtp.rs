@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rtp_rs::RtpReader;
 
 use super::exchange::{Exchange, Heed};
+use super::secure::Secure;
 use super::{Channel, Heard, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
 use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
@@ -35,6 +36,16 @@ pub struct RtpSession {
     refused_packets: u64,
     received_packets: u64,
     heed: Heed,
+    secure: Option<Box<Secure>>,
+}
+
+/// What says that a packet is the far end's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Nothing but where it comes from, and that others came before it.
+    Sequence,
+    /// Its tag (RFC 3711 §3.3).
+    Authenticated,
 }
 
 /// From packets to audio.
@@ -63,7 +74,10 @@ impl RtpSession {
     pub fn new(negotiated: Negotiated, signalling: IpAddr, pool: SpeechPool, seed: u64, now: Instant) -> Self {
         // SSRC, first sequence number and first timestamp from disjoint bits of a hash of the seed (RFC 3550 §5.1).
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16, mixed as u32);
+        // RFC 4568 §6.4: below 2^15, so that a roll-over is seen although the first packets are lost.
+        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
+        let mut secure = None;
+        Secure::agree(&mut secure, &negotiated.keying, now);
         RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
@@ -89,12 +103,14 @@ impl RtpSession {
             refused_packets: 0,
             received_packets: 0,
             heed: Heed::Untold,
+            secure,
             negotiated,
         }
     }
 
     /// The peers have agreed anew: hold, resume, another address or payload type.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
+        Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
         let (former, codec) = (self.negotiated.codec, negotiated.codec);
         if codec != former {
@@ -117,6 +133,17 @@ impl RtpSession {
         if self.negotiated.rtcp_mux && is_rtcp(packet) {
             return self.handle_rtcp(source, packet, now);
         }
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened(source, packet, Proof::Sequence, now);
+        };
+        match secure.open(packet, now) {
+            Some(packet) => self.handle_opened(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let Ok(reader) = RtpReader::new(packet) else {
             self.refused_packets += 1;
             return;
@@ -124,7 +151,9 @@ impl RtpSession {
         let payload_type = reader.payload_type();
         let is_negotiated =
             payload_type == self.negotiated.payload_type || Some(payload_type) == self.negotiated.telephone_event;
-        let verdict = if is_negotiated {
+        let verdict = if proof == Proof::Authenticated {
+            self.input.latch.handle_authenticated(source, now)
+        } else if is_negotiated {
             let sequence = u16::from(reader.sequence_number());
             self.input.latch.handle_packet(source, reader.ssrc(), sequence, now)
         } else if source == self.input.latch.destination() {
@@ -146,10 +175,24 @@ impl RtpSession {
 
     /// Takes a packet from the RTCP port.
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
+        };
+        match secure.open_control(packet, now) {
+            Some(packet) => self.handle_opened_rtcp(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened_rtcp(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let ssrc = packet.get(4..8).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes));
         // Reports carry no sequence number; counting them makes five of one source in a row the proof.
         self.control_packets = self.control_packets.wrapping_add(1);
-        let verdict = self.control_latch.handle_packet(source, ssrc, self.control_packets, now);
+        let verdict = match proof {
+            Proof::Authenticated => self.control_latch.handle_authenticated(source, now),
+            Proof::Sequence => self.control_latch.handle_packet(source, ssrc, self.control_packets, now),
+        };
         let (Verdict::Accept, Ok(figures)) = (verdict, self.rtcp.handle_packet(packet, self.report_time(now))) else {
             self.refused_packets += 1;
             return;
@@ -260,6 +303,7 @@ impl RtpSession {
                     sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet)
                 }
             };
+            let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
             return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
         }
     }
@@ -277,7 +321,8 @@ impl RtpSession {
 
     /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
     /// report.
-    pub fn sent_audio<'a>(&self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+    pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+        let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
         // The sender's header has its shortest form (RFC 3550 §5.1).
         let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
         let [_, second, _, _, timestamp @ .., _, _, _, _] = header;
@@ -320,10 +365,24 @@ impl RtpSession {
         self.refused_packets
     }
 
+    /// Packets that were refused because nothing says that they are the far end's: SRTP alone has them.
+    pub fn unauthenticated_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.unauthenticated())
+    }
+
+    /// Packets that were refused because they had come before: SRTP alone counts them.
+    pub fn replayed_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.replayed())
+    }
+
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
         Exchange { received: self.received_packets, sent, heed: self.heed }
+    }
+
+    fn secured(&mut self) -> Option<&mut Secure> {
+        self.secure.as_deref_mut().filter(|secure| secure.is_active())
     }
 
     fn hear_of(&mut self, now: Instant) {
@@ -343,6 +402,7 @@ impl RtpSession {
         let received = ssrc.and_then(|ssrc| Some((ssrc, self.input.receiver.reception().report()?)));
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
+        let bytes = self.secured().map_or(bytes, |secure| secure.seal_control(packet, bytes));
         let (channel, to) = if self.negotiated.rtcp_mux {
             (Channel::Rtp, self.input.latch.destination())
         } else {
@@ -381,7 +441,7 @@ const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::Direction;
+    use crate::sdp::{Direction, Keying};
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -476,6 +536,7 @@ mod tests {
         fn new(rtcp_mux: bool) -> Self {
             let remote_rtp: SocketAddr = "10.0.0.1:4000".parse().expect("address");
             let negotiated = Negotiated {
+                keying: Keying::Plain,
                 codec: crate::codec::Codec::Pcmu,
                 payload_type: 0,
                 telephone_event: Some(101),
