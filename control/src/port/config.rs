@@ -287,6 +287,10 @@ pub struct ExtensionRoute {
     pub project_id: Option<String>,
     /// How it dials numbers.
     pub numbering: Numbering,
+    /// Whether its sound is encrypted.
+    pub srtp: Srtp,
+    /// Keys for its sound go also over SIP without TLS.
+    pub sdes_over_plain: bool,
 }
 
 /// One line of the routing table.

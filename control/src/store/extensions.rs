@@ -106,6 +106,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Extension> {
         contacts_max: row.get(4)?,
         project_id: row.get(5)?,
         numbering: read_json(row, 6)?,
+        ..ExtensionRoute::default()
     };
     Ok(Extension { user: row.get(0)?, route, created_ms: row.get(7)?, updated_ms: row.get(8)? })
 }

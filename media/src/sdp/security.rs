@@ -35,7 +35,7 @@ pub enum Srtp {
 }
 
 /// What a leg needs to agree on keys.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Security {
     /// Whether media is encrypted.
     pub srtp: Srtp,
@@ -77,6 +77,16 @@ impl Security {
     /// Sets it up. The secret must be random, of 256 bits, and no other leg's: all of our keys come from it.
     pub fn new(srtp: Srtp, offers_keys: bool, secret: [u8; SECRET_BYTES]) -> Self {
         Security { srtp, offers_keys, is_secured: false, secret }
+    }
+
+    /// Tells whether our offers have keys in them.
+    pub fn tells_keys(&self) -> bool {
+        self.srtp != Srtp::Off && self.offers_keys
+    }
+
+    /// Tells whether the same would be offered and taken, if under other keys.
+    pub fn wants_the_same(&self, other: &Security) -> bool {
+        (self.srtp, self.tells_keys()) == (other.srtp, other.tells_keys())
     }
 
     /// Takes in what was agreed on: who has been told our keys may be told them again, and a session that is secured does
