@@ -89,6 +89,11 @@ impl Security {
         (self.srtp, self.tells_keys()) == (other.srtp, other.tells_keys())
     }
 
+    /// Our media moves: RFC 4568 §7.1.4 wants other keys then.
+    pub fn renew(&mut self) {
+        self.secret = self.derived(b"renewed", 0);
+    }
+
     /// Takes in what was agreed on: who has been told our keys may be told them again, and a session that is secured does
     /// not become plain by an offer of ours.
     pub fn handle_agreed(&mut self, keying: &Keying) {
@@ -100,14 +105,18 @@ impl Security {
     fn key(&self, suite: Suite) -> MasterKey {
         let mut bytes = [0; MASTER_BYTES_MAX];
         for (block, part) in bytes.chunks_mut(32).zip(0u8..) {
-            #[expect(clippy::expect_used, reason = "HMAC takes a key of every length (RFC 2104 §2)")]
-            let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any length");
-            mac.update(suite.name().as_bytes());
-            mac.update(&[part]);
-            block.copy_from_slice(&mac.finalize().into_bytes()[..block.len()]);
+            block.copy_from_slice(&self.derived(suite.name().as_bytes(), part)[..block.len()]);
         }
         #[expect(clippy::expect_used, reason = "no suite has more than MASTER_BYTES_MAX")]
         MasterKey::new(suite, &bytes[..suite.master_bytes()]).expect("cut to its length")
+    }
+
+    fn derived(&self, purpose: &[u8], part: u8) -> [u8; 32] {
+        #[expect(clippy::expect_used, reason = "HMAC takes a key of every length (RFC 2104 §2)")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any length");
+        mac.update(purpose);
+        mac.update(&[part]);
+        mac.finalize().into_bytes().into()
     }
 
     /// The protocol of our offer's section, and its `a=crypto` lines.

@@ -68,7 +68,9 @@ impl Secure {
             let outbound = again.map_or_else(|| Outbound::new(&keys.local), |at| self.retired.swap_remove(at).1);
             let former = std::mem::replace(&mut self.outbound, outbound);
             self.outbound.rename(keys.local.mki);
-            // One for each suite at the most: a leg has one key of each.
+            if self.retired.len() == RETIRED_MAX {
+                self.retired.remove(0);
+            }
             self.retired.push((self.keys.clone(), former));
         }
         self.keys = keys.clone();
@@ -155,6 +157,9 @@ impl Secure {
 
 /// 2 s after the last packet under the former keys: what was on its way has come.
 const FORMER_KEPT: Duration = Duration::from_secs(2);
+
+/// 6 keys: a leg has one of each suite, and others only once its media has moved; the former ones never come back then.
+const RETIRED_MAX: usize = 6;
 
 /// 2,048 bytes: an Ethernet frame, the longest tag and identifier.
 const PACKET_BYTES: usize = 2048;

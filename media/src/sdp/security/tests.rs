@@ -153,6 +153,14 @@ fn a_session_that_is_secured_stays_so_by_our_offers_and_with_the_same_key() {
 }
 
 #[test]
+fn keys_are_renewed_when_our_media_moves() {
+    let mut moved = security(Srtp::Required, true);
+    moved.renew();
+    let [before, after] = [security(Srtp::Required, true), moved].map(|security| security.offer().expect("told").1);
+    assert!(before.iter().zip(&after).all(|(before, after)| before.keys != after.keys));
+}
+
+#[test]
 fn the_secret_is_not_printed() {
     assert!(!format!("{:?}", security(Srtp::Required, true)).contains('7'));
 }
