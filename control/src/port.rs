@@ -28,8 +28,8 @@ use tokio::sync::watch;
 
 pub use config::{
     AgentRoute, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute,
-    ProviderRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, SrtpPolicy,
-    TrunkAccess, TrunkMedia, TrunkPolicy, TrunkRoute, TrunkTransport,
+    ProviderRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
+    TrunkPolicy, TrunkRoute, TrunkTransport,
 };
 pub use event::{
     Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,

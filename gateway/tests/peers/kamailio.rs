@@ -19,7 +19,10 @@ fn calls_go_both_ways_through_a_proxy_that_stays_in_the_path() {
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_stands_in_the_path_twice() {
     if is_installed("kamailio") {
-        row("kamailio, two Record-Routes", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp", secures: false }));
+        row(
+            "kamailio, two Record-Routes",
+            &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp", secures: false }),
+        );
     }
 }
 
@@ -140,7 +143,9 @@ impl Proxy {
         };
         // The profile is the box's side's alone.
         let (offer, to_box, from_box) = match self.secures {
-            true => (OFFER.replace("RTP/AVP ", ""), format!("RTP/SAVP DTLS=off {TO_BOX}"), format!("RTP/AVP {FROM_BOX}")),
+            true => {
+                (OFFER.replace("RTP/AVP ", ""), format!("RTP/SAVP DTLS=off {TO_BOX}"), format!("RTP/AVP {FROM_BOX}"))
+            }
             false => (OFFER.to_owned(), TO_BOX.to_owned(), FROM_BOX.to_owned()),
         };
         let (module, manage, on_reply) = match self.rtpengine {

@@ -40,7 +40,13 @@ impl Keys {
         let master = MasterKey::new(suite, &vec![byte; suite.master_bytes()]).expect("as long as it is to be");
         let key = KeyParameter { master, lifetime: LIFETIME_MAX, mki: None };
         let outbound = Outbound::new(&key);
-        Keys { line: Crypto { tag: 1, suite, keys: vec![key] }, outbound, inbound: None, sent: Vec::new(), damage: Damage::None }
+        Keys {
+            line: Crypto { tag: 1, suite, keys: vec![key] },
+            outbound,
+            inbound: None,
+            sent: Vec::new(),
+            damage: Damage::None,
+        }
     }
 
     /// The profile and the lines of its description.
@@ -121,7 +127,10 @@ fn a_trunk_that_requires_srtp_takes_nothing_plain_and_sends_nothing_plain() {
     assert_eq!(site.ended(&call)["outcome"], json!({ "blame": "trunk", "reason": "srtp_required" }));
     row(
         "our phone, plain",
-        &[("refused by a trunk that requires SRTP: 488, Warning", Cell::Works), ("its plain answer ends the call", Cell::Works)],
+        &[
+            ("refused by a trunk that requires SRTP: 488, Warning", Cell::Works),
+            ("its plain answer ends the call", Cell::Works),
+        ],
     );
 }
 
