@@ -52,10 +52,19 @@ impl SipThread {
             Event::Referred { dialog, target, replaces, .. } => {
                 self.handle_referred(dialog, &target, replaces.as_ref());
             }
-            // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
-            Event::Reanswered { .. }
-            | Event::ReofferFailed { .. }
-            | Event::ReferProgress { .. }
+            Event::Reanswered { dialog, sdp } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::ReAnswered(leg, sdp));
+                }
+            }
+            Event::ReofferFailed { dialog, status } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    tracing::warn!(call = %id, status, "The far end refused to be told our new address: sound may be lost");
+                    self.tell(id, ToCall::ReOfferFailed(leg));
+                }
+            }
+            // Nothing in the box sends callers elsewhere or takes digits out of INFO.
+            Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Registering { .. }
             | Event::Responded { .. }
