@@ -112,10 +112,12 @@ impl Call {
             return;
         }
         let mut leg = Leg::new(line, seed);
-        // Our own offer cannot be unreadable.
-        if leg.negotiation.handle_offer(None).is_ok() {
-            self.outputs.push_back(CallOutput::Invite(LegId::Second, leg.negotiation.local_sdp()));
+        if let Err(reason) = leg.negotiation.handle_offer(None) {
+            bridge.failure = Outcome::new(Blame::Operator, reason);
+            self.outputs.push_back(CallOutput::End(LegId::Second, bridge.failure));
+            return self.lead_on(now);
         }
+        self.outputs.push_back(CallOutput::Invite(LegId::Second, leg.negotiation.local_sdp()));
         bridge.leg = Some(leg);
         bridge.stage = Stage::Calling { until: now + bridge.ring };
     }

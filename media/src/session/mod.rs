@@ -1,8 +1,8 @@
 //! The sound of one leg: everything between its packets and its audio, behind one face.
 //!
 //! ```text
-//!   RTP in ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
-//!   Speech ─▶ convert ─▶ playout (20 ms clock) ─▶ encode ─▶ sender ─▶ RTP out
+//!   RTP in ─▶ SRTP opens ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
+//!   Speech ─▶ convert ─▶ playout (20 ms clock) ─▶ encode ─▶ sender ─▶ SRTP seals ─▶ RTP out
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
@@ -10,6 +10,7 @@ mod exchange;
 mod hearing;
 mod noise;
 mod rtp;
+mod secure;
 mod speaking;
 
 use std::net::SocketAddr;

@@ -7,6 +7,7 @@ use rtp_rs::RtpReader;
 
 use super::exchange::{Exchange, Heed};
 use super::hearing::Hearing;
+use super::secure::Secure;
 use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
@@ -36,6 +37,16 @@ pub struct RtpSession {
     refused_packets: u64,
     received_packets: u64,
     heed: Heed,
+    secure: Option<Box<Secure>>,
+}
+
+/// What says that a packet is the far end's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Nothing but where it comes from, and that others came before it.
+    Sequence,
+    /// Its tag (RFC 3711 §3.3).
+    Authenticated,
 }
 
 /// From packets to audio.
@@ -66,7 +77,10 @@ impl RtpSession {
     pub fn new(negotiated: Negotiated, signalling: IpAddr, pool: SpeechPool, seed: u64, now: Instant) -> Self {
         // SSRC, first sequence number and first timestamp from disjoint bits of a hash of the seed (RFC 3550 §5.1).
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16, mixed as u32);
+        // RFC 4568 §6.4: below 2^15, so that a roll-over is seen although the first packets are lost.
+        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
+        let mut secure = None;
+        Secure::agree(&mut secure, &negotiated.keying, now);
         RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
@@ -92,12 +106,14 @@ impl RtpSession {
             refused_packets: 0,
             received_packets: 0,
             heed: Heed::Untold,
+            secure,
             negotiated,
         }
     }
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
+        Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
         self.input.hearing.set_codec(negotiated.codec);
         self.output.playout.repack(packing(&negotiated));
@@ -122,13 +138,25 @@ impl RtpSession {
         if self.negotiated.rtcp_mux && is_rtcp(packet) {
             return self.handle_rtcp(source, packet, now);
         }
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened(source, packet, Proof::Sequence, now);
+        };
+        match secure.open(packet, now) {
+            Some(packet) => self.handle_opened(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let Ok(reader) = RtpReader::new(packet) else {
             self.refused_packets += 1;
             return;
         };
         let payload_type = reader.payload_type();
-        let is_negotiated = self.negotiated.takes(payload_type);
-        let verdict = if is_negotiated {
+        let verdict = if proof == Proof::Authenticated {
+            self.input.latch.handle_authenticated(source, now)
+        } else if self.negotiated.takes(payload_type) {
             let sequence = u16::from(reader.sequence_number());
             self.input.latch.handle_packet(source, reader.ssrc(), sequence, now)
         } else if source == self.input.latch.destination() {
@@ -150,10 +178,24 @@ impl RtpSession {
 
     /// Takes a packet from the RTCP port.
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
+        };
+        match secure.open_control(packet, now) {
+            Some(packet) => self.handle_opened_rtcp(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened_rtcp(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let ssrc = packet.get(4..8).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes));
         // Reports carry no sequence number; counting them makes five of one source in a row the proof.
         self.control_packets = self.control_packets.wrapping_add(1);
-        let verdict = self.control_latch.handle_packet(source, ssrc, self.control_packets, now);
+        let verdict = match proof {
+            Proof::Authenticated => self.control_latch.handle_authenticated(source, now),
+            Proof::Sequence => self.control_latch.handle_packet(source, ssrc, self.control_packets, now),
+        };
         let (Verdict::Accept, Ok(figures)) = (verdict, self.rtcp.handle_packet(packet, self.report_time(now))) else {
             self.refused_packets += 1;
             return;
@@ -246,6 +288,7 @@ impl RtpSession {
                     sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
                 }
             };
+            let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
             return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
         }
     }
@@ -264,6 +307,7 @@ impl RtpSession {
     /// The audio in the packet that [`RtpSession::poll_transmit`] wrote last, and where it stands on the leg's own clock in
     /// ticks of 125 µs. `None` for a report or a key.
     pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
+        let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
         // The sender's header has its shortest form (RFC 3550 §5.1).
         let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
         let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
@@ -307,6 +351,16 @@ impl RtpSession {
         self.refused_packets
     }
 
+    /// Packets that were refused because nothing says that they are the far end's: SRTP alone has them.
+    pub fn unauthenticated_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.unauthenticated())
+    }
+
+    /// Packets that were refused because they had come before: SRTP alone counts them.
+    pub fn replayed_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.replayed())
+    }
+
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
@@ -321,6 +375,10 @@ impl RtpSession {
         self.output.sent_before = self.output.sent_before.wrapping_add(sent);
         self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
         self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
+    }
+
+    fn secured(&mut self) -> Option<&mut Secure> {
+        self.secure.as_deref_mut().filter(|secure| secure.is_active())
     }
 
     fn hear_of(&mut self, now: Instant) {
@@ -340,6 +398,7 @@ impl RtpSession {
         let received = ssrc.and_then(|ssrc| Some((ssrc, self.input.receiver.reception().report()?)));
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
+        let bytes = self.secured().map_or(bytes, |secure| secure.seal_control(packet, bytes));
         let (channel, to) = if self.negotiated.rtcp_mux {
             (Channel::Rtp, self.input.latch.destination())
         } else {
@@ -383,7 +442,7 @@ const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::{Direction, Numbered, TelephoneEvent};
+    use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -478,6 +537,7 @@ mod tests {
         fn new(rtcp_mux: bool) -> Self {
             let remote_rtp: SocketAddr = "10.0.0.1:4000".parse().expect("address");
             let negotiated = Negotiated {
+                keying: Keying::Plain,
                 codec: crate::codec::Codec::Pcmu,
                 payload_type: Numbered::alike(0),
                 telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),

@@ -6,7 +6,7 @@ use talkstack_control::port::{CallEvent, CallId, Outcome};
 use talkstack_media::session::Exchange;
 
 use crate::agent::tone_test::ToneHeard;
-use crate::call::{Leg, LegId, LegOrder};
+use crate::call::{Leg, LegId, LegOrder, LineSecurity};
 use crate::io::connect::{AgentTarget, Connected};
 use crate::io::ports::PortPair;
 use crate::route::{BridgePlan, Plan};
@@ -43,6 +43,8 @@ pub struct OfferedCall {
     pub signalling: IpAddr,
     /// Unpredictable: SSRC, first sequence number and masking keys come from it.
     pub seed: u64,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
     /// Whether it belongs to a project, and hence is recorded where recordings are made at all.
     pub is_recorded: bool,
 }
@@ -60,6 +62,8 @@ pub struct PlacedCall {
     pub signalling: IpAddr,
     /// Unpredictable, as [`OfferedCall::seed`].
     pub seed: u64,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
 }
 
 /// What a live call is told.
@@ -94,7 +98,11 @@ pub enum ToCall {
         signalling: IpAddr,
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
+        /// How its media is to be secured.
+        security: LineSecurity,
     },
+    /// The call goes on with another trunk, which wants other keys or none: the offer is made anew.
+    Carried(Box<LineSecurity>),
     /// The line that was called has refused, or cannot be called.
     Refused(Outcome),
     /// The dialog of a leg is over.
@@ -128,6 +136,8 @@ pub enum ToCall {
         signalling: IpAddr,
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
+        /// How its media is to be secured.
+        security: LineSecurity,
     },
     /// End the call.
     HangUp(Outcome),
