@@ -1,5 +1,6 @@
 //! Audio that belongs to no codec: frames, the playout queue, tones, levels and files.
 
+pub mod dtmf;
 pub mod frame;
 pub mod playout;
 pub mod pool;

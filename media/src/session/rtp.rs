@@ -12,7 +12,7 @@ use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
 use crate::codec::plc::Concealer;
-use crate::rtp::dtmf::{EventFrame, EventSender};
+use crate::rtp::dtmf::{EventFrame, EventSender, PRESS};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -246,28 +246,29 @@ impl RtpSession {
         }
         let mut payload = [0; FRAME_BYTES];
         let Output { playout, sender, keys, noise_at, .. } = &mut self.output;
-        loop {
-            let frame = playout.take(&mut payload, now)?;
-            let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
-                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(payload_type)) => {
-                    sender.build(payload_type, timestamp, marker, &payload, packet)
+        let to = self.input.latch.destination();
+        if let Some(payload_type) = self.negotiated.telephone_event {
+            while keys.is_busy() {
+                // What is said waits until the key is up (RFC 4733 §2.5.1.2).
+                let frame = playout.pass(now)?;
+                if let Some(EventFrame::Packet { payload, timestamp, marker }) = keys.take(frame.timestamp) {
+                    let bytes = sender.build(payload_type, timestamp, marker, &payload, packet);
+                    return Some(Transmit { channel: Channel::Rtp, to, bytes });
                 }
-                (Some(EventFrame::Pause), _) => continue,
-                _ => {
-                    if frame.kind == FrameKind::ComfortNoise {
-                        noise::fill(self.negotiated.codec, noise_at, &mut payload);
-                    }
-                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet)
-                }
-            };
-            return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
+            }
         }
+        let frame = playout.take(&mut payload, now)?;
+        if frame.kind == FrameKind::ComfortNoise {
+            noise::fill(self.negotiated.codec, noise_at, &mut payload);
+        }
+        let bytes = sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet);
+        Some(Transmit { channel: Channel::Rtp, to, bytes })
     }
 
     /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
     /// telephone events, or too many wait.
     pub fn press(&mut self, key: char) -> bool {
-        self.negotiated.telephone_event.is_some() && self.output.keys.press(key)
+        self.negotiated.telephone_event.is_some() && self.output.keys.press(key, PRESS)
     }
 
     /// Speech that waits for its turn, in time.
@@ -291,7 +292,11 @@ impl RtpSession {
         if let Some(receiver) = self.input.receiver.poll_timeout() {
             at = at.min(receiver);
         }
-        if self.negotiated.is_held() { at } else { at.min(self.output.playout.deadline()) }
+        if self.negotiated.is_held() {
+            return at;
+        }
+        let playout = &self.output.playout;
+        at.min(if self.output.keys.is_busy() { playout.due() } else { playout.deadline() })
     }
 
     /// Tells whether the far end has put us on hold.
@@ -456,6 +461,78 @@ mod tests {
         assert_eq!(bench.session.exchange().heed, Heed::Arrives);
         bench.receive_report("10.0.0.1:4001", &receiver_report(255));
         assert_eq!(bench.session.exchange().heed, Heed::Nothing);
+    }
+
+    #[test]
+    fn what_is_said_waits_while_keys_are_pressed_and_none_of_it_is_lost() {
+        let mut bench = Bench::new(false);
+        let speech: Vec<u8> = (0..8000u32).map(|at| (at / 160) as u8).collect();
+        bench.session.play(Speech::Coded(Codec::Pcmu, &speech), bench.now).expect("queued");
+        let mut sent = bench.run(Duration::from_millis(100));
+        assert!(bench.session.press('5') && bench.session.press('6'));
+        sent.extend(bench.run(Duration::from_millis(1700)));
+        let packets: Vec<Vec<u8>> = sent.into_iter().map(|(_, packet)| packet).filter(|it| !is_rtcp(it)).collect();
+        let first = packets.iter().position(|packet| packet[1] & 0x7f == 101).expect("a key");
+        let last = packets.iter().rposition(|packet| packet[1] & 0x7f == 101).expect("a key");
+        assert!(packets[first..=last].iter().all(|packet| packet[1] & 0x7f == 101), "the audio pauses");
+        assert_eq!((first, last - first + 1), (5, 20), "two presses of ten packets");
+        let spoken: Vec<u8> = packets.iter().filter(|it| it[1] & 0x7f == 0).flat_map(|it| it[12..].to_vec()).collect();
+        assert_eq!(spoken[..8000], speech, "all of it, in its order");
+        let goes_on = &packets[last + 1];
+        assert_eq!(goes_on[1], 0x80, "a talk spurt of its own begins");
+        let timestamps: Vec<u32> = packets.iter().map(|it| u32::from_be_bytes([it[4], it[5], it[6], it[7]])).collect();
+        // Two presses of twelve frames lie between what was said before and what is said behind them.
+        assert_eq!(timestamps[last + 1].wrapping_sub(timestamps[first - 1]), 25 * 160);
+    }
+
+    #[test]
+    fn the_sound_of_a_key_is_not_heard_from_its_first_packet_to_its_end_whatever_is_lost() {
+        // A sender that goes on with its audio beside the events; the key sounds in frames 10 to 30.
+        for lost in 0..200u64 {
+            let mut bench = Bench::new(false);
+            let (mut heard, mut keys, mut sequence) = (Vec::new(), String::new(), 0u16);
+            for frame in 0..60u16 {
+                let is_down = (10..=30).contains(&frame);
+                let mut audio = packet(sequence, 0);
+                audio[4..8].copy_from_slice(&(u32::from(frame) * 160).to_be_bytes());
+                audio[12..].fill(if is_down { 0x11 } else { 0x33 });
+                let mut packets = vec![audio];
+                if is_down {
+                    sequence += 1;
+                    let mut event = packet(sequence, 101);
+                    event.truncate(16);
+                    event[4..8].copy_from_slice(&(10u32 * 160).to_be_bytes());
+                    let [high, low] = ((frame - 9) * 160).to_be_bytes();
+                    event[12..].copy_from_slice(&[5, if frame >= 28 { 0x8a } else { 0x0a }, high, low]);
+                    packets.insert(0, event);
+                    // The event goes first.
+                    packets[0][2..4].copy_from_slice(&(sequence - 1).to_be_bytes());
+                    packets[1][2..4].copy_from_slice(&sequence.to_be_bytes());
+                }
+                sequence += 1;
+                for packet in packets {
+                    // Every tenth event packet or so, another in each run; never all three ends.
+                    let is_event = packet[1] == 101;
+                    if !(is_event && frame > 10 && frame < 28 && (u64::from(frame) * 7 + lost).is_multiple_of(5)) {
+                        bench.receive("10.0.0.1:4000", &packet);
+                    }
+                }
+                bench.now += Duration::from_millis(20);
+                while let Some(next) = bench.session.poll_heard(bench.now) {
+                    match next {
+                        Heard::Digit(key) => keys.push(key),
+                        Heard::Audio(frame) => heard.extend_from_slice(frame.samples),
+                        Heard::Held(_) => {}
+                    }
+                }
+            }
+            assert_eq!(keys, "5");
+            let mut sound = Vec::new();
+            Codec::Pcmu.decode(&[0x11], &mut sound);
+            let loud = heard.iter().filter(|sample| **sample == sound[0]).count();
+            // Behind the end, which is told in frame 28, the audio is heard again.
+            assert!(loud <= 3 * 160, "{loud} samples of the key's sound");
+        }
     }
 
     fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {

@@ -226,7 +226,7 @@ impl Bench {
             let (payload, marker) = (&packet[12..transmit.bytes], packet[1] & 0x80 != 0);
             if packet[1] & 0x7f == 101 {
                 let timestamp = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
-                phone.keys.extend(phone.receiver.handle_payload(timestamp, marker, payload));
+                phone.keys.extend(phone.receiver.handle_payload(timestamp, marker, payload, self.now));
             } else {
                 assert_eq!(packet[1] & 0x7f, phone.codec.payload_type());
                 phone.heard.extend_from_slice(payload);
