@@ -246,6 +246,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
             ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
             ToCall::Refused(outcome) => call.handle_refused(outcome, now),
+            ToCall::Pressed(leg, digit) => call.handle_info_digit(leg, digit, now),
             ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
             ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
@@ -363,6 +364,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
                 CallOutput::Refuse(status) => SipWish::Refuse(status),
                 CallOutput::Probe(leg) => SipWish::Probe(leg),
+                CallOutput::Press(leg, digit) => SipWish::Press(leg, digit),
                 CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
                 CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {

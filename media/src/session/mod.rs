@@ -6,14 +6,18 @@
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
+mod digits;
 mod exchange;
+mod keys;
 mod noise;
 mod rtp;
 
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
+pub use digits::DtmfMode;
 pub use exchange::{Exchange, Heed};
+pub use keys::Pressed;
 pub use rtp::RtpSession;
 
 use crate::audio::frame::Frame;

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
+use super::digits::{Digits, Way};
 use super::exchange::{Exchange, Heed};
-use super::{Channel, Heard, Transmit, noise};
+use super::keys::{KeyFrame, Keys};
+use super::{Channel, DtmfMode, Heard, Pressed, Transmit, noise};
 use crate::audio::frame::{Frame, Speech};
 use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
 use crate::codec::plc::Concealer;
-use crate::rtp::dtmf::{EventFrame, EventSender, PRESS};
+use crate::rtp::dtmf::EventSender;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -35,6 +37,7 @@ pub struct RtpSession {
     refused_packets: u64,
     received_packets: u64,
     heed: Heed,
+    dtmf: DtmfMode,
 }
 
 /// From packets to audio.
@@ -43,6 +46,7 @@ struct Input {
     latch: Latch,
     receiver: Receiver,
     concealer: Concealer,
+    digits: Digits,
     coded: Vec<u8>,
     samples: Vec<i16>,
 }
@@ -52,7 +56,7 @@ struct Input {
 struct Output {
     playout: Playout,
     sender: Sender,
-    keys: EventSender,
+    keys: Keys,
     noise_at: usize,
     samples: Vec<i16>,
     coded: Vec<u8>,
@@ -64,18 +68,19 @@ impl RtpSession {
         // SSRC, first sequence number and first timestamp from disjoint bits of a hash of the seed (RFC 3550 §5.1).
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16, mixed as u32);
-        RtpSession {
+        let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
                 concealer: Concealer::default(),
+                digits: Digits::default(),
                 coded: Vec::with_capacity(FRAME_BYTES),
                 samples: Vec::with_capacity(FRAME_BYTES),
             },
             output: Output {
                 playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
                 sender: Sender::new(ssrc, sequence),
-                keys: EventSender::default(),
+                keys: Keys::new(EventSender::default()),
                 noise_at: 0,
                 samples: Vec::new(),
                 coded: Vec::new(),
@@ -89,8 +94,33 @@ impl RtpSession {
             refused_packets: 0,
             received_packets: 0,
             heed: Heed::Untold,
+            dtmf: DtmfMode::default(),
             negotiated,
-        }
+        };
+        session.listen_for_tones();
+        session
+    }
+
+    /// How keys travel on this line.
+    pub fn set_dtmf(&mut self, dtmf: DtmfMode) {
+        self.dtmf = dtmf;
+        self.listen_for_tones();
+    }
+
+    fn listen_for_tones(&mut self) {
+        let has_events = self.negotiated.telephone_event.is_some();
+        let is_heard = self.dtmf.is_heard_in_audio(has_events);
+        self.input.digits.listen(is_heard.then_some(8000));
+    }
+
+    /// Tells whether the last [`Heard::Digit`] sounds in the audio too: whoever hears the audio needs no other tone.
+    pub fn is_digit_audible(&self) -> bool {
+        self.input.digits.is_audible()
+    }
+
+    /// The far end has pressed a key by SIP INFO; [`Heard::Digit`] tells of it, unless the line has already.
+    pub fn handle_info_digit(&mut self, key: char, now: Instant) {
+        self.input.digits.handle_key(key, Way::Info, now);
     }
 
     /// The peers have agreed anew: hold, resume, another address or payload type.
@@ -110,6 +140,7 @@ impl RtpSession {
         // Held time does not count towards the media time-out.
         self.hear_of(now);
         self.negotiated = negotiated;
+        self.listen_for_tones();
     }
 
     /// Takes a packet from the RTP port.
@@ -160,7 +191,10 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, concealer, coded, samples, .. } = &mut self.input;
+        let Input { receiver, concealer, digits, coded, samples, .. } = &mut self.input;
+        if let Some(digit) = digits.poll() {
+            return Some(Heard::Digit(digit));
+        }
         samples.clear();
         let is_audio = loop {
             match receiver.poll_output(coded, now)? {
@@ -178,7 +212,12 @@ impl RtpSession {
                     concealer.conceal(count, samples);
                     break false;
                 }
-                Received::Digit(digit) => return Some(Heard::Digit(digit)),
+                Received::Digit(digit) => {
+                    digits.handle_key(digit, Way::Events, now);
+                    if let Some(digit) = digits.poll() {
+                        return Some(Heard::Digit(digit));
+                    }
+                }
             }
         };
         if self.negotiated.is_held() {
@@ -189,10 +228,12 @@ impl RtpSession {
             return Some(Heard::Held(Frame { samples, coded: None }));
         }
         if !is_audio {
+            digits.handle_audio(samples, now);
             return Some(Heard::Audio(Frame { samples, coded: None }));
         }
         self.negotiated.codec.decode(coded, samples);
         concealer.handle_received(samples);
+        digits.handle_audio(samples, now);
         Some(Heard::Audio(Frame { samples, coded: Some((self.negotiated.codec, coded)) }))
     }
 
@@ -245,17 +286,24 @@ impl RtpSession {
             return None;
         }
         let mut payload = [0; FRAME_BYTES];
-        let Output { playout, sender, keys, noise_at, .. } = &mut self.output;
+        let Output { playout, sender, keys, noise_at, coded, .. } = &mut self.output;
         let to = self.input.latch.destination();
-        if let Some(payload_type) = self.negotiated.telephone_event {
-            while keys.is_busy() {
-                // What is said waits until the key is up (RFC 4733 §2.5.1.2).
-                let frame = playout.pass(now)?;
-                if let Some(EventFrame::Packet { payload, timestamp, marker }) = keys.take(frame.timestamp) {
-                    let bytes = sender.build(payload_type, timestamp, marker, &payload, packet);
-                    return Some(Transmit { channel: Channel::Rtp, to, bytes });
+        while keys.is_busy() {
+            // What is said waits until the key is up (RFC 4733 §2.5.1.2).
+            let frame = playout.pass(now)?;
+            let mut tone = [0; FRAME_BYTES];
+            let bytes = match (keys.take(frame.timestamp, &mut tone), self.negotiated.telephone_event) {
+                (KeyFrame::Packet { payload, timestamp, marker }, Some(payload_type)) => {
+                    sender.build(payload_type, timestamp, marker, &payload, packet)
                 }
-            }
+                (KeyFrame::Tone, _) => {
+                    coded.clear();
+                    self.negotiated.codec.encode(&tone, coded);
+                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, coded, packet)
+                }
+                (KeyFrame::Packet { .. } | KeyFrame::Pause, _) => continue,
+            };
+            return Some(Transmit { channel: Channel::Rtp, to, bytes });
         }
         let frame = playout.take(&mut payload, now)?;
         if frame.kind == FrameKind::ComfortNoise {
@@ -265,10 +313,14 @@ impl RtpSession {
         Some(Transmit { channel: Channel::Rtp, to, bytes })
     }
 
-    /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
-    /// telephone events, or too many wait.
-    pub fn press(&mut self, key: char) -> bool {
-        self.negotiated.telephone_event.is_some() && self.output.keys.press(key, PRESS)
+    /// Tells whether [`RtpSession::press`] makes a tone in the audio.
+    pub fn presses_in_audio(&self) -> bool {
+        self.dtmf.is_pressed_in_audio(self.negotiated.telephone_event.is_some())
+    }
+
+    /// Presses a key for so long: the far end gets it in place of audio, behind those that wait, or [by INFO](Pressed::ByInfo).
+    pub fn press(&mut self, key: char, held: Duration) -> Pressed {
+        self.output.keys.press(key, held, self.dtmf, self.negotiated.telephone_event.is_some(), 8000)
     }
 
     /// Speech that waits for its turn, in time.
@@ -386,6 +438,7 @@ const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::dtmf::PRESS;
     use crate::sdp::Direction;
 
     #[test]
@@ -469,7 +522,7 @@ mod tests {
         let speech: Vec<u8> = (0..8000u32).map(|at| (at / 160) as u8).collect();
         bench.session.play(Speech::Coded(Codec::Pcmu, &speech), bench.now).expect("queued");
         let mut sent = bench.run(Duration::from_millis(100));
-        assert!(bench.session.press('5') && bench.session.press('6'));
+        assert!(['5', '6'].into_iter().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
         sent.extend(bench.run(Duration::from_millis(1700)));
         let packets: Vec<Vec<u8>> = sent.into_iter().map(|(_, packet)| packet).filter(|it| !is_rtcp(it)).collect();
         let first = packets.iter().position(|packet| packet[1] & 0x7f == 101).expect("a key");
@@ -483,6 +536,60 @@ mod tests {
         let timestamps: Vec<u32> = packets.iter().map(|it| u32::from_be_bytes([it[4], it[5], it[6], it[7]])).collect();
         // Two presses of twelve frames lie between what was said before and what is said behind them.
         assert_eq!(timestamps[last + 1].wrapping_sub(timestamps[first - 1]), 25 * 160);
+    }
+
+    #[test]
+    fn without_events_keys_are_tones_both_ways_and_what_is_said_waits() {
+        let without = |bench: &mut Bench| {
+            let negotiated = Negotiated { telephone_event: None, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        let (mut bench, mut other) = (Bench::new(false), Bench::new(false));
+        [&mut bench, &mut other].into_iter().for_each(without);
+        bench.session.play(Speech::Coded(Codec::Pcmu, &[0x33; 1600]), bench.now).expect("queued");
+        assert!("159D".chars().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        let (mut keys, mut spoken) = (String::new(), 0);
+        for (_, packet) in bench.run(Duration::from_secs(2)).into_iter().filter(|(_, packet)| !is_rtcp(packet)) {
+            spoken += packet[12..].iter().filter(|code| **code == 0x33).count();
+            other.receive("10.0.0.1:4000", &packet);
+            while let Some(heard) = other.session.poll_heard(other.now) {
+                if let Heard::Digit(key) = heard {
+                    keys.push(key);
+                }
+            }
+            other.now += Duration::from_millis(20);
+        }
+        assert_eq!(keys, "159D");
+        assert!(spoken >= 1600, "what waited was said: {spoken}");
+        bench.session.set_dtmf(DtmfMode::Rfc4733);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::Refused, "no events, and no tones either");
+        bench.session.set_dtmf(DtmfMode::Info);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::ByInfo);
+        assert_eq!(bench.session.press('x', PRESS), Pressed::Refused);
+    }
+
+    #[test]
+    fn a_key_by_info_and_by_event_is_heard_once_and_in_order_with_speech() {
+        let mut bench = Bench::new(false);
+        let mut heard = Vec::new();
+        let mut event = packet(1, 101);
+        event.truncate(16);
+        event[12..].copy_from_slice(&[5, 0x0a, 0, 160]);
+        for (at, packet) in [packet(0, 0), event, packet(2, 0)].iter().enumerate() {
+            if at == 2 {
+                bench.session.handle_info_digit('5', bench.now);
+                bench.session.handle_info_digit('6', bench.now);
+            }
+            bench.receive("10.0.0.1:4000", packet);
+            while let Some(next) = bench.session.poll_heard(bench.now) {
+                heard.push(match next {
+                    Heard::Digit(key) => key,
+                    Heard::Audio(_) | Heard::Held(_) => '~',
+                });
+            }
+            bench.now += Duration::from_millis(80);
+        }
+        assert_eq!(heard.iter().collect::<String>().replace("~~", "~"), "~5~6~");
     }
 
     #[test]

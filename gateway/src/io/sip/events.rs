@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
-use talkstack_media::sip::{EndCause, Event};
+use talkstack_media::sip::{EndCause, Event, InfoDigit};
 
 use super::{SipThread, offered};
 use crate::io::shard::ToCall;
@@ -52,15 +52,21 @@ impl SipThread {
             Event::Referred { dialog, target, replaces, .. } => {
                 self.handle_referred(dialog, &target, replaces.as_ref());
             }
-            // Nothing in the box changes a session, sends callers elsewhere or takes digits out of INFO.
+            Event::Info { dialog, content_type, body } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && let Some(digit) = InfoDigit::parse(&content_type, &body)
+                {
+                    self.tell(id, ToCall::Pressed(leg, digit));
+                }
+            }
+            // Nothing in the box changes a session or sends callers elsewhere.
             Event::Reanswered { .. }
             | Event::ReofferFailed { .. }
             | Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Registering { .. }
             | Event::Responded { .. }
-            | Event::RequestTimedOut { .. }
-            | Event::Info { .. } => {}
+            | Event::RequestTimedOut { .. } => {}
         }
     }
 }

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use super::{DURATION_MAX, KEYS};
 
-/// Sends key presses as telephone-event payloads, one packet for each 20 ms frame whose place it takes.
+/// Sends key presses as telephone-event payloads, one packet for each frame of audio whose place it takes.
 ///
 /// ```text
-///   press ─▶ updates every 20 ms ─▶ the end, three times ─▶ 40 ms of nothing ─▶ audio, or the next press
+///   press ─▶ an update a frame ─▶ the end, three times ─▶ 40 ms of nothing ─▶ audio, or the next press
 ///                └─ the duration is full: said three times, and a segment begins where it ended (§2.5.1.3)
 /// ```
 #[derive(Debug)]
 pub struct EventSender {
-    /// 20 ms of the event's clock.
-    frame_units: u32,
+    /// In hertz.
+    clock_rate: u32,
+    /// Between two packets, 20 ms as a rule.
+    frame: Duration,
     waiting: VecDeque<(u8, Duration)>,
     press: Option<Press>,
 }
@@ -64,9 +66,15 @@ pub enum EventFrame {
 }
 
 impl EventSender {
-    /// Sends in units of a clock, in hertz: 8,000 or 48,000.
-    pub fn new(clock_rate: u32) -> Self {
-        EventSender { frame_units: clock_rate / FRAMES_A_SECOND, waiting: VecDeque::new(), press: None }
+    /// Sends in units of a clock, in hertz: 8,000 or 48,000; a packet for each frame of 10 to 60 ms.
+    pub fn new(clock_rate: u32, frame: Duration) -> Self {
+        let frame = frame.clamp(FRAME_MIN, FRAME_MAX);
+        EventSender { clock_rate, frame, waiting: VecDeque::new(), press: None }
+    }
+
+    /// The peers have agreed on another clock or packet length; keys that wait go on with the next press.
+    pub fn agree(&mut self, clock_rate: u32, frame: Duration) {
+        (self.clock_rate, self.frame) = (clock_rate, frame.clamp(FRAME_MIN, FRAME_MAX));
     }
 
     /// Sends a key behind those that wait, held for [`PRESS`] to [`PRESS_MAX`]; `false` when it is none, or
@@ -91,11 +99,13 @@ impl EventSender {
         if self.press.is_none() {
             let (event, held) = self.waiting.pop_front()?;
             // A minute of 48 kHz.
-            let left = (held.as_millis() / 20) as u32 * self.frame_units;
+            let left = (held.as_millis() as u64 * u64::from(self.clock_rate) / 1000) as u32;
             self.press = Some(Press { event, timestamp, units: 0, left, stage: Stage::Pressed });
         }
         let press = self.press.as_mut()?;
-        let frame = press.take(self.frame_units);
+        let frame_units = self.clock_rate / 1000 * self.frame.as_millis() as u32;
+        let pause = PAUSE.as_millis().div_ceil(self.frame.as_millis()) as u8;
+        let frame = press.take(frame_units, pause);
         if press.stage == Stage::Pause(0) {
             self.press = None;
         }
@@ -105,12 +115,12 @@ impl EventSender {
 
 impl Default for EventSender {
     fn default() -> Self {
-        EventSender::new(8000)
+        EventSender::new(8000, Duration::from_millis(20))
     }
 }
 
 impl Press {
-    fn take(&mut self, frame_units: u32) -> EventFrame {
+    fn take(&mut self, frame_units: u32, pause: u8) -> EventFrame {
         let is_held = !matches!(self.stage, Stage::Released(_) | Stage::Pause(_));
         if is_held {
             let passed = frame_units.min(self.left);
@@ -127,7 +137,7 @@ impl Press {
                 return EventFrame::Pause;
             }
             Stage::Released(left) => {
-                self.stage = if left > 1 { Stage::Released(left - 1) } else { Stage::Pause(PAUSE_FRAMES) };
+                self.stage = if left > 1 { Stage::Released(left - 1) } else { Stage::Pause(pause) };
                 (self.units, true)
             }
             Stage::Full(left) => {
@@ -160,14 +170,17 @@ pub const PRESS_MAX: Duration = Duration::from_secs(60);
 /// 32 presses, 8 s: a number with its area code and a PIN; what is beyond is dropped.
 pub const PRESSES_MAX: usize = 32;
 
-/// One each 20 ms.
-const FRAMES_A_SECOND: u32 = 50;
-
-/// Three (RFC 4733 §2.5.1.4), 20 ms apart, so that one burst of loss does not take them all.
+/// Three (RFC 4733 §2.5.1.4), a frame apart, so that one burst of loss does not take them all.
 const END_PACKETS: u8 = 3;
 
-/// 2 frames: 40 ms between two presses.
-const PAUSE_FRAMES: u8 = 2;
+/// 40 ms and more between two presses.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// 10 ms: no codec of ours has shorter packets.
+const FRAME_MIN: Duration = Duration::from_millis(10);
+
+/// 60 ms: with a longer one a press would have two packets before its end.
+const FRAME_MAX: Duration = Duration::from_millis(60);
 
 /// -10 dBm0, as phones send it (RFC 4733 §2.3.3).
 const VOLUME: u8 = 10;

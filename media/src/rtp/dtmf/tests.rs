@@ -50,7 +50,7 @@ fn a_key_held_past_the_duration_s_range_is_still_one_digit() {
 fn a_press_of_five_seconds_is_one_digit_at_both_clocks_whatever_nine_packets_are_lost() {
     for clock_rate in [8000, 48_000] {
         for lost_from in 0..260 {
-            let (mut sender, mut receiver) = (EventSender::new(clock_rate), EventReceiver::new(clock_rate));
+            let (mut sender, mut receiver) = (EventSender::new(clock_rate, FRAME), EventReceiver::new(clock_rate));
             assert!(sender.press('7', Duration::from_secs(5)) && sender.press('7', PRESS));
             let (mut digits, mut segments, mut last) = (Vec::new(), Vec::new(), 0);
             let start = Instant::now();
@@ -78,7 +78,7 @@ fn a_press_of_five_seconds_is_one_digit_at_both_clocks_whatever_nine_packets_are
 
 #[test]
 fn a_segment_s_full_duration_is_said_three_times_and_the_next_begins_where_it_ended() {
-    let mut sender = EventSender::new(48_000);
+    let mut sender = EventSender::new(48_000, FRAME);
     sender.press('1', Duration::from_secs(3));
     let mut said: Vec<(u32, u16, bool)> = Vec::new();
     for frame in 0..200u32 {
@@ -149,6 +149,19 @@ fn what_the_sender_sends_the_receiver_reads_once_a_press() {
     let ends = packets.iter().filter(|(_, is_end)| *is_end).count();
     assert_eq!((packets.len(), ends, packets[29].0), (30, 9, 24 * 160));
     assert!(!sender.is_busy());
+}
+
+#[test]
+fn whatever_the_packets_length_a_press_has_its_length_and_its_pause() {
+    for (frame_ms, packets, pauses) in [(10, 18, 4), (20, 10, 2), (30, 8, 2), (40, 6, 1), (60, 5, 1)] {
+        let mut sender = EventSender::new(8000, Duration::from_millis(frame_ms));
+        sender.press('1', PRESS);
+        let frames: Vec<EventFrame> = std::iter::from_fn(|| sender.take(7)).collect();
+        let paused = frames.iter().filter(|frame| **frame == EventFrame::Pause).count();
+        assert_eq!((frames.len() - paused, paused), (packets, pauses), "{frame_ms} ms");
+        let Some(EventFrame::Packet { payload, .. }) = frames.get(packets - 1) else { panic!("{frames:?}") };
+        assert_eq!(payload[..], [1, 0x8a, 5, 0], "1,280 units");
+    }
 }
 
 #[test]
@@ -290,6 +303,8 @@ fn next(random: &mut u32) -> u32 {
     *random ^= *random << 5;
     *random
 }
+
+const FRAME: Duration = Duration::from_millis(20);
 
 fn payload(code: u8, flags: u8, duration: u16) -> [u8; 4] {
     let [high, low] = duration.to_be_bytes();
