@@ -13,6 +13,7 @@
 
 mod agents;
 mod bridge;
+mod digits;
 mod early;
 mod leg;
 mod moved;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{Exchange, Heard, Transmit};
+use talkstack_media::sip::InfoDigit;
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
@@ -104,6 +106,8 @@ pub enum CallOutput {
     Record(CallEvent),
     /// Ask within the dialog whether the far end is there.
     Probe(LegId),
+    /// Press a key within the dialog of a leg (SIP INFO).
+    Press(LegId, InfoDigit),
     /// Connect to the agent.
     Connect(AgentTarget),
     /// Have this text spoken.

@@ -281,6 +281,7 @@ impl World {
             CallOutput::ReOffer(_, sdp) => self.endpoint.reinvite(dialog, sdp.as_bytes(), now),
             CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
+            CallOutput::Press(_, digit) => self.endpoint.press_by_info(dialog, digit, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
             // A phone that vanishes is heard by nobody, and its line has the fault it has.
             CallOutput::Record(CallEvent::Diagnosed { .. }) => Ok(()),

@@ -1,6 +1,7 @@
 //! Audio that belongs to no codec: frames, the playout queue, tones, levels and files.
 
 pub mod convert;
+pub mod dtmf;
 pub mod frame;
 pub mod playout;
 pub mod pool;

@@ -63,6 +63,11 @@ impl Packing {
         Duration::from_micros(u64::from(self.ticks) * TICK_MICROS)
     }
 
+    /// A packet's samples.
+    pub fn frame_samples(self) -> usize {
+        self.ticks as usize * self.form.rate().tick_samples()
+    }
+
     /// A packet's bytes in the form it is kept in.
     pub fn frame_bytes(self) -> usize {
         self.ticks as usize * self.form.tick_bytes()
@@ -181,6 +186,27 @@ impl Playout {
                 self.begin_pause(now);
                 self.take(payload, now)
             }
+        }
+    }
+
+    /// Gives the place of the frame that is due to something else, or returns `None` when none is due. What is queued
+    /// waits, and begins a talk spurt of its own behind it.
+    pub fn pass(&mut self, now: Instant) -> Option<Frame> {
+        let due = self.due();
+        if due > now {
+            return None;
+        }
+        let frame = self.take_noise(due, now);
+        if self.queue.ticks() > 0 {
+            self.phase = Phase::Spurt { due: self.due(), first: true };
+        }
+        Some(frame)
+    }
+
+    /// When the next frame's place is.
+    pub fn due(&self) -> Instant {
+        match self.phase {
+            Phase::Pause { due } | Phase::Spurt { due, .. } => due,
         }
     }
 

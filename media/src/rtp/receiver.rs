@@ -20,7 +20,7 @@ use super::dtmf::EventReceiver;
 use super::figures::Reception;
 use crate::codec::Codec;
 use crate::codec::comfort_noise::ComfortNoise;
-use crate::sdp::Numbered;
+use crate::sdp::{Numbered, TelephoneEvent};
 
 /// What the stream's payload types mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +29,21 @@ pub struct PayloadTypes {
     pub audio: Numbered,
     /// The codec: how long its payloads play, and in which clock.
     pub codec: Codec,
-    /// telephone-event's, if it was agreed on.
-    pub telephone_event: Option<Numbered>,
+    /// telephone-event's, and its clock, if it was agreed on.
+    pub telephone_event: Option<TelephoneEvent>,
     /// Comfort noise's, if it was agreed on.
     pub comfort_noise: Option<u8>,
 }
 
 impl PayloadTypes {
+    fn event_clock_rate(&self) -> u32 {
+        self.telephone_event.map_or(8000, |event| event.clock_rate)
+    }
+
     fn kind(&self, number: u8) -> Kind {
         match number {
             audio if self.audio.is(audio) => Kind::Audio,
-            event if self.telephone_event.is_some_and(|agreed| agreed.is(event)) => Kind::Event,
+            event if self.telephone_event.is_some_and(|agreed| agreed.payload_type.is(event)) => Kind::Event,
             noise if self.comfort_noise == Some(noise) => Kind::Noise,
             _ => Kind::Other,
         }
@@ -56,7 +60,6 @@ pub struct Receiver {
     /// A source or sequence that may take over, and the sequence number that would prove it.
     probation: Option<(u32, u16)>,
     events: EventReceiver,
-    last_event_at: Option<Instant>,
     digits: VecDeque<char>,
     reception: Reception,
     /// What the far end's line sounds like while it sends nothing, since it has said so.
@@ -141,8 +144,7 @@ impl Receiver {
             waiting: 0,
             stream: None,
             probation: None,
-            events: EventReceiver::default(),
-            last_event_at: None,
+            events: EventReceiver::new(payload_types.event_clock_rate()),
             digits: VecDeque::new(),
             reception: Reception::new(payload_types.codec.clock_rate()),
             noise: None,
@@ -194,6 +196,7 @@ impl Receiver {
             // Who was silent on hold has missed nothing.
             stream.is_resumed = true;
         }
+        self.events.set_clock_rate(payload_types.event_clock_rate());
         self.payload_types = payload_types;
     }
 
@@ -279,7 +282,7 @@ impl Receiver {
         if ssrc == stream.ssrc && ahead > u16::MAX - MISORDER_MAX {
             return Err(Rejected::Late);
         }
-        if ssrc == stream.ssrc && ahead < DROPOUT_MAX && kind == Kind::Audio {
+        if ssrc == stream.ssrc && ahead < DROPOUT_MAX && kind != Kind::Other {
             self.skip_to(sequence);
             return Ok(());
         }
@@ -295,8 +298,7 @@ impl Receiver {
         self.forget_waiting();
         self.probation = None;
         let former = self.stream;
-        // Another timeline: the timestamp of the last key tells nothing of the next one's.
-        self.events = EventReceiver::default();
+        self.events.handle_restart(former.is_some_and(|stream| stream.ssrc == ssrc), now);
         self.reception.begin(sequence);
         self.stream = Some(Stream {
             ssrc,
@@ -358,10 +360,10 @@ impl Receiver {
             return Some(Received::Silence(0));
         }
         stream.cover(samples, now);
-        if self.events.is_held() && self.last_event_at.is_some_and(|at| now < at + EVENT_QUIET) {
+        // By when packets came: one that has waited for a hole in front of it is no later than its key.
+        if self.events.is_muting(slot.arrived.unwrap_or(now)) {
             return Some(Received::Silence(samples as usize));
         }
-        self.events.release();
         std::mem::swap(payload, &mut slot.payload);
         Some(Received::Audio)
     }
@@ -374,8 +376,8 @@ impl Receiver {
             self.noise = ComfortNoise::of_payload(&slot.payload).or(self.noise.take());
         }
         if kind == Kind::Event {
-            self.last_event_at = Some(now);
-            let digit = self.events.handle_payload(slot.timestamp, slot.marker, &slot.payload);
+            let arrived = slot.arrived.unwrap_or(now);
+            let digit = self.events.handle_payload(slot.timestamp, slot.marker, &slot.payload, arrived);
             if self.digits.len() < DIGITS_MAX {
                 self.digits.extend(digit);
             }
@@ -441,9 +443,6 @@ const MISORDER_MAX: u16 = 100;
 
 /// RFC 3550 A.1: 3,000 packets, one minute.
 const DROPOUT_MAX: u16 = 3000;
-
-/// 60 ms without event packets: the key was let go and the end packets were lost.
-const EVENT_QUIET: Duration = Duration::from_millis(60);
 
 /// 32 keys wait at the most; a person presses ten a second.
 const DIGITS_MAX: usize = 32;
@@ -576,7 +575,7 @@ mod tests {
         line.receiver.renumber(PayloadTypes {
             audio: Numbered::alike(8),
             codec: Codec::Pcma,
-            telephone_event: Some(Numbered::alike(96)),
+            telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(96), clock_rate: 8000 }),
             ..payload_types()
         });
         line.receive(1, 160, 8).expect("taken");
@@ -688,7 +687,7 @@ mod tests {
         PayloadTypes {
             audio: Numbered::alike(0),
             codec: Codec::Pcmu,
-            telephone_event: Some(Numbered::alike(101)),
+            telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
             comfort_noise: Some(13),
         }
     }

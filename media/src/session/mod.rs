@@ -6,9 +6,12 @@
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
+mod digits;
 mod exchange;
 mod hearing;
+mod keys;
 mod noise;
+mod output;
 mod rtp;
 mod secure;
 mod speaking;
@@ -16,7 +19,9 @@ mod speaking;
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
+pub use digits::DtmfMode;
 pub use exchange::{Exchange, Heed};
+pub use keys::Pressed;
 pub use rtp::RtpSession;
 
 use crate::audio::frame::Frame;

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
+use super::digits::{Digits, Way};
 use super::exchange::{Exchange, Heed};
 use super::hearing::Hearing;
+use super::output::Output;
 use super::secure::Secure;
-use super::speaking::{Speaking, packing};
-use super::{Channel, Heard, Transmit};
+use super::speaking::packing;
+use super::{Channel, DtmfMode, Heard, Pressed, Transmit};
 use crate::audio::frame::{Frame, Speech};
-use crate::audio::playout::{FrameKind, NotQueued, Playout};
+use crate::audio::playout::{NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
-use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -38,6 +39,7 @@ pub struct RtpSession {
     received_packets: u64,
     heed: Heed,
     secure: Option<Box<Secure>>,
+    dtmf: DtmfMode,
 }
 
 /// What says that a packet is the far end's.
@@ -55,21 +57,9 @@ struct Input {
     latch: Latch,
     receiver: Receiver,
     hearing: Hearing,
+    digits: Digits,
     coded: Vec<u8>,
     samples: Vec<i16>,
-}
-
-/// From audio to packets.
-#[derive(Debug)]
-struct Output {
-    playout: Playout,
-    sender: Sender,
-    keys: EventSender,
-    speaking: Speaking,
-    /// Where the last frame of audio stood, in ticks.
-    sent_position: u64,
-    /// Packets sent under former SSRCs.
-    sent_before: u32,
 }
 
 impl RtpSession {
@@ -81,22 +71,17 @@ impl RtpSession {
         let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
         let mut secure = None;
         Secure::agree(&mut secure, &negotiated.keying, now);
-        RtpSession {
+        let playout = Playout::new(timestamp, packing(&negotiated), pool, now);
+        let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
                 hearing: Hearing::new(negotiated.codec),
+                digits: Digits::default(),
                 coded: Vec::new(),
                 samples: Vec::new(),
             },
-            output: Output {
-                playout: Playout::new(timestamp, packing(&negotiated), pool, now),
-                sender: Sender::new(ssrc, sequence),
-                keys: EventSender::default(),
-                speaking: Speaking::new(&negotiated),
-                sent_position: 0,
-                sent_before: 0,
-            },
+            output: Output::new(&negotiated, playout, Sender::new(ssrc, sequence)),
             rtcp: Rtcp::new(ssrc, mixed, now),
             control_latch: Latch::new(negotiated.remote_rtcp, signalling, now),
             control_packets: 0,
@@ -107,8 +92,39 @@ impl RtpSession {
             received_packets: 0,
             heed: Heed::Untold,
             secure,
+            dtmf: DtmfMode::default(),
             negotiated,
-        }
+        };
+        session.listen_for_tones();
+        session
+    }
+
+    /// How keys travel on this line.
+    pub fn set_dtmf(&mut self, dtmf: DtmfMode) {
+        self.dtmf = dtmf;
+        self.listen_for_tones();
+    }
+
+    /// Of its audio, in hertz.
+    fn sample_rate(&self) -> u32 {
+        self.negotiated.codec.rate().hertz()
+    }
+
+    fn listen_for_tones(&mut self) {
+        let has_events = self.negotiated.telephone_event.is_some();
+        let is_heard = self.dtmf.is_heard_in_audio(has_events);
+        let rate = self.sample_rate();
+        self.input.digits.listen(is_heard.then_some(rate));
+    }
+
+    /// Tells whether the last [`Heard::Digit`] sounds in the audio too: whoever hears the audio needs no other tone.
+    pub fn is_digit_audible(&self) -> bool {
+        self.input.digits.is_audible()
+    }
+
+    /// The far end has pressed a key by SIP INFO; [`Heard::Digit`] tells of it, unless the line has already.
+    pub fn handle_info_digit(&mut self, key: char, now: Instant) {
+        self.input.digits.handle_key(key, Way::Info, now);
     }
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
@@ -116,10 +132,8 @@ impl RtpSession {
         Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
         self.input.hearing.set_codec(negotiated.codec);
-        self.output.playout.repack(packing(&negotiated));
-        self.output.speaking.renegotiate(&self.negotiated, &negotiated);
-        if negotiated.codec.clock_rate() != self.negotiated.codec.clock_rate() {
-            self.begin_stream(now);
+        if self.output.renegotiate(&self.negotiated, &negotiated) {
+            self.rtcp = Rtcp::new(self.output.ssrc(), u64::from(self.output.ssrc()) << 16, now);
         }
         if self.negotiated.is_held() && !negotiated.is_held() {
             self.output.playout.resume(now);
@@ -131,6 +145,7 @@ impl RtpSession {
         // Held time does not count towards the media time-out.
         self.hear_of(now);
         self.negotiated = negotiated;
+        self.listen_for_tones();
     }
 
     /// Takes a packet from the RTP port.
@@ -206,7 +221,10 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, hearing, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, digits, coded, samples, .. } = &mut self.input;
+        if let Some(digit) = digits.poll() {
+            return Some(Heard::Digit(digit));
+        }
         samples.clear();
         let origin = loop {
             match receiver.poll_output(coded, now)? {
@@ -223,7 +241,12 @@ impl RtpSession {
                     hearing.conceal(count, receiver, samples);
                     break Origin::Concealed;
                 }
-                Received::Digit(digit) => return Some(Heard::Digit(digit)),
+                Received::Digit(digit) => {
+                    digits.handle_key(digit, Way::Events, now);
+                    if let Some(digit) = digits.poll() {
+                        return Some(Heard::Digit(digit));
+                    }
+                }
             }
         };
         let rate = self.negotiated.codec.rate();
@@ -235,6 +258,7 @@ impl RtpSession {
             samples.fill(0);
             return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
+        digits.handle_audio(samples, now);
         let plain = hearing.plain_codec().filter(|_| origin == Origin::Arrived);
         Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
@@ -271,32 +295,19 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let Output { playout, sender, keys, speaking, sent_position, .. } = &mut self.output;
-        loop {
-            let frame = playout.take(&mut speaking.frame, now)?;
-            let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
-                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(event)) => {
-                    sender.build(event.payload_type.sent, timestamp, marker, &payload, packet)
-                }
-                (Some(EventFrame::Pause), _) => continue,
-                _ => {
-                    if frame.kind == FrameKind::ComfortNoise {
-                        speaking.fill_noise(playout.packing());
-                    }
-                    let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
-                    *sent_position = frame.position;
-                    sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
-                }
-            };
-            let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
-            return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
-        }
+        let bytes = self.output.poll_packet(&self.negotiated, packet, now)?;
+        let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
+        Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes })
     }
 
-    /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
-    /// telephone events, or too many wait.
-    pub fn press(&mut self, key: char) -> bool {
-        self.negotiated.telephone_event.is_some() && self.output.keys.press(key)
+    /// Tells whether [`RtpSession::press`] makes a tone in the audio.
+    pub fn presses_in_audio(&self) -> bool {
+        self.dtmf.is_pressed_in_audio(self.negotiated.telephone_event.is_some())
+    }
+
+    /// Presses a key for so long: the far end gets it in place of audio, behind those that wait, or [by INFO](Pressed::ByInfo).
+    pub fn press(&mut self, key: char, held: Duration) -> Pressed {
+        self.output.keys.press(key, held, self.dtmf, self.negotiated.telephone_event.is_some(), self.sample_rate())
     }
 
     /// Speech that waits for its turn, in time.
@@ -308,12 +319,7 @@ impl RtpSession {
     /// ticks of 125 µs. `None` for a report or a key.
     pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
         let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
-        // The sender's header has its shortest form (RFC 3550 §5.1).
-        let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
-        let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
-        let speech = || self.output.speaking.sent().unwrap_or(Speech::Coded(self.negotiated.codec, payload));
-        // Truncation is the modulo that timestamps live in.
-        is_audio.then(|| (self.output.sent_position as u32, speech()))
+        self.output.sent_audio(&self.negotiated, packet)
     }
 
     /// When to poll next.
@@ -322,7 +328,10 @@ impl RtpSession {
         if let Some(receiver) = self.input.receiver.poll_timeout() {
             at = at.min(receiver);
         }
-        if self.negotiated.is_held() { at } else { at.min(self.output.playout.deadline()) }
+        if self.negotiated.is_held() {
+            return at;
+        }
+        at.min(self.output.deadline())
     }
 
     /// Tells whether the far end has put us on hold.
@@ -363,18 +372,7 @@ impl RtpSession {
 
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
-        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
-        Exchange { received: self.received_packets, sent: self.output.sent_before.wrapping_add(sent), heed: self.heed }
-    }
-
-    /// Timestamps go on in another clock: a stream of its own begins, under an SSRC of its own (RFC 7160 §4.1).
-    fn begin_stream(&mut self, now: Instant) {
-        let former = u64::from(self.output.sender.ssrc());
-        let mixed = (former ^ (former << 32) ^ self.output.sent_position).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
-        self.output.sent_before = self.output.sent_before.wrapping_add(sent);
-        self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
-        self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
+        Exchange { received: self.received_packets, sent: self.output.packets(), heed: self.heed }
     }
 
     fn secured(&mut self) -> Option<&mut Secure> {
@@ -418,7 +416,7 @@ fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
     PayloadTypes {
         audio: negotiated.payload_type,
         codec: negotiated.codec,
-        telephone_event: negotiated.telephone_event.map(|event| event.payload_type),
+        telephone_event: negotiated.telephone_event,
         comfort_noise: negotiated.comfort_noise,
     }
 }
@@ -436,12 +434,11 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// 12 bytes: no extension and no contributing source.
-const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
+    use crate::rtp::dtmf::PRESS;
     use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
 
     #[test]
@@ -517,6 +514,132 @@ mod tests {
         assert_eq!(bench.session.exchange().heed, Heed::Arrives);
         bench.receive_report("10.0.0.1:4001", &receiver_report(255));
         assert_eq!(bench.session.exchange().heed, Heed::Nothing);
+    }
+
+    #[test]
+    fn what_is_said_waits_while_keys_are_pressed_and_none_of_it_is_lost() {
+        let mut bench = Bench::new(false);
+        let speech: Vec<u8> = (0..8000u32).map(|at| (at / 160) as u8).collect();
+        bench.session.play(Speech::Coded(Codec::Pcmu, &speech), bench.now).expect("queued");
+        let mut sent = bench.run(Duration::from_millis(100));
+        assert!(['5', '6'].into_iter().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        sent.extend(bench.run(Duration::from_millis(1700)));
+        let packets: Vec<Vec<u8>> = sent.into_iter().map(|(_, packet)| packet).filter(|it| !is_rtcp(it)).collect();
+        let first = packets.iter().position(|packet| packet[1] & 0x7f == 101).expect("a key");
+        let last = packets.iter().rposition(|packet| packet[1] & 0x7f == 101).expect("a key");
+        assert!(packets[first..=last].iter().all(|packet| packet[1] & 0x7f == 101), "the audio pauses");
+        assert_eq!((first, last - first + 1), (5, 20), "two presses of ten packets");
+        let spoken: Vec<u8> = packets.iter().filter(|it| it[1] & 0x7f == 0).flat_map(|it| it[12..].to_vec()).collect();
+        assert_eq!(spoken[..8000], speech, "all of it, in its order");
+        let goes_on = &packets[last + 1];
+        assert_eq!(goes_on[1], 0x80, "a talk spurt of its own begins");
+        let timestamps: Vec<u32> = packets.iter().map(|it| u32::from_be_bytes([it[4], it[5], it[6], it[7]])).collect();
+        // Two presses of twelve frames lie between what was said before and what is said behind them.
+        assert_eq!(timestamps[last + 1].wrapping_sub(timestamps[first - 1]), 25 * 160);
+    }
+
+    #[test]
+    fn without_events_keys_are_tones_both_ways_and_what_is_said_waits() {
+        let without = |bench: &mut Bench| {
+            let negotiated = Negotiated { telephone_event: None, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        let (mut bench, mut other) = (Bench::new(false), Bench::new(false));
+        [&mut bench, &mut other].into_iter().for_each(without);
+        bench.session.play(Speech::Coded(Codec::Pcmu, &[0x33; 1600]), bench.now).expect("queued");
+        assert!("159D".chars().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        let (mut keys, mut spoken) = (String::new(), 0);
+        for (_, packet) in bench.run(Duration::from_secs(2)).into_iter().filter(|(_, packet)| !is_rtcp(packet)) {
+            spoken += packet[12..].iter().filter(|code| **code == 0x33).count();
+            other.receive("10.0.0.1:4000", &packet);
+            while let Some(heard) = other.session.poll_heard(other.now) {
+                if let Heard::Digit(key) = heard {
+                    keys.push(key);
+                }
+            }
+            other.now += Duration::from_millis(20);
+        }
+        assert_eq!(keys, "159D");
+        assert!(spoken >= 1600, "what waited was said: {spoken}");
+        bench.session.set_dtmf(DtmfMode::Rfc4733);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::Refused, "no events, and no tones either");
+        bench.session.set_dtmf(DtmfMode::Info);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::ByInfo);
+        assert_eq!(bench.session.press('x', PRESS), Pressed::Refused);
+    }
+
+    #[test]
+    fn a_key_by_info_and_by_event_is_heard_once_and_in_order_with_speech() {
+        let mut bench = Bench::new(false);
+        let mut heard = Vec::new();
+        let mut event = packet(1, 101);
+        event.truncate(16);
+        event[12..].copy_from_slice(&[5, 0x0a, 0, 160]);
+        for (at, packet) in [packet(0, 0), event, packet(2, 0)].iter().enumerate() {
+            if at == 2 {
+                bench.session.handle_info_digit('5', bench.now);
+                bench.session.handle_info_digit('6', bench.now);
+            }
+            bench.receive("10.0.0.1:4000", packet);
+            while let Some(next) = bench.session.poll_heard(bench.now) {
+                heard.push(match next {
+                    Heard::Digit(key) => key,
+                    Heard::Audio(_) | Heard::Held(_) => '~',
+                });
+            }
+            bench.now += Duration::from_millis(80);
+        }
+        assert_eq!(heard.iter().collect::<String>().replace("~~", "~"), "~5~6~");
+    }
+
+    #[test]
+    fn the_sound_of_a_key_is_not_heard_from_its_first_packet_to_its_end_whatever_is_lost() {
+        // A sender that goes on with its audio beside the events; the key sounds in frames 10 to 30.
+        for lost in 0..200u64 {
+            let mut bench = Bench::new(false);
+            let (mut heard, mut keys, mut sequence) = (Vec::new(), String::new(), 0u16);
+            for frame in 0..60u16 {
+                let is_down = (10..=30).contains(&frame);
+                let mut audio = packet(sequence, 0);
+                audio[4..8].copy_from_slice(&(u32::from(frame) * 160).to_be_bytes());
+                audio[12..].fill(if is_down { 0x11 } else { 0x33 });
+                let mut packets = vec![audio];
+                if is_down {
+                    sequence += 1;
+                    let mut event = packet(sequence, 101);
+                    event.truncate(16);
+                    event[4..8].copy_from_slice(&(10u32 * 160).to_be_bytes());
+                    let [high, low] = ((frame - 9) * 160).to_be_bytes();
+                    event[12..].copy_from_slice(&[5, if frame >= 28 { 0x8a } else { 0x0a }, high, low]);
+                    packets.insert(0, event);
+                    // The event goes first.
+                    packets[0][2..4].copy_from_slice(&(sequence - 1).to_be_bytes());
+                    packets[1][2..4].copy_from_slice(&sequence.to_be_bytes());
+                }
+                sequence += 1;
+                for packet in packets {
+                    // Every tenth event packet or so, another in each run; never all three ends.
+                    let is_event = packet[1] == 101;
+                    if !(is_event && frame > 10 && frame < 28 && (u64::from(frame) * 7 + lost).is_multiple_of(5)) {
+                        bench.receive("10.0.0.1:4000", &packet);
+                    }
+                }
+                bench.now += Duration::from_millis(20);
+                while let Some(next) = bench.session.poll_heard(bench.now) {
+                    match next {
+                        Heard::Digit(key) => keys.push(key),
+                        Heard::Audio(frame) => heard.extend_from_slice(frame.samples),
+                        Heard::Held(_) => {}
+                    }
+                }
+            }
+            assert_eq!(keys, "5");
+            let mut sound = Vec::new();
+            Codec::Pcmu.decode(&[0x11], &mut sound);
+            let loud = heard.iter().filter(|sample| **sample == sound[0]).count();
+            // Behind the end, which is told in frame 28, the audio is heard again.
+            assert!(loud <= 3 * 160, "{loud} samples of the key's sound");
+        }
     }
 
     fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
-use talkstack_media::sip::{EndCause, Event};
+use talkstack_media::sip::{EndCause, Event, InfoDigit};
 
 use super::{SipThread, offered};
 use crate::io::shard::ToCall;
@@ -63,13 +63,19 @@ impl SipThread {
                     self.tell(id, ToCall::ReOfferFailed(leg));
                 }
             }
-            // Nothing in the box sends callers elsewhere or takes digits out of INFO.
+            Event::Info { dialog, content_type, body } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && let Some(digit) = InfoDigit::parse(&content_type, &body)
+                {
+                    self.tell(id, ToCall::Pressed(leg, digit));
+                }
+            }
+            // Nothing in the box sends callers elsewhere.
             Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Registering { .. }
             | Event::Responded { .. }
-            | Event::RequestTimedOut { .. }
-            | Event::Info { .. } => {}
+            | Event::RequestTimedOut { .. } => {}
         }
     }
 }

@@ -46,6 +46,9 @@ impl SipThread {
                 .with_dialog(id, LegId::First, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(status), now)),
             SipWish::Measured(..) => {}
             SipWish::Probe(leg) => self.with_dialog(id, leg, |endpoint, dialog| endpoint.probe(dialog, now)),
+            SipWish::Press(leg, digit) => {
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.press_by_info(dialog, digit, now));
+            }
         }
     }
 
