@@ -56,3 +56,6 @@ pub struct Transmit {
     /// Its length.
     pub bytes: usize,
 }
+
+#[cfg(test)]
+mod tests;
