@@ -5,3 +5,4 @@ pub mod frame;
 pub mod playout;
 pub mod pool;
 pub mod recording;
+mod recording_agent;
