@@ -14,6 +14,7 @@
 mod config;
 mod event;
 mod lines;
+mod media;
 mod pipe;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use event::{
     Utterance, Verstat,
 };
 pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
+pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
 
 /// What the control plane needs from whoever carries the calls.
@@ -88,7 +90,7 @@ pub enum PlaneError {
 }
 
 /// The version of the messages in this file; both sides send it first and refuse another.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// One call of ours: printed as Talkstack's `CA` and 32 lower-case hex digits. Never the SIP `Call-ID`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

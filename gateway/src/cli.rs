@@ -16,7 +16,9 @@ pub use admin::{AdminError, run as run_admin};
 pub use extension::{ExtensionCommand, ExtensionFields};
 pub use provider::{NewProvider, ProviderCommand};
 pub use route::{RouteCommand, RouteFields};
-pub use trunk::{AccessFields, NewTrunk, NumberFields, SignallingFields, TrunkCommand, TrunkFields, TrunkPart};
+pub use trunk::{
+    AccessFields, MediaFields, NewTrunk, NumberFields, SignallingFields, TrunkCommand, TrunkFields, TrunkPart,
+};
 
 use crate::config::{Config, ConfigError, Flag};
 

@@ -23,6 +23,7 @@ mod route;
 mod route_fields;
 mod trunk;
 mod trunk_fields;
+mod trunk_media;
 mod user;
 mod webhook;
 

@@ -6,6 +6,7 @@ use super::body::Fields;
 use super::error::ApiError;
 use super::native::{bad_field, clearable, flag, number, text, texts};
 use super::numbering_fields::{change_numbering, number_of_ours, numbering_json};
+use super::trunk_media::{change_media, media_json};
 use crate::clock::iso8601;
 use crate::model::{E164, host, line, name};
 use crate::port::{Reliable, Signalling, TrunkAccess, TrunkPolicy, TrunkRoute};
@@ -63,6 +64,7 @@ pub(super) fn change(trunk: &mut TrunkRoute, fields: &Fields, secret: &Secret) -
         trunk.numbering.default_number = number_of_ours(given, "default_number")?;
     }
     change_signalling(&mut trunk.signalling, fields)?;
+    change_media(&mut trunk.media, fields)?;
     agree(trunk)
 }
 
@@ -170,7 +172,7 @@ fn credential(given: Option<String>, field: &str) -> Result<Option<String>, ApiE
 }
 
 /// A network as it is written back: `192.0.2.0/24`. A bare address stands for itself.
-fn network(text: &str) -> Option<String> {
+pub(super) fn network(text: &str) -> Option<String> {
     let (address, bits) =
         text.trim().split_once('/').map_or((text.trim(), None), |(address, bits)| (address, Some(bits)));
     let address: std::net::IpAddr = address.parse().ok()?;
@@ -219,11 +221,12 @@ pub(super) fn trunk_json(trunk: &Trunk) -> Value {
         "updated_at": iso8601(*updated_ms),
     });
     numbering_json(&route.numbering, &mut shown);
+    media_json(&route.media, &mut shown);
     shown
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 36] = [
     "name",
     "host",
     "port",
@@ -254,6 +257,12 @@ const FIELDS: [&str; 30] = [
     "session_expires_s",
     "reliable",
     "refer",
+    "codecs",
+    "ptime_ms",
+    "srtp",
+    "sdes_over_plain",
+    "dtmf",
+    "media_networks",
 ];
 
 /// 256 characters: more than any provider's.

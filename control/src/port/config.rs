@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::media::TrunkMedia;
+
 /// The configuration that routing reads: the whole of it, every time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -79,6 +81,9 @@ pub struct TrunkRoute {
     /// Which of SIP's extensions are used with it.
     #[serde(default)]
     pub signalling: Signalling,
+    /// How sound is carried on it.
+    #[serde(default)]
+    pub media: TrunkMedia,
 }
 
 /// How a trunk stands to a number; the first is preferred.

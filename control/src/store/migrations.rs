@@ -298,6 +298,8 @@ const STEPS: &[&str] = &[
     ALTER TABLE calls ADD COLUMN verstat TEXT;               -- TN-Validation-Passed, TN-Validation-Failed, No-TN-Validation
     ALTER TABLE calls ADD COLUMN attestation TEXT;           -- A, B, C
     ALTER TABLE calls ADD COLUMN diverted_from TEXT;",
+    // 8: how sound is carried on a trunk.
+    "ALTER TABLE trunks ADD COLUMN media TEXT NOT NULL DEFAULT '{}';      -- JSON, as port::media has it",
 ];
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, host, port, transport, username, password, max_channels, is_default, created_ms,
-                updated_ms, access, policy, numbering, signalling FROM trunks ",
+                updated_ms, access, policy, numbering, signalling, media FROM trunks ",
             $rest
         )
     };
@@ -57,11 +57,11 @@ pub fn put(connection: &Connection, trunk: &Trunk) -> Result<(), PutError> {
     }
     let sql = "INSERT INTO trunks
         (id, name, host, port, transport, username, password, max_channels, is_default, created_ms, updated_ms,
-         access, policy, numbering, signalling)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+         access, policy, numbering, signalling, media)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
         ON CONFLICT (id) DO UPDATE SET name = ?2, host = ?3, port = ?4, transport = ?5, username = ?6, password = ?7,
             max_channels = ?8, is_default = ?9, updated_ms = ?11, access = ?12, policy = ?13, numbering = ?14,
-            signalling = ?15";
+            signalling = ?15, media = ?16";
     connection.execute(
         sql,
         params![
@@ -79,7 +79,8 @@ pub fn put(connection: &Connection, trunk: &Trunk) -> Result<(), PutError> {
             to_json(&route.access)?,
             to_json(&route.policy)?,
             to_json(&route.numbering)?,
-            to_json(&route.signalling)?
+            to_json(&route.signalling)?,
+            to_json(&route.media)?
         ],
     )?;
     connection.execute("DELETE FROM trunk_numbers WHERE trunk_id = ?1", [&trunk.id])?;
@@ -169,6 +170,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Trunk> {
         policy: read_json(row, 12)?,
         numbering: read_json(row, 13)?,
         signalling: read_json(row, 14)?,
+        media: read_json(row, 15)?,
     };
     Ok(Trunk { id: row.get(0)?, route, created_ms: row.get(9)?, updated_ms: row.get(10)? })
 }

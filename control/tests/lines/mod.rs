@@ -4,9 +4,9 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
 use talkstack_control::port::{
-    Attestation, CallEvent, CallId, CallStarted, Command, CommandReply, ContactState, DialFormat, Direction, Hours,
-    LineStates, PlaneError, RegistrationState, RouteAnswer, RouteQuestion, RouteSource, RouteTarget, SipRefusal,
-    TestStep, TrunkState, TrunkTransport, Verstat,
+    Attestation, CallEvent, CallId, CallStarted, Command, CommandReply, ContactState, DialFormat, Direction, Dtmf,
+    Hours, LineStates, PlaneError, RegistrationState, RouteAnswer, RouteQuestion, RouteSource, RouteTarget, SipRefusal,
+    SpeechCodec, Srtp, TestStep, TrunkState, TrunkTransport, Verstat,
 };
 
 use crate::bench::{Bench, started};
@@ -23,6 +23,8 @@ async fn everything_a_trunk_can_be_told_reaches_the_call_plane() {
         "emergency": true, "default_number": "+3612345678", "country_code": "36", "national_prefix": "06",
         "international_prefix": "00", "dial_format": "national", "caller_id": "asserted", "options_interval_s": 0,
         "session_expires_s": 600, "reliable": "required", "refer": true,
+        "codecs": ["g722", "pcma"], "ptime_ms": 30, "srtp": "required", "sdes_over_plain": true, "dtmf": "rfc4733",
+        "media_networks": ["198.51.100.0/24"],
     });
     let made = owner.post("/api/v1/trunks", &given).await.created();
     for (field, value) in given.as_object().expect("an object") {
@@ -39,6 +41,8 @@ async fn everything_a_trunk_can_be_told_reaches_the_call_plane() {
     assert!(route.access.register && route.policy.is_emergency);
     assert_eq!(route.numbering.dial_format, DialFormat::National);
     assert_eq!(route.signalling.options_interval_s, 0);
+    assert_eq!(route.media.codecs, [SpeechCodec::G722, SpeechCodec::Pcma]);
+    assert_eq!((route.media.srtp, route.media.dtmf), (Srtp::Required, Dtmf::Rfc4733));
     let path = format!("/api/v1/trunks/{id}");
     let changed = owner.patch(&path, &json!({ "calls_per_second": null, "port": 5060 })).await.ok();
     assert_eq!((&changed["calls_per_second"], &changed["port"]), (&Value::Null, &json!(5060)));
@@ -52,6 +56,12 @@ async fn everything_a_trunk_can_be_told_reaches_the_call_plane() {
         json!({ "options_interval_s": 5 }),
         json!({ "reliable": "perhaps" }),
         json!({ "caller_id": "all" }),
+        json!({ "codecs": ["g722", "g729"] }),
+        json!({ "codecs": ["pcma", "pcma"] }),
+        json!({ "ptime_ms": 25 }),
+        json!({ "srtp": "maybe" }),
+        json!({ "dtmf": "both" }),
+        json!({ "media_networks": ["198.51.100.0/64"] }),
     ] {
         assert_eq!(owner.patch(&path, &wrong).await.code(400), "bad_field", "{wrong}");
     }

@@ -1,6 +1,6 @@
 //! One leg of a call: what was agreed on with one far end, and the sound that goes to it and comes from it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use talkstack_control::port::EndReason;
@@ -8,6 +8,7 @@ use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::RtpSession;
 
 use super::Line;
+use super::early::EarlyPackets;
 use super::offer::Negotiation;
 use super::watch::Watch;
 
@@ -38,12 +39,19 @@ pub struct Leg {
     pub(super) negotiation: Negotiation,
     pub(super) session: Option<RtpSession>,
     pub(super) watch: Watch,
+    early: EarlyPackets,
     seed: u64,
 }
 
 impl Leg {
     pub(super) fn new(line: Line, seed: u64) -> Self {
-        Leg { negotiation: Negotiation::new(line, seed), session: None, watch: Watch::default(), seed }
+        Leg {
+            negotiation: Negotiation::new(line, seed),
+            session: None,
+            watch: Watch::default(),
+            early: EarlyPackets::default(),
+            seed,
+        }
     }
 
     /// Begins to send and to hear, or goes on as was agreed on anew: hold, resume, another address or codec.
@@ -53,9 +61,23 @@ impl Leg {
             Some(session) => session.renegotiate(negotiated, now),
             None => {
                 let signalling = self.negotiation.signalling();
-                self.session = Some(RtpSession::new(negotiated, signalling, speech.clone(), self.seed, now));
+                let mut session = RtpSession::new(negotiated, signalling, speech.clone(), self.seed, now);
+                for packet in self.early.take(now) {
+                    session.handle_rtp(packet.source, &packet.bytes, packet.came_at);
+                }
+                self.session = Some(session);
             }
         }
+    }
+
+    /// A packet has come to the RTP port; `true` when there may be something to hear.
+    pub(super) fn handle_rtp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) -> bool {
+        match &mut self.session {
+            Some(session) => session.handle_rtp(source, packet, now),
+            None if self.negotiation.awaits_answer() => self.early.keep(source, packet, now),
+            None => {}
+        }
+        self.session.is_some()
     }
 
     /// The called side's answer, ahead of the answer or with it; without one the last that came counts.

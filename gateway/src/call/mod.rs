@@ -14,7 +14,9 @@
 mod agents;
 mod bridge;
 mod digits;
+mod early;
 mod leg;
+mod moved;
 mod offer;
 mod outbound;
 mod tape;
@@ -92,6 +94,8 @@ pub enum CallOutput {
     Ring(Option<String>),
     /// Send 200 with this SDP, to the INVITE or to the re-INVITE that is open.
     Answer(LegId, String),
+    /// Send a re-INVITE with this offer; [`Call::handle_reanswered`] or [`Call::handle_reoffer_failed`] tells the rest.
+    ReOffer(LegId, String),
     /// Refuse the re-INVITE that is open with 488; the call goes on as it was.
     RefuseReOffer(LegId),
     /// Refuse the caller with this status, as a rule of the owner's says.
@@ -215,8 +219,7 @@ impl Call {
 
     /// A packet has come to a leg's RTP port.
     pub fn handle_rtp(&mut self, leg: LegId, source: SocketAddr, packet: &[u8], now: Instant) {
-        if let Some(session) = self.leg_mut(leg).and_then(|leg| leg.session.as_mut()) {
-            session.handle_rtp(source, packet, now);
+        if self.leg_mut(leg).is_some_and(|leg| leg.handle_rtp(source, packet, now)) {
             self.listen(now);
         }
     }

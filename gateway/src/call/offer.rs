@@ -100,6 +100,26 @@ impl Negotiation {
         self.handle_answer(sdp).map(drop)
     }
 
+    /// Our media has this address from now on: the offer that says so, if the far end was told another.
+    pub(super) fn offer_from(&mut self, host: IpAddr) -> Option<String> {
+        if self.local.address == host {
+            return None;
+        }
+        self.local.address = host;
+        self.handle_offer(None).ok()?;
+        Some(self.local_sdp())
+    }
+
+    /// Nobody answers our offer: what was agreed on stays.
+    pub(super) fn give_up_offer(&mut self) {
+        self.awaits_answer = false;
+    }
+
+    /// Our offer is out: sound may come ahead of the answer to it.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.awaits_answer
+    }
+
     /// What we say: the answer to their offer, or our own offer.
     pub(super) fn local_sdp(&self) -> String {
         self.local_sdp.clone()

@@ -68,6 +68,23 @@ fn a_late_offer_in_mid_call_takes_effect_with_the_answer_in_its_ack() {
 }
 
 #[test]
+fn a_key_that_is_pressed_before_its_answer_is_here_is_heard_and_older_sound_is_not() {
+    for (keys_ago, hears_it) in [(100, true), (1000, false)] {
+        let mut bench = Bench::new(Plan::Attendant { name: None }, None);
+        bench.pass(4);
+        bench.key(1);
+        bench.run_until(bench.now + Duration::from_millis(keys_ago));
+        let answer = offer("0 101", "sendrecv") + "a=rtpmap:101 telephone-event/8000\r\n";
+        bench.call.handle_acknowledged(LegId::First, Some(answer.as_bytes()), bench.now);
+        // The first key has the caller hear themselves.
+        bench.word = 0x20;
+        bench.talk(400);
+        let word = bench.heard.iter().filter(|code| **code == bench.word).count();
+        assert_eq!(word > 20 * 160, hears_it, "{word} samples, {keys_ago} ms");
+    }
+}
+
+#[test]
 fn the_version_of_our_description_moves_only_when_it_differs() {
     let mut bench = Bench::new(Plan::Echo, Some(&offer("0", "sendrecv")));
     for direction in ["sendrecv", "sendonly", "sendonly", "sendrecv"] {
@@ -111,25 +128,27 @@ fn another_codec_in_mid_prompt_says_the_rest_of_it() {
     assert!(loud > 1500, "{loud} of {} samples are speech", bench.heard.len());
 }
 
-fn offer(formats: &str, direction: &str) -> String {
+pub(super) fn offer(formats: &str, direction: &str) -> String {
     format!(
         "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP {formats}\r\na={direction}\r\n"
     )
 }
 
 /// A call in virtual time, and what it did.
-struct Bench {
-    call: Call,
-    now: Instant,
-    outputs: Vec<CallOutput>,
+pub(super) struct Bench {
+    pub(super) call: Call,
+    pub(super) now: Instant,
+    pub(super) outputs: Vec<CallOutput>,
     sequence: u16,
-    sent_to: String,
+    pub(super) sent_to: String,
     payload_type: u8,
     heard: Vec<u8>,
+    /// What each sample of the caller's speech is.
+    word: u8,
 }
 
 impl Bench {
-    fn new(plan: Plan, sdp: Option<&str>) -> Self {
+    pub(super) fn new(plan: Plan, sdp: Option<&str>) -> Self {
         let now = Instant::now();
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let offer = Offer { sdp: sdp.map(str::as_bytes), local, signalling: [10, 0, 0, 1].into() };
@@ -146,24 +165,38 @@ impl Bench {
             sent_to: String::new(),
             payload_type: 0,
             heard: Vec::new(),
+            word: 0xff,
         }
     }
 
     /// Lets seconds go by without a packet.
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         self.run_until(self.now + Duration::from_secs(seconds));
     }
 
     /// The caller sends so many packets of 20 ms.
     fn talk(&mut self, packets: u32) {
         for _ in 0..packets {
-            let mut packet = [0xff; 172];
+            let mut packet = [self.word; 172];
             packet[..2].copy_from_slice(&[0x80, self.payload_type]);
             packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
             packet[4..8].copy_from_slice(&(u32::from(self.sequence) * 160).to_be_bytes());
             self.sequence += 1;
             self.call.handle_rtp(LegId::First, SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
             self.run_until(self.now + Duration::from_millis(20));
+        }
+    }
+
+    /// The caller presses a key for 100 ms (RFC 4733).
+    fn key(&mut self, key: u8) {
+        let timestamp = (u32::from(self.sequence) * 160).to_be_bytes();
+        for end in [0x0a, 0x8a, 0x8a, 0x8a] {
+            let [high, low] = self.sequence.to_be_bytes();
+            self.sequence += 1;
+            let mut packet = vec![0x80, 101, high, low];
+            packet.extend(timestamp);
+            packet.extend([0, 0, 0, 0, key, end, 0x03, 0x20]);
+            self.call.handle_rtp(LegId::First, SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
         }
     }
 
@@ -191,7 +224,7 @@ impl Bench {
         self.outputs.contains(output)
     }
 
-    fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         self.outputs.iter().find_map(|output| match output {
             CallOutput::Record(CallEvent::Ended { outcome }) => Some(*outcome),
             _ => None,

@@ -59,7 +59,7 @@ pub(super) fn clear(body: &mut Map<String, Value>, names: &[String]) {
     for name in names {
         let field = name.replace('-', "_");
         let nothing = match field.as_str() {
-            "numbers" | "networks" | "called" | "callers" | "hours" => json!([]),
+            "numbers" | "networks" | "called" | "callers" | "hours" | "codecs" | "media_networks" => json!([]),
             "national_prefix" | "international_prefix" => json!(""),
             _ => Value::Null,
         };

@@ -193,6 +193,9 @@ pub struct TrunkFields {
     /// Which of SIP's extensions are used.
     #[command(flatten)]
     signalling: SignallingFields,
+    /// How sound is carried.
+    #[command(flatten)]
+    media: MediaFields,
 }
 
 /// How a trunk and the box find and know each other.
@@ -261,6 +264,29 @@ pub struct SignallingFields {
     refer: Option<bool>,
 }
 
+/// How sound is carried on a trunk.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MediaFields {
+    /// A codec that is offered and taken, the preferred first; may be repeated, and replaces those that were.
+    #[arg(long = "codec", value_parser = ["opus", "g722", "pcmu", "pcma"])]
+    codecs: Vec<String>,
+    /// Milliseconds of sound in a packet, 10 to 60 in steps of ten.
+    #[arg(long, value_name = "MS")]
+    ptime_ms: Option<u32>,
+    /// Whether sound is encrypted.
+    #[arg(long, value_parser = ["off", "optional", "required"])]
+    srtp: Option<String>,
+    /// Keys may stand in our offers though the signalling is plain.
+    #[arg(long, value_name = "BOOL")]
+    sdes_over_plain: Option<bool>,
+    /// How digits travel.
+    #[arg(long, value_parser = ["auto", "rfc4733", "info", "inband"])]
+    dtmf: Option<String>,
+    /// A network that sound may come from besides the peer's own addresses; may be repeated, and replaces those that were.
+    #[arg(long = "media-network", value_name = "CIDR")]
+    media_networks: Vec<String>,
+}
+
 impl TrunkFields {
     /// The fields that were given, as the API takes them.
     fn body(&self) -> Result<Map<String, Value>, AdminError> {
@@ -301,6 +327,12 @@ impl TrunkFields {
             ("session_expires_s", number(self.signalling.session_expires_s)),
             ("reliable", text(&self.signalling.reliable)),
             ("refer", flag(self.signalling.refer)),
+            ("codecs", list(&self.media.codecs)),
+            ("ptime_ms", number(self.media.ptime_ms)),
+            ("srtp", text(&self.media.srtp)),
+            ("sdes_over_plain", flag(self.media.sdes_over_plain)),
+            ("dtmf", text(&self.media.dtmf)),
+            ("media_networks", list(&self.media.media_networks)),
         ];
         Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
@@ -404,7 +436,7 @@ fn refusals(
 pub(super) const TRUNKS: Resource = Resource { path: "/api/v1/trunks", what: "trunk" };
 
 /// What `trunk set --clear` takes away.
-const CLEARED: [&str; 14] = [
+const CLEARED: [&str; 16] = [
     "username",
     "password",
     "numbers",
@@ -419,6 +451,8 @@ const CLEARED: [&str; 14] = [
     "country-code",
     "national-prefix",
     "international-prefix",
+    "codecs",
+    "media-networks",
 ];
 
 /// 60 s: the daemon ends a test after 45.

@@ -243,6 +243,9 @@ impl<S: Surroundings> Shard<S> {
         self.turn(key, |call| match message {
             ToCall::Acknowledged(leg, sdp) => call.handle_acknowledged(leg, sdp.as_deref(), now),
             ToCall::ReOffered(leg, sdp) => call.handle_reoffer(leg, sdp.as_deref(), now),
+            ToCall::Moved(leg, host) => call.handle_moved(leg, host),
+            ToCall::ReAnswered(leg, sdp) => call.handle_reanswered(leg, sdp.as_deref(), now),
+            ToCall::ReOfferFailed(leg) => call.handle_reoffer_failed(leg),
             ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
             ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
             ToCall::Refused(outcome) => call.handle_refused(outcome, now),
@@ -361,6 +364,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::Invite(leg, sdp) => SipWish::Invite(leg, sdp),
                 CallOutput::Ring(sdp) => SipWish::Ring(sdp),
                 CallOutput::Answer(leg, sdp) => SipWish::Answer(leg, sdp),
+                CallOutput::ReOffer(leg, sdp) => SipWish::ReOffer(leg, sdp),
                 CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
                 CallOutput::Refuse(status) => SipWish::Refuse(status),
                 CallOutput::Probe(leg) => SipWish::Probe(leg),

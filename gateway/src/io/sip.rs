@@ -206,6 +206,8 @@ enum Received {
     },
     Closed {
         stream: StreamId,
+        /// Why it never stood, where TLS is at fault.
+        fault: Option<TlsFault>,
     },
 }
 
@@ -368,12 +370,14 @@ impl SipThread {
             }
             Received::Message { stream, bytes } => {
                 if let Some(flow) = self.streams.flow(stream) {
+                    self.dialling.accounts.lines.handle_tls_stands(flow.remote);
                     self.endpoint.handle_message(&flow, &bytes, now);
                 }
             }
             Received::Finished { stream } => self.streams.finish(stream),
-            Received::Closed { stream } => {
+            Received::Closed { stream, fault } => {
                 if let Some(flow) = self.streams.forget(stream) {
+                    self.dialling.accounts.lines.handle_tls_fault(flow.remote, fault);
                     self.endpoint.handle_stream_closed(&flow, now);
                 }
                 self.handle_account_stream_closed(stream);

@@ -12,7 +12,7 @@ use super::namespace::{Nat, Networks, Place};
 use super::phone::{Phone, field, media};
 use super::site::Site;
 use super::table::{Cell, row};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, wait_until};
 
 #[test]
 fn a_phone_behind_a_full_cone_nat_hears_and_is_heard_and_gets_its_bye() {
@@ -43,6 +43,30 @@ fn a_router_that_rewrites_the_description_badly_costs_no_sound() {
         cells.push((name, Cell::Works));
     }
     row("phone, rewriting ALG", &cells);
+}
+
+#[test]
+fn a_router_that_lets_signalling_through_and_no_sound_is_named_during_the_call() {
+    let Some(networks) = Networks::lay(Nat::Symmetric) else { return };
+    let daemon = public_box(&networks);
+    let no_sound =
+        ["-I", "FORWARD", "-i", "lan", "-p", "udp", "!", "--dport", &daemon.sip().port().to_string(), "-j", "DROP"];
+    networks.rule("filter", &no_sound);
+    let mut phone = phone(&networks, Place::Inside, "192.168.77.2");
+    phone.call(daemon.sip(), &format!("sip:echo@{}", daemon.sip()));
+    assert_eq!(phone.talks_and_hears(WORD, WORD), 0, "the router lets sound through");
+    let call = daemon.calls()[0]["id"].as_str().expect("an id").to_owned();
+    let found = wait_until("the call says what is wrong with its sound", || {
+        let shown = daemon.command(&["call", "show", &call, "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        shown["diagnoses"].as_array().and_then(|all| all.first()).cloned()
+    });
+    assert_eq!(found["fault"], "private_address", "{found}");
+    let said = found["found"].as_str().unwrap_or_default();
+    assert!(said.starts_with("One-way audio: nothing arrives from 192.168.77.2:"), "{said}");
+    assert!(said.contains("which is a private address, while its signalling comes from a public one"), "{said}");
+    phone.hangs_up();
+    row("phone, NAT without sound", &[("named in the call: nothing arrives, private address", Cell::Works)]);
 }
 
 #[test]
@@ -125,6 +149,23 @@ fn peers_within_the_local_networks_are_told_the_local_address_and_others_the_adv
         assert!(contact.contains(&format!("@{told}:")), "{own}: {contact}");
         phone.hangs_up();
     }
+}
+
+#[test]
+fn a_far_end_is_told_a_new_address_of_ours_during_the_call() {
+    let mut phone = Phone::at("127.0.0.1");
+    let site = Site::new(&[], phone.address(), json!({}));
+    let call = site.dial("+15550000001");
+    let shown = media(&phone.answers()).map(|media| media.ip().to_string());
+    assert_eq!(shown.as_deref(), Some("127.0.0.1"));
+    // As when a name of ours changes, which is found within a minute; this is found at once.
+    site.daemon.command(&["trunk", "set", "line", "--advertise", "127.0.0.2"]);
+    let again = phone.is_reinvited();
+    assert_eq!(media(&again).map(|media| media.ip().to_string()).as_deref(), Some("127.0.0.2"), "{again}");
+    assert!(field(&again, "Contact").contains("@127.0.0.2:"), "{again}");
+    phone.hangs_up();
+    assert_eq!(site.ended(&call)["status"], "completed");
+    row("phone, box that moves", &[("re-INVITE with the new address in Contact and SDP", Cell::Works)]);
 }
 
 /// A phone behind a NAT that knows nothing of it: its private addresses stand in Via, Contact and SDP.

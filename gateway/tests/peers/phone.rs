@@ -104,6 +104,15 @@ impl Phone {
         invite
     }
 
+    /// Waits for a re-INVITE, and takes it; the re-INVITE.
+    pub(crate) fn is_reinvited(&mut self) -> String {
+        let (invite, from) = self.take_request("INVITE ");
+        self.enter(&invite);
+        self.respond(&invite, from, "200 OK", &self.sdp());
+        self.take(|text| text.starts_with("ACK "));
+        invite
+    }
+
     /// Talks until it has heard the word in twenty frames, or tells how many there were in [`TALK_MAX`].
     pub(crate) fn talks_and_hears(&mut self, says: u8, hears: u8) -> usize {
         let (mut count, mut next) = (0, Instant::now());

@@ -273,6 +273,7 @@ impl World {
         let _ = match output {
             CallOutput::Ring(_) => self.endpoint.ring(dialog, None, now),
             CallOutput::Answer(_, sdp) => self.endpoint.answer(dialog, sdp.as_bytes(), now),
+            CallOutput::ReOffer(_, sdp) => self.endpoint.reinvite(dialog, sdp.as_bytes(), now),
             CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
             CallOutput::Press(_, digit) => self.endpoint.press_by_info(dialog, digit, now),

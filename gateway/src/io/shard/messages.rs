@@ -70,6 +70,12 @@ pub enum ToCall {
     Acknowledged(LegId, Option<Vec<u8>>),
     /// re-INVITE.
     ReOffered(LegId, Option<Vec<u8>>),
+    /// Towards this leg's far end our media has another address.
+    Moved(LegId, IpAddr),
+    /// Our re-INVITE was answered, with a description or without.
+    ReAnswered(LegId, Option<Vec<u8>>),
+    /// Our re-INVITE was refused.
+    ReOfferFailed(LegId),
     /// The called side rings; perhaps with an answer ahead of the answer.
     Progressed(LegId, Option<Vec<u8>>),
     /// The called side has answered.
@@ -169,6 +175,8 @@ pub enum SipWish {
     Ring(Option<String>),
     /// 200 with SDP.
     Answer(LegId, String),
+    /// re-INVITE with this offer.
+    ReOffer(LegId, String),
     /// 488 to the open re-INVITE.
     RefuseReOffer(LegId),
     /// This final response to the caller.

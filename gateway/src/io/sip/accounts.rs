@@ -95,12 +95,20 @@ impl SipThread {
 
     fn trunk_state(&self, id: &str, now: Instant) -> TrunkState {
         let targets = self.dialling.trunks.targets(id);
-        let addresses = match &targets {
-            Targets::Known(hops) => hops.iter().map(|hop| hop.address.to_string()).collect(),
-            Targets::Pending | Targets::None => Vec::new(),
+        let hops = match &targets {
+            Targets::Known(hops) => hops.as_slice(),
+            Targets::Pending | Targets::None => &[],
         };
+        let addresses = hops.iter().map(|hop| hop.address.to_string()).collect();
+        let untrusted = self.dialling.accounts.lines.tls_fault(hops.iter().map(|hop| hop.address));
+        let untrusted = untrusted.map(|fault| fault.to_string());
         let state = self.dialling.accounts.lines.state(id, now);
         let nameless = (targets == Targets::None).then(|| "its name has no address".to_owned());
-        TrunkState { addresses, channels: self.switchboard.channels(id), problem: nameless.or(state.problem), ..state }
+        TrunkState {
+            addresses,
+            channels: self.switchboard.channels(id),
+            problem: nameless.or(untrusted).or(state.problem),
+            ..state
+        }
     }
 }

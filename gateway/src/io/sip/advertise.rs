@@ -10,7 +10,9 @@ use talkstack_control::port::TrunkTransport;
 use talkstack_media::sip::{Advertised, Flow, Network, PublicAddress, Transport};
 
 use super::{SipThread, ToSip, listen};
+use crate::call::LegId;
 use crate::config::Advertise;
+use crate::io::shard::ToCall;
 use crate::outside::{Discovery, DiscoveryOutput, Found, Names, OutsideConfig, StunServer};
 use crate::trunks::{PeerName, Targets};
 
@@ -91,8 +93,24 @@ impl SipThread {
             return;
         }
         self.endpoint.set_advertised(advertised.clone());
-        self.addresses.advertised = advertised;
+        let former = std::mem::replace(&mut self.addresses.advertised, advertised);
         self.check_contacts(now);
+        self.tell_moved(&former);
+    }
+
+    /// Far ends of calls that were told another address than the one that counts now are told that.
+    fn tell_moved(&mut self, former: &Advertised) {
+        for id in self.switchboard.calls().collect::<Vec<_>>() {
+            for leg in [LegId::First, LegId::Second] {
+                let dialog = self.switchboard.dialog(id, leg);
+                let Some(flow) = dialog.and_then(|dialog| self.endpoint.flow_of(dialog)) else { continue };
+                let remote = flow.remote.ip();
+                if former.ip_towards(remote) != self.addresses.advertised.ip_towards(remote) {
+                    let host = self.media_address(&flow);
+                    self.tell(id, ToCall::Moved(leg, host));
+                }
+            }
+        }
     }
 
     /// Does what is due.

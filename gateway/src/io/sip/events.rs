@@ -59,10 +59,19 @@ impl SipThread {
                     self.tell(id, ToCall::Pressed(leg, digit));
                 }
             }
-            // Nothing in the box changes a session or sends callers elsewhere.
-            Event::Reanswered { .. }
-            | Event::ReofferFailed { .. }
-            | Event::ReferProgress { .. }
+            Event::Reanswered { dialog, sdp } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    self.tell(id, ToCall::ReAnswered(leg, sdp));
+                }
+            }
+            Event::ReofferFailed { dialog, status } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
+                    tracing::warn!(call = %id, status, "The far end refused to be told our new address: sound may be lost");
+                    self.tell(id, ToCall::ReOfferFailed(leg));
+                }
+            }
+            // Nothing in the box sends callers elsewhere.
+            Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Registering { .. }
             | Event::Responded { .. }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{RegistrationState, TrunkRoute, TrunkState};
@@ -16,7 +17,7 @@ use talkstack_media::sip::{Event, Flow, OutsideRequest, RequestId, StreamId};
 use super::SipThread;
 use super::dial::{credentials, route};
 use super::health::Health;
-use super::tls::PeerIdentity;
+use super::tls::{PeerIdentity, TlsFault};
 use crate::caller_id::domain;
 use crate::trunks::Hop;
 
@@ -25,6 +26,8 @@ use crate::trunks::Hop;
 pub(super) struct Lines {
     lines: BTreeMap<String, Line>,
     asked: HashMap<RequestId, Asked>,
+    /// Why TLS does not come to be with an address; none at one where it does.
+    tls_faults: BTreeMap<SocketAddr, TlsFault>,
 }
 
 /// The line to one trunk.
@@ -64,6 +67,25 @@ impl Lines {
     pub(super) fn service_route(&self, trunk_id: &str) -> &[String] {
         let registration = self.lines.get(trunk_id).and_then(|line| line.registration.as_ref());
         registration.map_or(&[], Registration::service_route)
+    }
+
+    /// A connection has ended: a fault of TLS tells why it never was one.
+    pub(super) fn handle_tls_fault(&mut self, remote: SocketAddr, fault: Option<TlsFault>) {
+        let Some(fault) = fault else { return };
+        if self.tls_faults.len() >= TLS_FAULTS_MAX {
+            self.tls_faults.pop_first();
+        }
+        self.tls_faults.insert(remote, fault);
+    }
+
+    /// A message has come over a connection: whatever was wrong there is not any more.
+    pub(super) fn handle_tls_stands(&mut self, remote: SocketAddr) {
+        self.tls_faults.remove(&remote);
+    }
+
+    /// Why TLS does not come to be with the first of these addresses where it does not.
+    pub(super) fn tls_fault(&self, mut addresses: impl Iterator<Item = SocketAddr>) -> Option<TlsFault> {
+        addresses.find_map(|address| self.tls_faults.get(&address).copied())
     }
 
     /// How a line is, without its addresses and channels.
@@ -398,6 +420,9 @@ fn escaped(user: &str) -> String {
 
 /// 60 s (`telephony` 7): an address that changes is bound within a minute.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// 256 addresses, of which a box with a dozen trunks has two dozen; beyond it one fault is told as silence.
+const TLS_FAULTS_MAX: usize = 256;
 
 /// 1 s: a name that is being resolved is known by then.
 const CHECK_SOON: Duration = Duration::from_secs(1);

@@ -76,6 +76,15 @@ pub(super) enum ConnectFault {
     NotOurs,
 }
 
+impl ConnectFault {
+    fn tls(&self) -> Option<TlsFault> {
+        match self {
+            ConnectFault::Tls(fault) => Some(*fault),
+            ConnectFault::Tcp(_) | ConnectFault::NotOurs => None,
+        }
+    }
+}
+
 /// Connects to a peer, and begins TLS where it is wanted.
 ///
 /// # Errors
@@ -197,7 +206,7 @@ impl Streams {
                         ConnectFault::Tls(_) => tracing::warn!("Opened no SIP connection to {remote}: {fault}"),
                         _ => tracing::debug!("Opened no SIP connection to {remote}: {fault}"),
                     }
-                    connection.close().await;
+                    connection.end(fault.tls()).await;
                 }
             }
         });
@@ -333,7 +342,11 @@ impl Connection {
 
     /// Says that it is over; the thread may have stopped.
     pub(super) async fn close(&self) {
-        let _ = self.sender.send(Received::Closed { stream: self.id }).await;
+        self.end(None).await;
+    }
+
+    async fn end(&self, fault: Option<TlsFault>) {
+        let _ = self.sender.send(Received::Closed { stream: self.id, fault }).await;
     }
 
     /// Reads and writes until either side ends it.

@@ -33,6 +33,9 @@ impl SipThread {
                 endpoint.ring(dialog, sdp.as_deref().map(str::as_bytes), now)
             }),
             SipWish::Answer(leg, sdp) => self.answer(id, leg, sdp, now),
+            SipWish::ReOffer(leg, sdp) => {
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.reinvite(dialog, sdp.as_bytes(), now));
+            }
             SipWish::RefuseReOffer(leg) => {
                 self.with_dialog(id, leg, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(488), now));
                 if let Some(dialog) = self.switchboard.dialog(id, leg) {

@@ -122,6 +122,17 @@ impl Endpoint {
             invite.machine = ClientInvite::new(bytes.clone(), flow.reliability(), timers, now);
             again.push((key.clone(), flow, bytes, invite.machine.poll_timeout()));
         }
+        let acks = self.outgoing.invites_mut().flat_map(|(_, invite)| &mut invite.acks);
+        let mut acknowledged = Vec::new();
+        for ack in acks.filter(|ack| ack.flow.is_by(closed)) {
+            // Nobody answers an ACK, so whether it was taken is not known: once more is right, and says nothing of the host.
+            let Some(Spare { flow, bytes, .. }) = ack.spare.take().map(|spare| *spare) else { continue };
+            (ack.flow, ack.bytes) = (flow, bytes.clone());
+            acknowledged.push((flow, bytes));
+        }
+        for (flow, bytes) in acknowledged {
+            self.send(flow, bytes);
+        }
         for (key, flow, bytes, at) in again {
             self.refusing.note(flow.remote, now);
             self.send(flow, bytes);

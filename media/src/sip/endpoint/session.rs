@@ -130,6 +130,11 @@ impl Endpoint {
         }
     }
 
+    /// Where a dialog's next request goes.
+    pub fn flow_of(&self, dialog: DialogId) -> Option<Flow> {
+        self.sessions.get(&dialog).map(|session| session.next_flow(&session.far))
+    }
+
     /// Tells whether the far end's last Allow names a method.
     pub fn allows(&self, dialog: DialogId, method: &Method) -> bool {
         self.sessions.get(&dialog).is_some_and(|session| session.far.peer.allows(method))

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::outgoing::{Acknowledgement, Calling, Invite};
-use super::{Far, Session, State, via};
+use super::outgoing::{Acknowledgement, Calling, Invite, Sent};
+use super::{Far, Session, State};
 use crate::sip::dialog::Dialog;
+use crate::sip::endpoint::large::Fitted;
 use crate::sip::endpoint::requests::sdp_of_response;
 use crate::sip::endpoint::respond::Reply;
 use crate::sip::endpoint::{DialogId, Endpoint, Event, Flow, Output, TransactionKey};
@@ -111,7 +112,7 @@ impl Endpoint {
         self.by_tags.insert(session.far.tags(), id);
         self.schedule_session(id);
         if !is_late {
-            self.acknowledge(id, key, None);
+            self.acknowledge(id, key, None, now);
         }
         match leaving {
             Some(leaving) => self.bye(id, leaving.reason, now),
@@ -141,7 +142,7 @@ impl Endpoint {
         session.account = account;
         session.begin_accepted(flow, response, now);
         let id = self.adopt_session(session);
-        self.acknowledge(id, key, None);
+        self.acknowledge(id, key, None, now);
         self.bye(id, None, now);
     }
 
@@ -163,47 +164,52 @@ impl Endpoint {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
         let Some(key) = session.late.take() else { return self.answer_early(id, sdp, now) };
         session.far.descriptions.describe(sdp);
-        self.acknowledge(id, &key, Some(sdp));
+        self.acknowledge(id, &key, Some(sdp), now);
         self.try_reoffer(id, now);
         true
     }
 
     /// A late offer is answered by nobody: its ACK goes out bare.
-    pub(super) fn give_up_late(&mut self, id: DialogId) {
+    pub(super) fn give_up_late(&mut self, id: DialogId, now: Instant) {
         if let Some(key) = self.sessions.get_mut(&id).and_then(|session| session.late.take()) {
-            self.acknowledge(id, &key, None);
+            self.acknowledge(id, &key, None, now);
         }
     }
 
     /// Acknowledges the 2xx that made this dialog, and keeps the ACK for its copies (RFC 3261 §13.2.2.4).
-    fn acknowledge(&mut self, id: DialogId, key: &TransactionKey, sdp: Option<&[u8]>) {
+    fn acknowledge(&mut self, id: DialogId, key: &TransactionKey, sdp: Option<&[u8]>, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
         let (flow, dialog) = (session.next_flow(&session.far), session.far.dialog.clone());
-        self.write_ack(key, flow, &dialog, sdp);
+        self.write_ack(key, flow, &dialog, sdp, now);
     }
 
     /// Acknowledges the 2xx to a re-INVITE; its dialog may have ended meanwhile.
-    pub(super) fn acknowledge_again(&mut self, id: DialogId, key: &TransactionKey, response: &Response) {
+    pub(super) fn acknowledge_again(&mut self, id: DialogId, key: &TransactionKey, response: &Response, now: Instant) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.far.dialog.refresh_target(&response.headers);
-            return self.acknowledge(id, key, None);
+            return self.acknowledge(id, key, None, now);
         }
         let Some(invite) = self.outgoing.invites.get(key) else { return };
         let (flow, mut dialog) = (invite.flow, invite.sent.dialog.clone());
         dialog.refresh_target(&response.headers);
-        self.write_ack(key, flow, &dialog, None);
+        self.write_ack(key, flow, &dialog, None, now);
     }
 
-    fn write_ack(&mut self, key: &TransactionKey, flow: Flow, dialog: &Dialog, sdp: Option<&[u8]>) {
+    fn write_ack(&mut self, key: &TransactionKey, flow: Flow, dialog: &Dialog, sdp: Option<&[u8]>, now: Instant) {
         let branch = format!("{COOKIE}{}", self.tag());
-        let via = via(&self.config.advertised, &flow, &branch);
-        let Some(invite) = self.outgoing.invites.get_mut(key) else { return };
-        let mut fields = invite.sent.credentials.clone();
+        let Some(Sent { cseq, credentials, .. }) = self.outgoing.invites.get(key).map(|invite| &invite.sent) else {
+            return;
+        };
+        let mut fields = credentials.clone();
         fields.extend(sdp.map(|_| ("Content-Type", "application/sdp".to_owned())));
-        let bytes = dialog.write(&Method::Ack, invite.sent.cseq, &via, &fields, sdp.unwrap_or_default());
+        let body = sdp.unwrap_or_default();
+        let write = |_: &Flow, via: &str| dialog.write(&Method::Ack, *cseq, via, &fields, body);
+        let Fitted { flow, bytes, spare, .. } = self.fit(flow, &branch, now, write);
+        self.send_fitted(flow, bytes.clone(), spare.as_deref());
         let to_tag = dialog.remote_tag.clone();
-        invite.acks.push(Acknowledgement { to_tag, flow, bytes: bytes.clone() });
-        self.send(flow, bytes);
+        if let Some(invite) = self.outgoing.invites.get_mut(key) {
+            invite.acks.push(Acknowledgement { to_tag, flow, bytes, spare });
+        }
     }
 
     /// Sends the ACK of a 2xx again when this is a copy of it; `false` when it is none.

@@ -94,7 +94,7 @@ pub(in crate::sip::endpoint) struct Invite {
     pub(super) dialog: DialogId,
     pub(in crate::sip::endpoint) sent: Sent,
     /// One for each branch of a fork that answered.
-    pub(super) acks: Vec<Acknowledgement>,
+    pub(in crate::sip::endpoint) acks: Vec<Acknowledgement>,
     /// It is a re-INVITE.
     pub(super) is_again: bool,
     pub(in crate::sip::endpoint) spare: Option<Box<Spare>>,
@@ -113,10 +113,11 @@ pub(in crate::sip::endpoint) struct Sent {
 
 /// The ACK of a 2xx.
 #[derive(Debug)]
-pub(super) struct Acknowledgement {
+pub(in crate::sip::endpoint) struct Acknowledgement {
     pub(super) to_tag: String,
-    pub(super) flow: Flow,
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::sip::endpoint) flow: Flow,
+    pub(in crate::sip::endpoint) bytes: Vec<u8>,
+    pub(in crate::sip::endpoint) spare: Option<Box<Spare>>,
 }
 
 /// A call without a final response.

@@ -218,7 +218,7 @@ impl Endpoint {
             Step::Ready | Step::Updating | Step::Resting { .. } => false,
         });
         if response.status < 300 {
-            self.acknowledge_again(id, key, response);
+            self.acknowledge_again(id, key, response, now);
         }
         if !is_awaited {
             return;

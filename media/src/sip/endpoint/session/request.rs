@@ -36,7 +36,7 @@ impl Ask {
 impl Endpoint {
     pub(super) fn bye(&mut self, id: DialogId, reason: Option<String>, now: Instant) {
         // RFC 3261 §13.2.2.4: every 2xx gets its ACK, also one that came with an offer nobody answers any more.
-        self.give_up_late(id);
+        self.give_up_late(id, now);
         self.end_waiting(id, now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.state = State::Gone;

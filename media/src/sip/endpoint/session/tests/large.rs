@@ -88,6 +88,34 @@ fn what_was_answered_over_tcp_is_not_sent_again_when_the_stream_ends() {
 }
 
 #[test]
+fn an_ack_with_a_large_answer_goes_over_tcp_and_as_a_datagram_where_nobody_takes_that() {
+    for is_taken in [true, false] {
+        let mut trunk = Trunk::new(Transport::Udp);
+        let mut order = trunk.order(None);
+        order.sdp = Vec::new();
+        trunk.dialog = trunk.endpoint.invite(order, trunk.now).expect("room");
+        let invite = trunk.take();
+        trunk.answer(&invite, 200, "a", "Contact: <sip:callee@10.0.0.1:5062>\r\n", "v=0 theirs");
+        trunk.events();
+        trunk.endpoint.answer(trunk.dialog, &[b'x'; 1300], trunk.now).expect("waits");
+        let ack = trunk.take();
+        let over = trunk.last_flow.expect("sent");
+        assert!(ack.starts_with("ACK ") && field(&ack, "Via").starts_with("SIP/2.0/TCP "), "{ack}");
+        assert_eq!(over.transport, Transport::Tcp);
+        let mut expected = ack;
+        if !is_taken {
+            trunk.endpoint.handle_stream_closed(&over, trunk.now);
+            expected = trunk.take();
+            assert!(expected.starts_with("ACK ") && field(&expected, "Via").starts_with("SIP/2.0/UDP "), "{expected}");
+        }
+        trunk.answer(&invite, 200, "a", "Contact: <sip:callee@10.0.0.1:5062>\r\n", "v=0 theirs");
+        assert_eq!(trunk.messages(), [expected], "a copy of the 200 gets it the same way");
+        trunk.endpoint.handle_stream_closed(&over, trunk.now);
+        assert_eq!(trunk.messages().len(), usize::from(is_taken));
+    }
+}
+
+#[test]
 fn the_setting_forbids_either_way() {
     for (policy, transport) in [(UdpLarge::Udp, Transport::Udp), (UdpLarge::Tcp, Transport::Tcp)] {
         let mut trunk = Trunk::padded(1300);
