@@ -99,6 +99,10 @@ pub enum Fault {
     NothingReceived,
     /// We hear them; they hear nothing of us.
     NothingHeard,
+    /// What they send is under other keys than the agreed ones.
+    OtherKeys,
+    /// Keys for SRTP went over SIP that others can read.
+    KeysInPlain,
     /// Their SDP shows an address that cannot be reached from here.
     PrivateAddress {
         /// The address.
@@ -130,6 +134,8 @@ impl Fault {
             Fault::NoRtp => "no_rtp",
             Fault::NothingReceived => "one_way_in",
             Fault::NothingHeard => "one_way_out",
+            Fault::OtherKeys => "srtp_keys",
+            Fault::KeysInPlain => "sdes_over_plain",
             Fault::PrivateAddress { .. } => "private_address",
         }
     }
@@ -162,7 +168,9 @@ impl fmt::Display for Fault {
                     "PBX answered {status}: it does not know the number or the user, so correct that or its routes"
                 );
             }
-            Fault::NoCommonCodec => "PBX answered 488: no common codec, so allow G.711 (PCMU or PCMA) there",
+            Fault::NoCommonCodec => {
+                "PBX answered 488: no common codec, so allow G.711 (PCMU or PCMA), G.722 or Opus there"
+            }
             Fault::Busy => "PBX answered that the number is busy: try another number",
             Fault::RingsOut => {
                 "The number rang and nobody answered: try one that answers by itself, such as an echo test"
@@ -181,6 +189,14 @@ impl fmt::Display for Fault {
             }
             Fault::NothingHeard => {
                 "One-way audio: the PBX hears nothing of this box, so let UDP from it to the PBX's RTP ports through"
+            }
+            Fault::OtherKeys => {
+                "No audio is heard: what the PBX sends is not under the keys of its session description, so look there for \
+                 an SBC or a proxy that changes a=crypto"
+            }
+            Fault::KeysInPlain => {
+                "The keys of SRTP went over SIP without TLS, where others on the way may have read them: set the \
+                 transport to TLS on both sides"
             }
             Fault::PrivateAddress { address } => {
                 return write!(

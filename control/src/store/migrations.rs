@@ -300,6 +300,9 @@ const STEPS: &[&str] = &[
     ALTER TABLE calls ADD COLUMN diverted_from TEXT;",
     // 8: how sound is carried on a trunk.
     "ALTER TABLE trunks ADD COLUMN media TEXT NOT NULL DEFAULT '{}';      -- JSON, as port::media has it",
+    // 9: whether the sound of our own phones is encrypted.
+    "ALTER TABLE extensions ADD COLUMN srtp TEXT NOT NULL DEFAULT '\"optional\"';         -- JSON
+    ALTER TABLE extensions ADD COLUMN sdes_over_plain INTEGER NOT NULL DEFAULT 0;",
 ];
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
-use talkstack_media::audio::frame::Speech;
+use talkstack_media::audio::recording::Origin;
 use talkstack_media::session::{Heard, RtpSession};
 
 use super::digits::pass_key_on;
@@ -113,10 +113,12 @@ impl Call {
             return;
         }
         let mut leg = Leg::new(line, seed);
-        // Our own offer cannot be unreadable.
-        if leg.negotiation.handle_offer(None).is_ok() {
-            self.outputs.push_back(CallOutput::Invite(LegId::Second, leg.negotiation.local_sdp()));
+        if let Err(reason) = leg.negotiation.handle_offer(None) {
+            bridge.failure = Outcome::new(Blame::Operator, reason);
+            self.outputs.push_back(CallOutput::End(LegId::Second, bridge.failure));
+            return self.lead_on(now);
         }
+        self.outputs.push_back(CallOutput::Invite(LegId::Second, leg.negotiation.local_sdp()));
         bridge.leg = Some(leg);
         bridge.stage = Stage::Calling { until: now + bridge.ring };
     }
@@ -339,16 +341,12 @@ fn pass_on(heard: Heard<'_>, to: &mut RtpSession, now: Instant) {
             let queued = to.queued();
             // Two clocks are never alike: what has piled up goes where it is not heard, and else where it must.
             let is_dropped = queued >= DELAY_MAX || queued >= DELAY_WANTED && peak() < QUIET;
-            let is_missing = frame.coded.is_none() && peak() == 0;
+            let is_missing = frame.origin == Origin::Silence;
             if is_dropped || is_missing || to.is_held() {
                 return;
             }
-            let speech = match frame.coded {
-                Some((codec, bytes)) => Speech::Coded(codec, bytes),
-                None => Speech::Samples(frame.samples),
-            };
             // Without memory for it there is a hole, and the next frame finds some.
-            let _ = to.play(speech, now);
+            let _ = to.play(frame.speech(), now);
         }
     }
 }

@@ -37,7 +37,7 @@ use talkstack_media::sip::InfoDigit;
 use bridge::Bridge;
 pub use bridge::LegOrder;
 pub use leg::{Leg, LegId};
-pub use offer::{LegAddress, Line, Offer};
+pub use offer::{LegAddress, Line, LineSecurity, Offer};
 use outbound::Outbound;
 use tape::Tape;
 
@@ -138,8 +138,14 @@ pub struct CallLimits {
 impl Call {
     /// Takes an offered call. What comes of it waits in [`Call::poll_output`].
     pub fn new(id: CallId, plan: Plan, offer: Offer<'_>, limits: CallLimits, seed: u64, now: Instant) -> Self {
-        let mut call =
-            Call::begin(id, plan, Line { local: offer.local, signalling: offer.signalling }, limits, seed, now);
+        let mut call = Call::begin(
+            id,
+            plan,
+            Line { local: offer.local, signalling: offer.signalling, security: offer.security },
+            limits,
+            seed,
+            now,
+        );
         match call.leg.negotiation.handle_offer(offer.sdp) {
             Ok(()) => call.ring(now),
             Err(reason) => call.end(Outcome::new(Blame::Caller, reason)),
@@ -369,6 +375,7 @@ impl Call {
         if let Some(leg) = self.leg_mut(leg) {
             leg.start(&speech, now);
         }
+        self.watch_keys(leg);
         self.talk(now);
     }
 

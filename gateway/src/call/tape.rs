@@ -2,28 +2,37 @@
 
 use std::time::Instant;
 
+use talkstack_media::audio::convert::RateConverter;
+use talkstack_media::audio::frame::{SampleRate, Speech};
 use talkstack_media::audio::recording::{Block, Origin, Recording};
 use talkstack_media::session::{Heard, RtpSession};
 
 use super::Call;
 
 /// Records from the answer on, if the call is to be recorded at all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tape {
     recording: Option<Box<Recording>>,
     answered: Option<Instant>,
-    /// What is decoded of a packet that leaves; reused.
+    /// The recording has 8 kHz, whatever the line has.
+    heard: Track,
+    sent: Track,
+}
+
+/// One direction at the recording's rate.
+#[derive(Debug)]
+struct Track {
+    converter: RateConverter,
     samples: Vec<i16>,
 }
 
 impl Call {
     /// Records the call from its answer to its end. To be asked for before the first packet.
     pub fn record(&mut self) {
-        let mut recording = Box::new(Recording::new());
+        let mut recording = Box::new(Recording::new(8000));
         if let Some(answered) = self.tape.answered {
             recording.start(answered);
         }
-        self.tape.samples.reserve(FRAME_SAMPLES);
         self.tape.recording = Some(recording);
     }
 
@@ -35,6 +44,14 @@ impl Call {
     /// When the call was answered, if it was.
     pub fn answered(&self) -> Option<Instant> {
         self.tape.answered
+    }
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        let track =
+            || Track { converter: RateConverter::new(SampleRate::Hz8000), samples: Vec::with_capacity(FRAME_SAMPLES) };
+        Tape { recording: None, answered: None, heard: track(), sent: track() }
     }
 }
 
@@ -60,25 +77,33 @@ impl Tape {
         let Some(recording) = &mut self.recording else { return };
         match heard {
             Heard::Audio(frame) => {
-                let origin = match frame.coded {
-                    Some(_) => Origin::Arrived,
-                    None if frame.samples.iter().all(|sample| *sample == 0) => Origin::Silence,
-                    None => Origin::Concealed,
-                };
-                recording.handle_heard(frame.samples, origin, now);
+                let samples = self.heard.samples(Speech::Samples(frame.rate, frame.samples));
+                recording.handle_heard(samples, frame.origin, now);
             }
-            Heard::Held(silence) => recording.handle_heard(silence.samples, Origin::Silence, now),
+            Heard::Held(silence) => {
+                let samples = self.heard.samples(Speech::Samples(silence.rate, silence.samples));
+                recording.handle_heard(samples, Origin::Silence, now);
+            }
             Heard::Digit(_) => {}
         }
     }
 
     pub(super) fn handle_sent(&mut self, session: &RtpSession, packet: &[u8], now: Instant) {
         let Some(recording) = &mut self.recording else { return };
-        if let Some((timestamp, codec, payload)) = session.sent_audio(packet) {
-            self.samples.clear();
-            codec.decode(payload, &mut self.samples);
-            recording.handle_sent(&self.samples, timestamp, now);
+        if let Some((position, speech)) = session.sent_audio(packet) {
+            recording.handle_sent(self.sent.samples(speech), position, now);
         }
+    }
+}
+
+impl Track {
+    fn samples(&mut self, speech: Speech<'_>) -> &[i16] {
+        self.samples.clear();
+        match speech {
+            Speech::Coded(codec, bytes) => codec.decode(bytes, &mut self.samples),
+            Speech::Samples(rate, samples) => self.converter.append(rate, samples, &mut self.samples),
+        }
+        &self.samples
     }
 }
 

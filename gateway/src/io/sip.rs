@@ -25,6 +25,7 @@ mod refusals;
 mod registrar;
 mod registrations;
 mod replace;
+mod security;
 mod stop;
 mod streams;
 pub mod tls;

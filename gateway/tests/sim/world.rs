@@ -223,7 +223,12 @@ impl World {
             Event::Offered(offered) => {
                 self.dialog = Some(offered.dialog);
                 let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
-                let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.flow.remote.ip() };
+                let offer = Offer {
+                    sdp: offered.sdp.as_deref(),
+                    local,
+                    signalling: offered.flow.remote.ip(),
+                    security: Default::default(),
+                };
                 let limits = CallLimits {
                     duration_max: Duration::from_secs(3600),
                     ring_max: Duration::from_secs(45),

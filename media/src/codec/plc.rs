@@ -3,7 +3,9 @@
 /// Remembers what was heard and makes up what was lost.
 #[derive(Debug)]
 pub struct Concealer {
-    history: [i16; HISTORY],
+    /// Samples of the signal for one of 8 kHz.
+    scale: usize,
+    history: Vec<i16>,
     /// Where the next sample is read from; meaningful while concealing.
     read: usize,
     period: usize,
@@ -33,17 +35,25 @@ impl Noise {
 
 impl Default for Concealer {
     fn default() -> Self {
-        Concealer { history: [0; HISTORY], read: 0, period: PERIOD_MAX, concealed: 0, noise: Noise::default() }
+        Concealer::new(8000)
     }
 }
 
 impl Concealer {
+    /// Has heard nothing yet. `sample_rate` is a multiple of 8,000.
+    pub fn new(sample_rate: u32) -> Self {
+        let scale = (sample_rate as usize / 8000).max(1);
+        let history = vec![0; HISTORY * scale];
+        Concealer { scale, history, read: 0, period: PERIOD_MAX * scale, concealed: 0, noise: Noise::default() }
+    }
+
     /// Remembers audio that was received.
     pub fn handle_received(&mut self, samples: &[i16]) {
         self.concealed = 0;
-        let keep = &samples[samples.len().saturating_sub(HISTORY)..];
+        let length = self.history.len();
+        let keep = &samples[samples.len().saturating_sub(length)..];
         self.history.copy_within(keep.len().., 0);
-        self.history[HISTORY - keep.len()..].copy_from_slice(keep);
+        self.history[length - keep.len()..].copy_from_slice(keep);
     }
 
     /// Appends `count` samples in place of what was not sent (RFC 3389), as soft as a live line.
@@ -51,34 +61,36 @@ impl Concealer {
         samples.extend((0..count).map(|_| self.noise.next_sample()));
     }
 
-    /// Appends `count` samples in place of lost ones. After [`FADE`] samples in a row only noise comes.
+    /// Appends `count` samples in place of lost ones. After [`FADE`] in a row only noise comes.
     pub fn conceal(&mut self, count: usize, samples: &mut Vec<i16>) {
+        let fade = FADE * self.scale;
         for _ in 0..count {
             let noise = self.noise.next_sample();
-            if self.concealed >= FADE {
+            if self.concealed >= fade {
                 samples.push(noise);
                 continue;
             }
             if self.concealed == 0 {
-                self.period = pitch_period(&self.history);
+                self.period = pitch_period(&self.history, self.scale);
                 self.read = 0;
             }
-            let sample = self.history[HISTORY - self.period + self.read];
+            let sample = self.history[self.history.len() - self.period + self.read];
             self.read = (self.read + 1) % self.period;
-            let gain = (FADE - self.concealed) as i32;
+            let gain = (fade - self.concealed) as i32;
             let noise = i32::from(noise) * self.concealed as i32;
-            samples.push(((i32::from(sample) * gain + noise) / FADE as i32) as i16);
+            samples.push(((i32::from(sample) * gain + noise) / fade as i32) as i16);
             self.concealed += 1;
         }
     }
 }
 
 /// The lag at which the history looks most like its own end.
-fn pitch_period(history: &[i16; HISTORY]) -> usize {
-    let template = &history[HISTORY - TEMPLATE..];
-    let mut best = (PERIOD_MAX, 0.0_f32);
-    for lag in PERIOD_MIN..=PERIOD_MAX {
-        let earlier = &history[HISTORY - TEMPLATE - lag..HISTORY - lag];
+fn pitch_period(history: &[i16], scale: usize) -> usize {
+    let (length, template_length) = (history.len(), TEMPLATE * scale);
+    let template = &history[length - template_length..];
+    let mut best = (PERIOD_MAX * scale, 0.0_f32);
+    for lag in PERIOD_MIN * scale..=PERIOD_MAX * scale {
+        let earlier = &history[length - template_length - lag..length - lag];
         let (mut product, mut energy) = (0.0_f32, 1.0_f32);
         for (a, b) in template.iter().zip(earlier) {
             product += f32::from(*a) * f32::from(*b);

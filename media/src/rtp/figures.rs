@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Counts one incoming stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reception {
     base_sequence: u16,
     highest_sequence: u16,
@@ -11,7 +11,9 @@ pub struct Reception {
     received: u32,
     expected_prior: u32,
     received_prior: u32,
-    /// In timestamp units of 8 kHz, times 16.
+    /// Timestamp units a second.
+    clock_rate: u32,
+    /// In timestamp units, times 16.
     jitter_times_16: u32,
     last_transit: Option<(Instant, u32)>,
     has_begun: bool,
@@ -31,9 +33,26 @@ pub struct ReceptionFigures {
 }
 
 impl Reception {
+    /// Counts nothing yet; `clock_rate` is in timestamp units a second.
+    pub fn new(clock_rate: u32) -> Self {
+        Reception {
+            base_sequence: 0,
+            highest_sequence: 0,
+            cycles: 0,
+            received: 0,
+            expected_prior: 0,
+            received_prior: 0,
+            clock_rate,
+            jitter_times_16: 0,
+            last_transit: None,
+            has_begun: false,
+        }
+    }
+
     /// A stream begins at `sequence`.
     pub fn begin(&mut self, sequence: u16) {
-        *self = Reception { base_sequence: sequence, highest_sequence: sequence, has_begun: true, ..Self::default() };
+        let fresh = Reception::new(self.clock_rate);
+        *self = Reception { base_sequence: sequence, highest_sequence: sequence, has_begun: true, ..fresh };
     }
 
     /// A packet was taken; audio packets also say when they were sampled.
@@ -48,11 +67,17 @@ impl Reception {
         }
         let Some(timestamp) = timestamp else { return };
         if let Some((last_at, last_timestamp)) = self.last_transit.replace((now, timestamp)) {
-            let arrival = (now.saturating_duration_since(last_at).as_micros() / 125) as i64;
+            let passed = now.saturating_duration_since(last_at).as_micros().min(u128::from(u32::MAX));
+            let arrival = (passed * u128::from(self.clock_rate) / 1_000_000) as i64;
             let sampled = i64::from(timestamp.wrapping_sub(last_timestamp) as i32);
             let difference = (arrival - sampled).unsigned_abs().min(u64::from(u16::MAX)) as u32;
             self.jitter_times_16 = self.jitter_times_16 + difference - ((self.jitter_times_16 + 8) >> 4);
         }
+    }
+
+    /// Interarrival jitter in timestamp units (RFC 3550 A.8).
+    pub fn jitter(&self) -> u32 {
+        self.jitter_times_16 >> 4
     }
 
     /// What to report, if a stream has begun; the interval of the fraction begins anew.
@@ -77,7 +102,7 @@ impl Reception {
             // The field has 24 bits, signed.
             cumulative_lost: lost.clamp(-0x80_0000, 0x7f_ffff) as i32,
             extended_highest_sequence,
-            jitter: self.jitter_times_16 >> 4,
+            jitter: self.jitter(),
         })
     }
 }
@@ -91,7 +116,7 @@ mod tests {
     #[test]
     fn loss_is_reported_once_per_interval_and_in_all() {
         let start = Instant::now();
-        let mut reception = Reception::default();
+        let mut reception = Reception::new(8000);
         assert_eq!(reception.report(), None);
         reception.begin(65_530);
         for sequence in (0..20u16).filter(|at| at % 4 != 3) {
@@ -106,7 +131,7 @@ mod tests {
     #[test]
     fn jitter_settles_at_the_mean_deviation() {
         let start = Instant::now();
-        let mut reception = Reception::default();
+        let mut reception = Reception::new(8000);
         reception.begin(0);
         for at in 0..1000u16 {
             let late = Duration::from_millis(if at % 2 == 0 { 0 } else { 10 });

@@ -6,3 +6,4 @@ pub mod latch;
 pub mod receiver;
 pub mod rtcp;
 pub mod sender;
+pub mod srtp;

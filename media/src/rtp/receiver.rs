@@ -18,14 +18,32 @@ use rtp_rs::RtpReader;
 
 use super::dtmf::EventReceiver;
 use super::figures::Reception;
+use crate::codec::Codec;
+use crate::codec::comfort_noise::ComfortNoise;
+use crate::sdp::Numbered;
 
 /// What the stream's payload types mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadTypes {
-    /// The agreed audio codec's, one byte a sample at 8 kHz.
-    pub audio: u8,
+    /// The agreed audio codec's.
+    pub audio: Numbered,
+    /// The codec: how long its payloads play, and in which clock.
+    pub codec: Codec,
     /// telephone-event's, if it was agreed on.
-    pub telephone_event: Option<u8>,
+    pub telephone_event: Option<Numbered>,
+    /// Comfort noise's, if it was agreed on.
+    pub comfort_noise: Option<u8>,
+}
+
+impl PayloadTypes {
+    fn kind(&self, number: u8) -> Kind {
+        match number {
+            audio if self.audio.is(audio) => Kind::Audio,
+            event if self.telephone_event.is_some_and(|agreed| agreed.is(event)) => Kind::Event,
+            noise if self.comfort_noise == Some(noise) => Kind::Noise,
+            _ => Kind::Other,
+        }
+    }
 }
 
 /// Receives one stream.
@@ -40,19 +58,23 @@ pub struct Receiver {
     events: EventReceiver,
     digits: VecDeque<char>,
     reception: Reception,
+    /// What the far end's line sounds like while it sends nothing, since it has said so.
+    noise: Option<ComfortNoise>,
 }
 
 /// Where the stream stands.
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     ssrc: u32,
+    /// Timestamp units in 125 µs.
+    tick_units: u32,
     next_sequence: u16,
     next_timestamp: u32,
     /// Sequence numbers have been given up since the last audio.
     has_hole: bool,
     /// To when the audio and silence handed out suffice.
     covered_until: Instant,
-    /// Silence handed out that the timestamps have not caught up with, in samples.
+    /// Silence handed out that the timestamps have not caught up with, in timestamp units.
     surplus: u32,
     /// The peers have agreed anew since the last audio.
     is_resumed: bool,
@@ -72,6 +94,7 @@ struct Slot {
 enum Kind {
     Audio,
     Event,
+    Noise,
     /// A payload type nobody agreed on: it fills its sequence number.
     Other,
 }
@@ -81,11 +104,11 @@ enum Kind {
 pub enum Received {
     /// The payload buffer holds it.
     Audio,
-    /// So many samples were lost; conceal them.
+    /// So many timestamp units were lost; conceal them.
     Lost(usize),
-    /// So many samples were not sent: the far end had nothing to say (RFC 3389).
+    /// So many timestamp units were not sent: the far end had nothing to say (RFC 3389).
     Pause(usize),
-    /// Nothing has come for so many samples, or a key was heard in their place.
+    /// Nothing has come for so many timestamp units, or a key was heard in their place.
     Silence(usize),
     /// A key was pressed.
     Digit(char),
@@ -119,7 +142,8 @@ impl Receiver {
             probation: None,
             events: EventReceiver::default(),
             digits: VecDeque::new(),
-            reception: Reception::default(),
+            reception: Reception::new(payload_types.codec.clock_rate()),
+            noise: None,
         }
     }
 
@@ -133,11 +157,7 @@ impl Receiver {
         if payload.is_empty() || payload.len() > PAYLOAD_BYTES_MAX {
             return Err(Rejected::Payload);
         }
-        let kind = match reader.payload_type() {
-            audio if audio == self.payload_types.audio => Kind::Audio,
-            event if Some(event) == self.payload_types.telephone_event => Kind::Event,
-            _ => Kind::Other,
-        };
+        let kind = self.payload_types.kind(reader.payload_type());
         let sequence = u16::from(reader.sequence_number());
         self.place(reader.ssrc(), sequence, reader.timestamp(), kind, now)?;
         let slot = &mut self.slots[usize::from(sequence) % SLOTS];
@@ -158,15 +178,26 @@ impl Receiver {
 
     /// The peers have agreed on other payload types; the stream goes on.
     pub fn renumber(&mut self, payload_types: PayloadTypes) {
-        if payload_types.audio != self.payload_types.audio {
+        if payload_types.audio != self.payload_types.audio || payload_types.codec != self.payload_types.codec {
             // What waits is coded as it was agreed on before.
             self.forget_waiting();
+            self.noise = None;
+        }
+        if payload_types.codec.clock_rate() != self.payload_types.codec.clock_rate() {
+            // Timestamps of two clocks cannot be compared: the next packet begins another timeline.
+            self.stream = None;
+            self.reception = Reception::new(payload_types.codec.clock_rate());
         }
         if let Some(stream) = &mut self.stream {
             // Who was silent on hold has missed nothing.
             stream.is_resumed = true;
         }
         self.payload_types = payload_types;
+    }
+
+    /// The peers have agreed on a clock of telephone events, in hertz.
+    pub fn set_event_clock(&mut self, clock_rate: u32) {
+        self.events.set_clock_rate(clock_rate);
     }
 
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
@@ -190,8 +221,9 @@ impl Receiver {
                 }
                 None if now >= stream.covered_until + SILENCE_WAIT => {
                     stream.covered_until += FRAME;
-                    stream.surplus = (stream.surplus + FRAME_SAMPLES).min(SURPLUS_COUNTED_MAX);
-                    return Some(Received::Silence(FRAME_SAMPLES as usize));
+                    let frame = FRAME_TICKS * stream.tick_units;
+                    stream.surplus = (stream.surplus + frame).min(SURPLUS_COUNTED_MAX * stream.tick_units);
+                    return Some(Received::Silence(frame as usize));
                 }
                 None => return None,
             }
@@ -205,6 +237,17 @@ impl Receiver {
             Some(since) => Some(since + HOLE_WAIT),
             None => Some(stream.covered_until + SILENCE_WAIT),
         }
+    }
+
+    /// The payload of the packet behind a [`Received::Lost`], which comes next: it may make some of the loss good.
+    pub fn next_payload(&self) -> Option<&[u8]> {
+        let slot = &self.slots[usize::from(self.stream.as_ref()?.next_sequence) % SLOTS];
+        (slot.kind == Some(Kind::Audio)).then_some(&slot.payload)
+    }
+
+    /// The noise of a far end that has said it falls silent, until it speaks again (RFC 3389).
+    pub fn comfort_noise(&mut self) -> Option<&mut ComfortNoise> {
+        self.noise.as_mut()
     }
 
     /// What a receiver report says of the stream.
@@ -259,6 +302,7 @@ impl Receiver {
         self.reception.begin(sequence);
         self.stream = Some(Stream {
             ssrc,
+            tick_units: self.payload_types.codec.tick_units(),
             next_sequence: sequence,
             next_timestamp: timestamp,
             has_hole: false,
@@ -288,27 +332,29 @@ impl Receiver {
         let slot = &mut self.slots[at];
         let gap = slot.timestamp.wrapping_sub(stream.next_timestamp);
         stream.next_timestamp = slot.timestamp;
-        if gap > 0 && gap <= GAP_MAX {
+        let is_other_timeline = gap > GAP_MAX * stream.tick_units;
+        if gap > 0 && !is_other_timeline {
             // Silence handed out while nothing came stands for part of the gap already.
             let saved = gap.min(stream.surplus);
             stream.surplus -= saved;
-            let samples = (gap - saved).min(stream.missing(now) + EARLY_MAX_SAMPLES);
+            let samples = (gap - saved).min(stream.missing(now) + EARLY_MAX_TICKS * stream.tick_units);
             if samples > 0 {
                 stream.cover(samples, now);
                 let samples = samples as usize;
                 return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Pause(samples) });
             }
         }
-        if std::mem::take(&mut stream.is_resumed) || gap > GAP_MAX || slot.marker {
+        if std::mem::take(&mut stream.is_resumed) || is_other_timeline || slot.marker {
             // What begins here is not what was missing while silence was handed out.
             stream.surplus = 0;
         }
         slot.kind = None;
         self.waiting -= 1;
         stream.advance();
-        let samples = slot.payload.len() as u32;
+        let samples = self.payload_types.codec.ticks(&slot.payload) * stream.tick_units;
         stream.next_timestamp = slot.timestamp.wrapping_add(samples);
-        if stream.surplus > LATE_MAX_SAMPLES {
+        self.noise = None;
+        if stream.surplus > LATE_MAX_TICKS * stream.tick_units {
             // Its span was filled so long ago that playing it would only add delay.
             stream.surplus = stream.surplus.saturating_sub(samples);
             return Some(Received::Silence(0));
@@ -326,6 +372,9 @@ impl Receiver {
         let slot = &mut self.slots[at];
         slot.kind = None;
         self.waiting -= 1;
+        if kind == Kind::Noise {
+            self.noise = ComfortNoise::of_payload(&slot.payload).or(self.noise.take());
+        }
         if kind == Kind::Event {
             let arrived = slot.arrived.unwrap_or(now);
             let digit = self.events.handle_payload(slot.timestamp, slot.marker, &slot.payload, arrived);
@@ -346,22 +395,24 @@ impl Stream {
         self.has_hole = false;
     }
 
-    /// What the wall clock says has not been handed out, in samples.
+    /// What the wall clock says has not been handed out, in timestamp units.
     fn missing(&self, now: Instant) -> u32 {
-        (now.saturating_duration_since(self.covered_until).as_micros() / 125).min(u128::from(GAP_MAX)) as u32
+        let ticks = (now.saturating_duration_since(self.covered_until).as_micros() / 125).min(u128::from(GAP_MAX));
+        ticks as u32 * self.tick_units
     }
 
     /// Audio or silence has been handed out.
-    fn cover(&mut self, samples: u32, now: Instant) {
-        self.covered_until = self.covered_until.max(now) + Duration::from_micros(u64::from(samples) * 125);
+    fn cover(&mut self, units: u32, now: Instant) {
+        let time = Duration::from_micros(u64::from(units) * 125 / u64::from(self.tick_units));
+        self.covered_until = self.covered_until.max(now) + time;
     }
 }
 
 /// 20 ms.
 const FRAME: Duration = Duration::from_millis(20);
 
-/// 20 ms at 8 kHz.
-const FRAME_SAMPLES: u32 = 160;
+/// 20 ms, in ticks of 125 µs.
+const FRAME_TICKS: u32 = 160;
 
 /// 16 packets, 320 ms at 20 ms each: five times the longest wait.
 const SLOTS: usize = 16;
@@ -373,10 +424,10 @@ pub const HOLE_WAIT: Duration = Duration::from_millis(60);
 pub const SILENCE_WAIT: Duration = Duration::from_millis(60);
 
 /// 200 ms: audio later than this is dropped.
-const LATE_MAX_SAMPLES: u32 = 1600;
+const LATE_MAX_TICKS: u32 = 1600;
 
 /// 200 ms: more than a packet that was held up and one that was not are ever apart.
-const EARLY_MAX_SAMPLES: u32 = 1600;
+const EARLY_MAX_TICKS: u32 = 1600;
 
 /// 10 s: a timestamp that jumps further, or back, is another timeline and fills nothing in.
 const GAP_MAX: u32 = 80_000;
@@ -423,7 +474,7 @@ mod tests {
                 line.poll();
             }
             if is_held {
-                line.receiver.renumber(PayloadTypes { audio: 0, telephone_event: Some(101) });
+                line.receiver.renumber(payload_types());
             }
             for at in 1..=50 {
                 line.receive(at, u32::from(at) * 160 + jump, 0).expect("taken");
@@ -521,7 +572,12 @@ mod tests {
     fn other_payload_types_take_over_in_the_same_stream() {
         let mut line = Line::new();
         line.arrive(0);
-        line.receiver.renumber(PayloadTypes { audio: 8, telephone_event: Some(96) });
+        line.receiver.renumber(PayloadTypes {
+            audio: Numbered::alike(8),
+            codec: Codec::Pcma,
+            telephone_event: Some(Numbered::alike(96)),
+            ..payload_types()
+        });
         line.receive(1, 160, 8).expect("taken");
         assert_eq!(line.poll(), [Received::Audio]);
         line.receive(2, 320, 96).expect("taken");
@@ -627,6 +683,15 @@ mod tests {
         }
     }
 
+    fn payload_types() -> PayloadTypes {
+        PayloadTypes {
+            audio: Numbered::alike(0),
+            codec: Codec::Pcmu,
+            telephone_event: Some(Numbered::alike(101)),
+            comfort_noise: Some(13),
+        }
+    }
+
     struct Line {
         receiver: Receiver,
         payload: Vec<u8>,
@@ -638,7 +703,7 @@ mod tests {
     impl Line {
         fn new() -> Self {
             let now = Instant::now();
-            let receiver = Receiver::new(PayloadTypes { audio: 0, telephone_event: Some(101) });
+            let receiver = Receiver::new(payload_types());
             Line { receiver, payload: Vec::new(), start: now, now, ssrc: 1 }
         }
 

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use super::crypto::{Crypto, CryptoError};
+
 /// A session description, as far as it concerns audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDescription {
@@ -36,14 +38,20 @@ pub struct Media {
 pub enum Attribute {
     /// `a=rtpmap`.
     RtpMap(RtpMap),
+    /// `a=fmtp`: a payload type's parameters, as written.
+    Fmtp(u8, String),
     /// `a=ptime`, in milliseconds.
     Ptime(u16),
+    /// `a=maxptime`, in milliseconds.
+    MaxPtime(u16),
     /// `a=sendrecv` and its kin.
     Direction(Direction),
     /// `a=rtcp` (RFC 3605): another port, perhaps another host.
     Rtcp(u16, Option<IpAddr>),
     /// `a=rtcp-mux` (RFC 5761).
     RtcpMux,
+    /// `a=crypto` (RFC 4568), or why it cannot be used.
+    Crypto(Result<Crypto, CryptoError>),
 }
 
 /// What a payload type stands for.
@@ -213,6 +221,15 @@ impl Media {
         })
     }
 
+    /// The parameters of a payload type, as written; empty without any.
+    pub fn parameters(&self, payload_type: u8) -> &str {
+        let own = self.attributes.iter().find_map(|attribute| match attribute {
+            Attribute::Fmtp(of, parameters) if *of == payload_type => Some(parameters.as_str()),
+            _ => None,
+        });
+        own.unwrap_or_default()
+    }
+
     /// The payload types, in order. Formats that are none are left out.
     pub fn payload_types(&self) -> impl Iterator<Item = u8> {
         self.formats.iter().filter_map(|format| format.parse().ok()).filter(|payload_type| *payload_type <= 127)
@@ -267,9 +284,12 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
     let (name, value) = value.split_once(':').unwrap_or((value, ""));
     Some(match name {
         "rtpmap" => Some(Attribute::RtpMap(rtp_map(value)?)),
-        // Some phones write 20.0; what is no number is no wish.
-        "ptime" => value.trim().split('.').next().and_then(|ms| ms.parse().ok()).map(Attribute::Ptime),
+        "fmtp" => fmtp(value),
+        "ptime" => milliseconds(value).map(Attribute::Ptime),
+        "maxptime" => milliseconds(value).map(Attribute::MaxPtime),
         "rtcp-mux" => Some(Attribute::RtcpMux),
+        // A line that cannot be used leaves the others: the section is refused when none is left.
+        "crypto" => Some(Attribute::Crypto(Crypto::parse(value))),
         "rtcp" => {
             let (port, address) = value.split_once(' ').unwrap_or((value, ""));
             let port: u16 = port.trim().parse().ok()?;
@@ -287,6 +307,18 @@ fn rtp_map(value: &str) -> Option<RtpMap> {
     let encoding = parts.next().filter(|encoding| !encoding.is_empty())?;
     let clock_rate = parts.next()?.parse().ok()?;
     Some(RtpMap { payload_type, encoding: encoding.to_owned(), clock_rate })
+}
+
+/// `96 useinbandfec=1; usedtx=1`; of anything but a payload type, nothing.
+fn fmtp(value: &str) -> Option<Attribute> {
+    let (payload_type, parameters) = value.trim().split_once(' ')?;
+    let payload_type = payload_type.parse().ok().filter(|payload_type| *payload_type <= 127)?;
+    Some(Attribute::Fmtp(payload_type, parameters.trim().to_owned()))
+}
+
+/// Some phones write 20.0; what is no number is no wish.
+fn milliseconds(value: &str) -> Option<u16> {
+    value.trim().split('.').next().and_then(|ms| ms.parse().ok())
 }
 
 /// 64 KiB: a UDP datagram cannot carry more.
@@ -314,6 +346,8 @@ mod tests {
         assert_eq!(audio.payload_types().collect::<Vec<_>>(), [0, 8, 101]);
         assert_eq!(audio.rtp_map(8).expect("static").encoding, "PCMA");
         assert_eq!(audio.rtp_map(101).expect("mapped").encoding, "telephone-event");
+        assert_eq!((audio.parameters(101), audio.parameters(0)), ("0-16", ""));
+        assert!(audio.attributes.contains(&Attribute::MaxPtime(60)));
         assert_eq!(audio.direction(sdp.direction), Direction::Sendonly);
         assert_eq!(sdp.media[1].direction(sdp.direction), Direction::Recvonly);
     }
@@ -383,6 +417,6 @@ mod tests {
     }
 
     const PHONE: &str = "v=0\r\no=phone 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\na=recvonly\r\n\
-        m=audio 49170 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n\
+        m=audio 49170 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=maxptime:60.0\r\n\
         a=sendonly\r\na=rtcp:49171 IN IP4 10.0.0.1\r\nm=video 0 RTP/AVP 96\r\n";
 }

@@ -7,14 +7,15 @@ use rtp_rs::RtpReader;
 
 use super::digits::{Digits, Way};
 use super::exchange::{Exchange, Heed};
+use super::hearing::Hearing;
 use super::keys::{KeyFrame, Keys};
-use super::{Channel, DtmfMode, Heard, Pressed, Transmit, noise};
+use super::secure::Secure;
+use super::speaking::{Speaking, packing};
+use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
-use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
+use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
-use crate::codec::Codec;
-use crate::codec::plc::Concealer;
-use crate::rtp::dtmf::EventSender;
+use crate::audio::recording::Origin;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -24,9 +25,9 @@ use crate::sdp::Negotiated;
 /// The sound of one SIP leg.
 #[derive(Debug)]
 pub struct RtpSession {
-    negotiated: Negotiated,
-    input: Input,
-    output: Output,
+    pub(super) negotiated: Negotiated,
+    pub(super) input: Input,
+    pub(super) output: Output,
     rtcp: Rtcp,
     control_latch: Latch,
     control_packets: u16,
@@ -37,29 +38,40 @@ pub struct RtpSession {
     refused_packets: u64,
     received_packets: u64,
     heed: Heed,
-    dtmf: DtmfMode,
+    secure: Option<Box<Secure>>,
+}
+
+/// What says that a packet is the far end's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Nothing but where it comes from, and that others came before it.
+    Sequence,
+    /// Its tag (RFC 3711 §3.3).
+    Authenticated,
 }
 
 /// From packets to audio.
 #[derive(Debug)]
-struct Input {
+pub(super) struct Input {
     latch: Latch,
-    receiver: Receiver,
-    concealer: Concealer,
-    digits: Digits,
+    pub(super) receiver: Receiver,
+    hearing: Hearing,
+    pub(super) digits: Digits,
     coded: Vec<u8>,
     samples: Vec<i16>,
 }
 
 /// From audio to packets.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     playout: Playout,
     sender: Sender,
-    keys: Keys,
-    noise_at: usize,
-    samples: Vec<i16>,
-    coded: Vec<u8>,
+    pub(super) keys: Keys,
+    speaking: Speaking,
+    /// Where the last frame of audio stood, in ticks.
+    sent_position: u64,
+    /// Packets sent under former SSRCs.
+    sent_before: u32,
 }
 
 impl RtpSession {
@@ -67,23 +79,26 @@ impl RtpSession {
     pub fn new(negotiated: Negotiated, signalling: IpAddr, pool: SpeechPool, seed: u64, now: Instant) -> Self {
         // SSRC, first sequence number and first timestamp from disjoint bits of a hash of the seed (RFC 3550 §5.1).
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16, mixed as u32);
+        // RFC 4568 §6.4: below 2^15, so that a roll-over is seen although the first packets are lost.
+        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
+        let mut secure = None;
+        Secure::agree(&mut secure, &negotiated.keying, now);
         let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
-                concealer: Concealer::default(),
+                hearing: Hearing::new(negotiated.codec),
                 digits: Digits::default(),
-                coded: Vec::with_capacity(FRAME_BYTES),
-                samples: Vec::with_capacity(FRAME_BYTES),
+                coded: Vec::new(),
+                samples: Vec::new(),
             },
             output: Output {
-                playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
+                playout: Playout::new(timestamp, packing(&negotiated), pool, now),
                 sender: Sender::new(ssrc, sequence),
-                keys: Keys::new(EventSender::default()),
-                noise_at: 0,
-                samples: Vec::new(),
-                coded: Vec::new(),
+                keys: Keys::new(&negotiated),
+                speaking: Speaking::new(&negotiated),
+                sent_position: 0,
+                sent_before: 0,
             },
             rtcp: Rtcp::new(ssrc, mixed, now),
             control_latch: Latch::new(negotiated.remote_rtcp, signalling, now),
@@ -94,41 +109,23 @@ impl RtpSession {
             refused_packets: 0,
             received_packets: 0,
             heed: Heed::Untold,
-            dtmf: DtmfMode::default(),
+            secure,
             negotiated,
         };
-        session.listen_for_tones();
+        session.listen_for_keys();
         session
     }
 
-    /// How keys travel on this line.
-    pub fn set_dtmf(&mut self, dtmf: DtmfMode) {
-        self.dtmf = dtmf;
-        self.listen_for_tones();
-    }
-
-    fn listen_for_tones(&mut self) {
-        let has_events = self.negotiated.telephone_event.is_some();
-        let is_heard = self.dtmf.is_heard_in_audio(has_events);
-        self.input.digits.listen(is_heard.then_some(8000));
-    }
-
-    /// Tells whether the last [`Heard::Digit`] sounds in the audio too: whoever hears the audio needs no other tone.
-    pub fn is_digit_audible(&self) -> bool {
-        self.input.digits.is_audible()
-    }
-
-    /// The far end has pressed a key by SIP INFO; [`Heard::Digit`] tells of it, unless the line has already.
-    pub fn handle_info_digit(&mut self, key: char, now: Instant) {
-        self.input.digits.handle_key(key, Way::Info, now);
-    }
-
-    /// The peers have agreed anew: hold, resume, another address or payload type.
+    /// The peers have agreed anew: hold, resume, another address, payload type or codec.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
+        Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
-        let (former, codec) = (self.negotiated.codec, negotiated.codec);
-        if codec != former {
-            self.output.playout.recode(codec.silence(), &former.recoded(codec));
+        self.input.hearing.set_codec(negotiated.codec);
+        self.output.playout.repack(packing(&negotiated));
+        self.output.speaking.renegotiate(&self.negotiated, &negotiated);
+        self.output.keys.agree(&negotiated);
+        if negotiated.codec.clock_rate() != self.negotiated.codec.clock_rate() {
+            self.begin_stream(now);
         }
         if self.negotiated.is_held() && !negotiated.is_held() {
             self.output.playout.resume(now);
@@ -140,7 +137,7 @@ impl RtpSession {
         // Held time does not count towards the media time-out.
         self.hear_of(now);
         self.negotiated = negotiated;
-        self.listen_for_tones();
+        self.listen_for_keys();
     }
 
     /// Takes a packet from the RTP port.
@@ -148,14 +145,25 @@ impl RtpSession {
         if self.negotiated.rtcp_mux && is_rtcp(packet) {
             return self.handle_rtcp(source, packet, now);
         }
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened(source, packet, Proof::Sequence, now);
+        };
+        match secure.open(packet, now) {
+            Some(packet) => self.handle_opened(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let Ok(reader) = RtpReader::new(packet) else {
             self.refused_packets += 1;
             return;
         };
         let payload_type = reader.payload_type();
-        let is_negotiated =
-            payload_type == self.negotiated.payload_type || Some(payload_type) == self.negotiated.telephone_event;
-        let verdict = if is_negotiated {
+        let verdict = if proof == Proof::Authenticated {
+            self.input.latch.handle_authenticated(source, now)
+        } else if self.negotiated.takes(payload_type) {
             let sequence = u16::from(reader.sequence_number());
             self.input.latch.handle_packet(source, reader.ssrc(), sequence, now)
         } else if source == self.input.latch.destination() {
@@ -177,10 +185,24 @@ impl RtpSession {
 
     /// Takes a packet from the RTCP port.
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
+        };
+        match secure.open_control(packet, now) {
+            Some(packet) => self.handle_opened_rtcp(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened_rtcp(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let ssrc = packet.get(4..8).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes));
         // Reports carry no sequence number; counting them makes five of one source in a row the proof.
         self.control_packets = self.control_packets.wrapping_add(1);
-        let verdict = self.control_latch.handle_packet(source, ssrc, self.control_packets, now);
+        let verdict = match proof {
+            Proof::Authenticated => self.control_latch.handle_authenticated(source, now),
+            Proof::Sequence => self.control_latch.handle_packet(source, ssrc, self.control_packets, now),
+        };
         let (Verdict::Accept, Ok(figures)) = (verdict, self.rtcp.handle_packet(packet, self.report_time(now))) else {
             self.refused_packets += 1;
             return;
@@ -191,26 +213,25 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, concealer, digits, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, digits, coded, samples, .. } = &mut self.input;
         if let Some(digit) = digits.poll() {
             return Some(Heard::Digit(digit));
         }
         samples.clear();
-        let is_audio = loop {
+        let origin = loop {
             match receiver.poll_output(coded, now)? {
-                Received::Audio => break true,
+                Received::Audio => break Origin::Arrived,
                 Received::Silence(0) => {}
                 Received::Pause(count) => {
-                    concealer.pause(count, samples);
-                    break false;
+                    hearing.pause(count, receiver, samples);
+                    break Origin::Concealed;
                 }
                 Received::Silence(count) => {
-                    samples.resize(count, 0);
-                    break false;
+                    break hearing.miss(count, receiver, samples);
                 }
                 Received::Lost(count) => {
-                    concealer.conceal(count, samples);
-                    break false;
+                    hearing.conceal(count, receiver, samples);
+                    break Origin::Concealed;
                 }
                 Received::Digit(digit) => {
                     digits.handle_key(digit, Way::Events, now);
@@ -220,21 +241,18 @@ impl RtpSession {
                 }
             }
         };
+        let rate = self.negotiated.codec.rate();
+        if origin == Origin::Arrived {
+            hearing.decode(coded, samples);
+        }
+        digits.handle_audio(samples, now);
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
-            let count = if is_audio { coded.len() } else { samples.len() };
-            samples.clear();
-            samples.resize(count, 0);
-            return Some(Heard::Held(Frame { samples, coded: None }));
+            samples.fill(0);
+            return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
-        if !is_audio {
-            digits.handle_audio(samples, now);
-            return Some(Heard::Audio(Frame { samples, coded: None }));
-        }
-        self.negotiated.codec.decode(coded, samples);
-        concealer.handle_received(samples);
-        digits.handle_audio(samples, now);
-        Some(Heard::Audio(Frame { samples, coded: Some((self.negotiated.codec, coded)) }))
+        let plain = hearing.plain_codec().filter(|_| origin == Origin::Arrived);
+        Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
 
     /// Queues speech behind what is queued.
@@ -242,24 +260,8 @@ impl RtpSession {
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
     pub fn play(&mut self, speech: Speech<'_>, now: Instant) -> Result<(), NotQueued> {
-        let codec = self.negotiated.codec;
-        let Output { playout, samples, coded, .. } = &mut self.output;
-        let coded = match speech {
-            Speech::Coded(theirs, bytes) if theirs == codec => bytes,
-            Speech::Coded(theirs, bytes) => {
-                samples.clear();
-                theirs.decode(bytes, samples);
-                coded.clear();
-                codec.encode(samples, coded);
-                coded
-            }
-            Speech::Samples(samples) => {
-                coded.clear();
-                codec.encode(samples, coded);
-                coded
-            }
-        };
-        playout.push(coded, now)
+        let Output { playout, speaking, .. } = &mut self.output;
+        playout.push(speaking.convert(speech), now)
     }
 
     /// Forgets what is queued, for barge-in.
@@ -267,12 +269,12 @@ impl RtpSession {
         self.output.playout.clear();
     }
 
-    /// Speech queued since the start, in bytes at 8,000 a second.
+    /// Speech queued since the start, in ticks of 125 µs.
     pub fn pushed(&self) -> u64 {
         self.output.playout.pushed()
     }
 
-    /// Speech that has left for the wire or was cleared, in bytes.
+    /// Speech that has left for the wire or was cleared, in ticks of 125 µs.
     pub fn played(&self) -> u64 {
         self.output.playout.played()
     }
@@ -285,42 +287,32 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let mut payload = [0; FRAME_BYTES];
-        let Output { playout, sender, keys, noise_at, coded, .. } = &mut self.output;
-        let to = self.input.latch.destination();
-        while keys.is_busy() {
+        let Output { playout, sender, keys, speaking, sent_position, .. } = &mut self.output;
+        loop {
             // What is said waits until the key is up (RFC 4733 §2.5.1.2).
-            let frame = playout.pass(now)?;
-            let mut tone = [0; FRAME_BYTES];
-            let bytes = match (keys.take(frame.timestamp, &mut tone), self.negotiated.telephone_event) {
-                (KeyFrame::Packet { payload, timestamp, marker }, Some(payload_type)) => {
-                    sender.build(payload_type, timestamp, marker, &payload, packet)
-                }
-                (KeyFrame::Tone, _) => {
-                    coded.clear();
-                    self.negotiated.codec.encode(&tone, coded);
-                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, coded, packet)
-                }
-                (KeyFrame::Packet { .. } | KeyFrame::Pause, _) => continue,
+            let (frame, key) = if keys.is_busy() {
+                let frame = playout.pass(now)?;
+                (frame, Some(keys.take(frame.timestamp, playout.packing(), &mut speaking.frame)))
+            } else {
+                (playout.take(&mut speaking.frame, now)?, None)
             };
-            return Some(Transmit { channel: Channel::Rtp, to, bytes });
+            let bytes = match (key, self.negotiated.telephone_event) {
+                (Some(KeyFrame::Packet { payload, timestamp, marker }), Some(event)) => {
+                    sender.build(event.payload_type.sent, timestamp, marker, &payload, packet)
+                }
+                (Some(KeyFrame::Packet { .. } | KeyFrame::Pause), _) => continue,
+                (None | Some(KeyFrame::Tone), _) => {
+                    if frame.kind == FrameKind::ComfortNoise && key.is_none() {
+                        speaking.fill_noise(playout.packing());
+                    }
+                    let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
+                    *sent_position = frame.position;
+                    sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
+                }
+            };
+            let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
+            return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
         }
-        let frame = playout.take(&mut payload, now)?;
-        if frame.kind == FrameKind::ComfortNoise {
-            noise::fill(self.negotiated.codec, noise_at, &mut payload);
-        }
-        let bytes = sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet);
-        Some(Transmit { channel: Channel::Rtp, to, bytes })
-    }
-
-    /// Tells whether [`RtpSession::press`] makes a tone in the audio.
-    pub fn presses_in_audio(&self) -> bool {
-        self.dtmf.is_pressed_in_audio(self.negotiated.telephone_event.is_some())
-    }
-
-    /// Presses a key for so long: the far end gets it in place of audio, behind those that wait, or [by INFO](Pressed::ByInfo).
-    pub fn press(&mut self, key: char, held: Duration) -> Pressed {
-        self.output.keys.press(key, held, self.dtmf, self.negotiated.telephone_event.is_some(), 8000)
     }
 
     /// Speech that waits for its turn, in time.
@@ -328,14 +320,16 @@ impl RtpSession {
         self.output.playout.queued()
     }
 
-    /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
-    /// report.
-    pub fn sent_audio<'a>(&self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+    /// The audio in the packet that [`RtpSession::poll_transmit`] wrote last, and where it stands on the leg's own clock in
+    /// ticks of 125 µs. `None` for a report or a key.
+    pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
+        let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
         // The sender's header has its shortest form (RFC 3550 §5.1).
         let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
-        let [_, second, _, _, timestamp @ .., _, _, _, _] = header;
-        let is_audio = second & 0x7f == self.negotiated.payload_type;
-        is_audio.then(|| (u32::from_be_bytes(*timestamp), self.negotiated.codec, payload))
+        let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
+        let speech = || self.output.speaking.sent().unwrap_or(Speech::Coded(self.negotiated.codec, payload));
+        // Truncation is the modulo that timestamps live in.
+        is_audio.then(|| (self.output.sent_position as u32, speech()))
     }
 
     /// When to poll next.
@@ -377,10 +371,34 @@ impl RtpSession {
         self.refused_packets
     }
 
+    /// Packets that were refused because nothing says that they are the far end's: SRTP alone has them.
+    pub fn unauthenticated_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.unauthenticated())
+    }
+
+    /// Packets that were refused because they had come before: SRTP alone counts them.
+    pub fn replayed_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.replayed())
+    }
+
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
-        Exchange { received: self.received_packets, sent, heed: self.heed }
+        Exchange { received: self.received_packets, sent: self.output.sent_before.wrapping_add(sent), heed: self.heed }
+    }
+
+    /// Timestamps go on in another clock: a stream of its own begins, under an SSRC of its own (RFC 7160 §4.1).
+    fn begin_stream(&mut self, now: Instant) {
+        let former = u64::from(self.output.sender.ssrc());
+        let mixed = (former ^ (former << 32) ^ self.output.sent_position).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        self.output.sent_before = self.output.sent_before.wrapping_add(sent);
+        self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
+        self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
+    }
+
+    fn secured(&mut self) -> Option<&mut Secure> {
+        self.secure.as_deref_mut().filter(|secure| secure.is_active())
     }
 
     fn hear_of(&mut self, now: Instant) {
@@ -400,6 +418,7 @@ impl RtpSession {
         let received = ssrc.and_then(|ssrc| Some((ssrc, self.input.receiver.reception().report()?)));
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
+        let bytes = self.secured().map_or(bytes, |secure| secure.seal_control(packet, bytes));
         let (channel, to) = if self.negotiated.rtcp_mux {
             (Channel::Rtp, self.input.latch.destination())
         } else {
@@ -416,7 +435,12 @@ impl RtpSession {
 }
 
 fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
-    PayloadTypes { audio: negotiated.payload_type, telephone_event: negotiated.telephone_event }
+    PayloadTypes {
+        audio: negotiated.payload_type,
+        codec: negotiated.codec,
+        telephone_event: negotiated.telephone_event.map(|event| event.payload_type),
+        comfort_noise: negotiated.comfort_noise,
+    }
 }
 
 /// RFC 5761 §4: payload types 64 to 95 with the marker bit are RTCP's.
@@ -438,8 +462,11 @@ const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
     use crate::rtp::dtmf::PRESS;
-    use crate::sdp::Direction;
+    use crate::session::Pressed;
+    use crate::sdp::DtmfMode;
+    use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -561,9 +588,13 @@ mod tests {
         }
         assert_eq!(keys, "159D");
         assert!(spoken >= 1600, "what waited was said: {spoken}");
-        bench.session.set_dtmf(DtmfMode::Rfc4733);
+        let set = |bench: &mut Bench, dtmf| {
+            let negotiated = Negotiated { dtmf, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        set(&mut bench, DtmfMode::Rfc4733);
         assert_eq!(bench.session.press('1', PRESS), Pressed::Refused, "no events, and no tones either");
-        bench.session.set_dtmf(DtmfMode::Info);
+        set(&mut bench, DtmfMode::Info);
         assert_eq!(bench.session.press('1', PRESS), Pressed::ByInfo);
         assert_eq!(bench.session.press('x', PRESS), Pressed::Refused);
     }
@@ -660,9 +691,14 @@ mod tests {
         fn new(rtcp_mux: bool) -> Self {
             let remote_rtp: SocketAddr = "10.0.0.1:4000".parse().expect("address");
             let negotiated = Negotiated {
+                keying: Keying::Plain,
                 codec: crate::codec::Codec::Pcmu,
-                payload_type: 0,
-                telephone_event: Some(101),
+                payload_type: Numbered::alike(0),
+                telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
+                dtmf: DtmfMode::Auto,
+                comfort_noise: Some(13),
+                opus: Default::default(),
+                ptime_ms: 20,
                 remote_rtp,
                 remote_rtcp: if rtcp_mux { remote_rtp } else { "10.0.0.1:4001".parse().expect("address") },
                 rtcp_mux,

@@ -7,7 +7,7 @@ use talkstack_media::session::Exchange;
 use talkstack_media::sip::InfoDigit;
 
 use crate::agent::tone_test::ToneHeard;
-use crate::call::{Leg, LegId, LegOrder};
+use crate::call::{Leg, LegId, LegOrder, LineSecurity};
 use crate::io::connect::{AgentTarget, Connected};
 use crate::io::ports::PortPair;
 use crate::route::{BridgePlan, Plan};
@@ -44,6 +44,8 @@ pub struct OfferedCall {
     pub signalling: IpAddr,
     /// Unpredictable: SSRC, first sequence number and masking keys come from it.
     pub seed: u64,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
     /// Whether it belongs to a project, and hence is recorded where recordings are made at all.
     pub is_recorded: bool,
 }
@@ -61,6 +63,8 @@ pub struct PlacedCall {
     pub signalling: IpAddr,
     /// Unpredictable, as [`OfferedCall::seed`].
     pub seed: u64,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
 }
 
 /// What a live call is told.
@@ -95,7 +99,11 @@ pub enum ToCall {
         signalling: IpAddr,
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
+        /// How its media is to be secured.
+        security: LineSecurity,
     },
+    /// The call goes on with another trunk, which wants other keys or none: the offer is made anew.
+    Carried(Box<LineSecurity>),
     /// The line that was called has refused, or cannot be called.
     Refused(Outcome),
     /// The far end of a leg has pressed a key by INFO.
@@ -131,6 +139,8 @@ pub enum ToCall {
         signalling: IpAddr,
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
+        /// How its media is to be secured.
+        security: LineSecurity,
     },
     /// End the call.
     HangUp(Outcome),

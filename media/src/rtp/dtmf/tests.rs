@@ -1,6 +1,8 @@
 use rtp_rs::RtpPacketBuilder;
 
 use super::*;
+use crate::codec::Codec;
+use crate::sdp::Numbered;
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 
 #[test]
@@ -198,7 +200,7 @@ fn loss_that_no_redundancy_carries_is_seen() {
 fn a_long_press_through_a_burst_of_half_a_second_is_one_digit() {
     for lost in 17..120 {
         let (mut sender, start) = (EventSender::default(), Instant::now());
-        let mut receiver = Receiver::new(PayloadTypes { audio: 0, telephone_event: Some(101) });
+        let mut receiver = Receiver::new(payload_types());
         let (mut keys, mut buffer) = (String::new(), Vec::new());
         sender.press('9', Duration::from_secs(4));
         for frame in 0..300u16 {
@@ -254,7 +256,7 @@ fn dial(seed: u32, loss: Loss, keys: usize) -> (String, String, u64) {
         assert!(sender.press(key, Duration::from_millis(held_ms.into())));
         sent.push(key);
     }
-    let mut receiver = Receiver::new(PayloadTypes { audio: 0, telephone_event: Some(101) });
+    let mut receiver = Receiver::new(payload_types());
     let (start, mut heard, mut buffer) = (Instant::now(), String::new(), Vec::new());
     let (mut lost, mut burst, mut since) = (0, 0, 0);
     let (mut frame, mut quiet, mut sequence) = (0u32, 0, 0u16);
@@ -302,6 +304,15 @@ fn next(random: &mut u32) -> u32 {
     *random ^= *random >> 17;
     *random ^= *random << 5;
     *random
+}
+
+fn payload_types() -> PayloadTypes {
+    PayloadTypes {
+        audio: Numbered::alike(0),
+        codec: Codec::Pcmu,
+        telephone_event: Some(Numbered::alike(101)),
+        comfort_noise: None,
+    }
 }
 
 const FRAME: Duration = Duration::from_millis(20);

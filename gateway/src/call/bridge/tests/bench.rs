@@ -101,7 +101,8 @@ impl Bench {
         let now = Instant::now();
         let sdp = sdp(address(LegId::First), codec, "sendrecv");
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_000 };
-        let offer = Offer { sdp: Some(&sdp), local, signalling: address(LegId::First).ip() };
+        let offer =
+            Offer { sdp: Some(&sdp), local, signalling: address(LegId::First).ip(), security: Default::default() };
         let limits = CallLimits {
             duration_max: Duration::from_secs(3600),
             ring_max: Duration::from_secs(45),
@@ -129,7 +130,7 @@ impl Bench {
     pub(super) fn place(&mut self) {
         self.settle();
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_010 };
-        let line = Line { local, signalling: self.phones[1].address.ip() };
+        let line = Line { local, signalling: self.phones[1].address.ip(), security: Default::default() };
         self.call.handle_line(line, 8, self.now);
         self.settle();
         assert!(matches!(self.outputs.last(), Some(CallOutput::Invite(LegId::Second, _))), "{:?}", self.outputs);
