@@ -3,6 +3,7 @@
 pub mod convert;
 pub mod dtmf;
 pub mod frame;
+pub mod ogg_opus;
 pub mod playout;
 pub mod pool;
 pub mod recording;

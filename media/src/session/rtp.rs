@@ -464,9 +464,9 @@ mod tests {
     use super::*;
     use crate::codec::Codec;
     use crate::rtp::dtmf::PRESS;
-    use crate::session::Pressed;
     use crate::sdp::DtmfMode;
     use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
+    use crate::session::Pressed;
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {

@@ -2,8 +2,8 @@ use rtp_rs::RtpPacketBuilder;
 
 use super::*;
 use crate::codec::Codec;
-use crate::sdp::Numbered;
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
+use crate::sdp::Numbered;
 
 #[test]
 fn a_press_is_one_digit_whatever_is_lost_or_repeated() {
