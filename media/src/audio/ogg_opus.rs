@@ -70,6 +70,11 @@ impl OggOpus {
         Ok(stream)
     }
 
+    /// One or two.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
     /// Takes interleaved samples; appends the pages that are full.
     pub fn write(&mut self, samples: &[i16], out: &mut Vec<u8>) {
         self.given += (samples.len() / self.channels) as u64;
