@@ -255,6 +255,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Pressed(leg, digit) => call.handle_info_digit(leg, digit, now),
             ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
             ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
+            ToCall::PauseRecording { is_paused } => call.pause_recording(is_paused, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),

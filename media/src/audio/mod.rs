@@ -3,8 +3,10 @@
 pub mod convert;
 pub mod dtmf;
 pub mod frame;
+pub mod ogg_opus;
 pub mod playout;
 pub mod pool;
 pub mod recording;
+mod recording_agent;
 pub mod resample;
 pub mod speech_queue;

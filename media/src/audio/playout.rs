@@ -63,11 +63,6 @@ impl Packing {
         Duration::from_micros(u64::from(self.ticks) * TICK_MICROS)
     }
 
-    /// A packet's samples.
-    pub fn frame_samples(self) -> usize {
-        self.ticks as usize * self.form.rate().tick_samples()
-    }
-
     /// A packet's bytes in the form it is kept in.
     pub fn frame_bytes(self) -> usize {
         self.ticks as usize * self.form.tick_bytes()

@@ -20,7 +20,7 @@ use super::dtmf::EventReceiver;
 use super::figures::Reception;
 use crate::codec::Codec;
 use crate::codec::comfort_noise::ComfortNoise;
-use crate::sdp::{Numbered, TelephoneEvent};
+use crate::sdp::Numbered;
 
 /// What the stream's payload types mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +29,17 @@ pub struct PayloadTypes {
     pub audio: Numbered,
     /// The codec: how long its payloads play, and in which clock.
     pub codec: Codec,
-    /// telephone-event's, and its clock, if it was agreed on.
-    pub telephone_event: Option<TelephoneEvent>,
+    /// telephone-event's, if it was agreed on.
+    pub telephone_event: Option<Numbered>,
     /// Comfort noise's, if it was agreed on.
     pub comfort_noise: Option<u8>,
 }
 
 impl PayloadTypes {
-    fn event_clock_rate(&self) -> u32 {
-        self.telephone_event.map_or(8000, |event| event.clock_rate)
-    }
-
     fn kind(&self, number: u8) -> Kind {
         match number {
             audio if self.audio.is(audio) => Kind::Audio,
-            event if self.telephone_event.is_some_and(|agreed| agreed.payload_type.is(event)) => Kind::Event,
+            event if self.telephone_event.is_some_and(|agreed| agreed.is(event)) => Kind::Event,
             noise if self.comfort_noise == Some(noise) => Kind::Noise,
             _ => Kind::Other,
         }
@@ -144,7 +140,7 @@ impl Receiver {
             waiting: 0,
             stream: None,
             probation: None,
-            events: EventReceiver::new(payload_types.event_clock_rate()),
+            events: EventReceiver::default(),
             digits: VecDeque::new(),
             reception: Reception::new(payload_types.codec.clock_rate()),
             noise: None,
@@ -196,8 +192,12 @@ impl Receiver {
             // Who was silent on hold has missed nothing.
             stream.is_resumed = true;
         }
-        self.events.set_clock_rate(payload_types.event_clock_rate());
         self.payload_types = payload_types;
+    }
+
+    /// The peers have agreed on a clock of telephone events, in hertz.
+    pub fn set_event_clock(&mut self, clock_rate: u32) {
+        self.events.set_clock_rate(clock_rate);
     }
 
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
@@ -575,7 +575,7 @@ mod tests {
         line.receiver.renumber(PayloadTypes {
             audio: Numbered::alike(8),
             codec: Codec::Pcma,
-            telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(96), clock_rate: 8000 }),
+            telephone_event: Some(Numbered::alike(96)),
             ..payload_types()
         });
         line.receive(1, 160, 8).expect("taken");
@@ -687,7 +687,7 @@ mod tests {
         PayloadTypes {
             audio: Numbered::alike(0),
             codec: Codec::Pcmu,
-            telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
+            telephone_event: Some(Numbered::alike(101)),
             comfort_noise: Some(13),
         }
     }

@@ -2,12 +2,14 @@
 //! in everything, negotiation is a pure function of the offer and what we can do.
 
 pub mod crypto;
+pub mod dtmf;
 pub mod negotiate;
 pub mod parse;
 pub mod repertoire;
 pub mod security;
 
 pub use crypto::{Crypto, CryptoError};
+pub use dtmf::DtmfMode;
 pub use negotiate::{
     Answer, Capabilities, CodecList, LocalMedia, NegotiateError, Negotiated, Numbered, TelephoneEvent,
 };

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::crypto::{self, CryptoError};
+use super::dtmf::DtmfMode;
 use super::parse::{Attribute, Direction, Media, RtpMap, SessionDescription};
 use super::repertoire::Repertoire;
 use super::security::{Chosen, Keying, Security};
@@ -41,6 +42,8 @@ pub struct Negotiated {
     pub payload_type: Numbered,
     /// telephone-event, if both know it.
     pub telephone_event: Option<TelephoneEvent>,
+    /// How keys travel.
+    pub dtmf: DtmfMode,
     /// Comfort noise's payload type, if both know it: the far end may fall silent (RFC 3389).
     pub comfort_noise: Option<u8>,
     /// What the far end wishes to be sent, of Opus.
@@ -187,7 +190,8 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, 
     let repertoire = capabilities.repertoire;
     let has_g711 = repertoire.codecs().any(is_g711);
     let has_opus = repertoire.contains(Codec::Opus);
-    let events = OFFERED_EVENTS.into_iter().filter(|(_, clock_rate)| *clock_rate == 8000 || has_opus);
+    let has_events = repertoire.dtmf().has_events();
+    let events = OFFERED_EVENTS.into_iter().filter(|(_, clock_rate)| has_events && (*clock_rate == 8000 || has_opus));
     let mut sdp = head(local);
     let _ = write!(sdp, "m=audio {} {protocol}", local.port);
     for codec in repertoire.codecs() {
@@ -242,11 +246,13 @@ fn agree(
     let comfort_noise = maps.iter().find(|map| is_named(map, "CN") && map.clock_rate == 8000 && is_g711(codec));
     let address = media.connection.or(theirs.connection).ok_or(NegotiateError::NoAddress)?;
     let rtcp_mux = media.attributes.contains(&Attribute::RtcpMux);
+    let dtmf = capabilities.repertoire.dtmf();
     let remote_rtp = SocketAddr::new(address, media.port);
     Ok(Negotiated {
         codec,
         payload_type: numbered(payload_type, codec.payload_type()),
-        telephone_event: telephone_event(&maps, codec, numbered),
+        telephone_event: telephone_event(&maps, codec, numbered).filter(|_| dtmf.has_events()),
+        dtmf,
         comfort_noise: comfort_noise.map(|map| map.payload_type),
         opus: opus::Wishes::of_parameters(media.parameters(payload_type)),
         ptime_ms: ptime(media, codec, capabilities.repertoire.ptime_ms()),

@@ -1,5 +1,6 @@
 //! Which codecs a line offers and takes, and in packets of which length.
 
+use super::dtmf::DtmfMode;
 use crate::codec::Codec;
 
 /// What is spoken on a line.
@@ -8,6 +9,7 @@ pub struct Repertoire {
     /// In the order of our offers; answers follow the offer's. Each once, the rest empty.
     codecs: [Option<Codec>; CODECS],
     ptime_ms: u8,
+    dtmf: DtmfMode,
 }
 
 impl Default for Repertoire {
@@ -23,7 +25,7 @@ impl Repertoire {
     pub fn new(codecs: impl IntoIterator<Item = Codec>, ptime_ms: u32) -> Self {
         // Sixty at the most.
         let ptime_ms = (ptime_ms.clamp(10, 60) / 10 * 10) as u8;
-        let mut repertoire = Repertoire { codecs: [None; CODECS], ptime_ms };
+        let mut repertoire = Repertoire { codecs: [None; CODECS], ptime_ms, dtmf: DtmfMode::default() };
         for codec in codecs {
             repertoire.add(codec);
         }
@@ -31,6 +33,16 @@ impl Repertoire {
             repertoire.codecs = Codec::ALL.map(Some);
         }
         repertoire
+    }
+
+    /// The same with keys that travel so.
+    pub fn with_dtmf(self, dtmf: DtmfMode) -> Self {
+        Repertoire { dtmf, ..self }
+    }
+
+    /// How keys travel.
+    pub fn dtmf(&self) -> DtmfMode {
+        self.dtmf
     }
 
     /// The codecs, the preferred first.

@@ -11,7 +11,6 @@ mod exchange;
 mod hearing;
 mod keys;
 mod noise;
-mod output;
 mod rtp;
 mod secure;
 mod speaking;
@@ -19,7 +18,6 @@ mod speaking;
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
-pub use digits::DtmfMode;
 pub use exchange::{Exchange, Heed};
 pub use keys::Pressed;
 pub use rtp::RtpSession;

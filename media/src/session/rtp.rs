@@ -8,12 +8,12 @@ use rtp_rs::RtpReader;
 use super::digits::{Digits, Way};
 use super::exchange::{Exchange, Heed};
 use super::hearing::Hearing;
-use super::output::Output;
+use super::keys::{KeyFrame, Keys};
 use super::secure::Secure;
-use super::speaking::packing;
-use super::{Channel, DtmfMode, Heard, Pressed, Transmit};
+use super::speaking::{Speaking, packing};
+use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
-use crate::audio::playout::{NotQueued, Playout};
+use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
 use crate::rtp::latch::{Latch, Verdict};
@@ -25,9 +25,9 @@ use crate::sdp::Negotiated;
 /// The sound of one SIP leg.
 #[derive(Debug)]
 pub struct RtpSession {
-    negotiated: Negotiated,
-    input: Input,
-    output: Output,
+    pub(super) negotiated: Negotiated,
+    pub(super) input: Input,
+    pub(super) output: Output,
     rtcp: Rtcp,
     control_latch: Latch,
     control_packets: u16,
@@ -39,7 +39,6 @@ pub struct RtpSession {
     received_packets: u64,
     heed: Heed,
     secure: Option<Box<Secure>>,
-    dtmf: DtmfMode,
 }
 
 /// What says that a packet is the far end's.
@@ -53,13 +52,26 @@ enum Proof {
 
 /// From packets to audio.
 #[derive(Debug)]
-struct Input {
+pub(super) struct Input {
     latch: Latch,
-    receiver: Receiver,
+    pub(super) receiver: Receiver,
     hearing: Hearing,
-    digits: Digits,
+    pub(super) digits: Digits,
     coded: Vec<u8>,
     samples: Vec<i16>,
+}
+
+/// From audio to packets.
+#[derive(Debug)]
+pub(super) struct Output {
+    playout: Playout,
+    sender: Sender,
+    pub(super) keys: Keys,
+    speaking: Speaking,
+    /// Where the last frame of audio stood, in ticks.
+    sent_position: u64,
+    /// Packets sent under former SSRCs.
+    sent_before: u32,
 }
 
 impl RtpSession {
@@ -71,7 +83,6 @@ impl RtpSession {
         let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
         let mut secure = None;
         Secure::agree(&mut secure, &negotiated.keying, now);
-        let playout = Playout::new(timestamp, packing(&negotiated), pool, now);
         let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
@@ -81,7 +92,14 @@ impl RtpSession {
                 coded: Vec::new(),
                 samples: Vec::new(),
             },
-            output: Output::new(&negotiated, playout, Sender::new(ssrc, sequence)),
+            output: Output {
+                playout: Playout::new(timestamp, packing(&negotiated), pool, now),
+                sender: Sender::new(ssrc, sequence),
+                keys: Keys::new(&negotiated),
+                speaking: Speaking::new(&negotiated),
+                sent_position: 0,
+                sent_before: 0,
+            },
             rtcp: Rtcp::new(ssrc, mixed, now),
             control_latch: Latch::new(negotiated.remote_rtcp, signalling, now),
             control_packets: 0,
@@ -92,39 +110,10 @@ impl RtpSession {
             received_packets: 0,
             heed: Heed::Untold,
             secure,
-            dtmf: DtmfMode::default(),
             negotiated,
         };
-        session.listen_for_tones();
+        session.listen_for_keys();
         session
-    }
-
-    /// How keys travel on this line.
-    pub fn set_dtmf(&mut self, dtmf: DtmfMode) {
-        self.dtmf = dtmf;
-        self.listen_for_tones();
-    }
-
-    /// Of its audio, in hertz.
-    fn sample_rate(&self) -> u32 {
-        self.negotiated.codec.rate().hertz()
-    }
-
-    fn listen_for_tones(&mut self) {
-        let has_events = self.negotiated.telephone_event.is_some();
-        let is_heard = self.dtmf.is_heard_in_audio(has_events);
-        let rate = self.sample_rate();
-        self.input.digits.listen(is_heard.then_some(rate));
-    }
-
-    /// Tells whether the last [`Heard::Digit`] sounds in the audio too: whoever hears the audio needs no other tone.
-    pub fn is_digit_audible(&self) -> bool {
-        self.input.digits.is_audible()
-    }
-
-    /// The far end has pressed a key by SIP INFO; [`Heard::Digit`] tells of it, unless the line has already.
-    pub fn handle_info_digit(&mut self, key: char, now: Instant) {
-        self.input.digits.handle_key(key, Way::Info, now);
     }
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
@@ -132,8 +121,11 @@ impl RtpSession {
         Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
         self.input.hearing.set_codec(negotiated.codec);
-        if self.output.renegotiate(&self.negotiated, &negotiated) {
-            self.rtcp = Rtcp::new(self.output.ssrc(), u64::from(self.output.ssrc()) << 16, now);
+        self.output.playout.repack(packing(&negotiated));
+        self.output.speaking.renegotiate(&self.negotiated, &negotiated);
+        self.output.keys.agree(&negotiated);
+        if negotiated.codec.clock_rate() != self.negotiated.codec.clock_rate() {
+            self.begin_stream(now);
         }
         if self.negotiated.is_held() && !negotiated.is_held() {
             self.output.playout.resume(now);
@@ -145,7 +137,7 @@ impl RtpSession {
         // Held time does not count towards the media time-out.
         self.hear_of(now);
         self.negotiated = negotiated;
-        self.listen_for_tones();
+        self.listen_for_keys();
     }
 
     /// Takes a packet from the RTP port.
@@ -253,12 +245,12 @@ impl RtpSession {
         if origin == Origin::Arrived {
             hearing.decode(coded, samples);
         }
+        digits.handle_audio(samples, now);
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
             samples.fill(0);
             return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
-        digits.handle_audio(samples, now);
         let plain = hearing.plain_codec().filter(|_| origin == Origin::Arrived);
         Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
@@ -295,19 +287,32 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let bytes = self.output.poll_packet(&self.negotiated, packet, now)?;
-        let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
-        Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes })
-    }
-
-    /// Tells whether [`RtpSession::press`] makes a tone in the audio.
-    pub fn presses_in_audio(&self) -> bool {
-        self.dtmf.is_pressed_in_audio(self.negotiated.telephone_event.is_some())
-    }
-
-    /// Presses a key for so long: the far end gets it in place of audio, behind those that wait, or [by INFO](Pressed::ByInfo).
-    pub fn press(&mut self, key: char, held: Duration) -> Pressed {
-        self.output.keys.press(key, held, self.dtmf, self.negotiated.telephone_event.is_some(), self.sample_rate())
+        let Output { playout, sender, keys, speaking, sent_position, .. } = &mut self.output;
+        loop {
+            // What is said waits until the key is up (RFC 4733 §2.5.1.2).
+            let (frame, key) = if keys.is_busy() {
+                let frame = playout.pass(now)?;
+                (frame, Some(keys.take(frame.timestamp, playout.packing(), &mut speaking.frame)))
+            } else {
+                (playout.take(&mut speaking.frame, now)?, None)
+            };
+            let bytes = match (key, self.negotiated.telephone_event) {
+                (Some(KeyFrame::Packet { payload, timestamp, marker }), Some(event)) => {
+                    sender.build(event.payload_type.sent, timestamp, marker, &payload, packet)
+                }
+                (Some(KeyFrame::Packet { .. } | KeyFrame::Pause), _) => continue,
+                (None | Some(KeyFrame::Tone), _) => {
+                    if frame.kind == FrameKind::ComfortNoise && key.is_none() {
+                        speaking.fill_noise(playout.packing());
+                    }
+                    let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
+                    *sent_position = frame.position;
+                    sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
+                }
+            };
+            let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
+            return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
+        }
     }
 
     /// Speech that waits for its turn, in time.
@@ -319,7 +324,12 @@ impl RtpSession {
     /// ticks of 125 µs. `None` for a report or a key.
     pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
         let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
-        self.output.sent_audio(&self.negotiated, packet)
+        // The sender's header has its shortest form (RFC 3550 §5.1).
+        let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
+        let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
+        let speech = || self.output.speaking.sent().unwrap_or(Speech::Coded(self.negotiated.codec, payload));
+        // Truncation is the modulo that timestamps live in.
+        is_audio.then(|| (self.output.sent_position as u32, speech()))
     }
 
     /// When to poll next.
@@ -331,7 +341,8 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return at;
         }
-        at.min(self.output.deadline())
+        let playout = &self.output.playout;
+        at.min(if self.output.keys.is_busy() { playout.due() } else { playout.deadline() })
     }
 
     /// Tells whether the far end has put us on hold.
@@ -372,7 +383,18 @@ impl RtpSession {
 
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
-        Exchange { received: self.received_packets, sent: self.output.packets(), heed: self.heed }
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        Exchange { received: self.received_packets, sent: self.output.sent_before.wrapping_add(sent), heed: self.heed }
+    }
+
+    /// Timestamps go on in another clock: a stream of its own begins, under an SSRC of its own (RFC 7160 §4.1).
+    fn begin_stream(&mut self, now: Instant) {
+        let former = u64::from(self.output.sender.ssrc());
+        let mixed = (former ^ (former << 32) ^ self.output.sent_position).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        self.output.sent_before = self.output.sent_before.wrapping_add(sent);
+        self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
+        self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
     }
 
     fn secured(&mut self) -> Option<&mut Secure> {
@@ -416,7 +438,7 @@ fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
     PayloadTypes {
         audio: negotiated.payload_type,
         codec: negotiated.codec,
-        telephone_event: negotiated.telephone_event,
+        telephone_event: negotiated.telephone_event.map(|event| event.payload_type),
         comfort_noise: negotiated.comfort_noise,
     }
 }
@@ -434,12 +456,17 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// 12 bytes: no extension and no contributing source.
+const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::Codec;
     use crate::rtp::dtmf::PRESS;
+    use crate::sdp::DtmfMode;
     use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
+    use crate::session::Pressed;
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -561,9 +588,13 @@ mod tests {
         }
         assert_eq!(keys, "159D");
         assert!(spoken >= 1600, "what waited was said: {spoken}");
-        bench.session.set_dtmf(DtmfMode::Rfc4733);
+        let set = |bench: &mut Bench, dtmf| {
+            let negotiated = Negotiated { dtmf, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        set(&mut bench, DtmfMode::Rfc4733);
         assert_eq!(bench.session.press('1', PRESS), Pressed::Refused, "no events, and no tones either");
-        bench.session.set_dtmf(DtmfMode::Info);
+        set(&mut bench, DtmfMode::Info);
         assert_eq!(bench.session.press('1', PRESS), Pressed::ByInfo);
         assert_eq!(bench.session.press('x', PRESS), Pressed::Refused);
     }
@@ -664,6 +695,7 @@ mod tests {
                 codec: crate::codec::Codec::Pcmu,
                 payload_type: Numbered::alike(0),
                 telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
+                dtmf: DtmfMode::Auto,
                 comfort_noise: Some(13),
                 opus: Default::default(),
                 ptime_ms: 20,

@@ -66,12 +66,6 @@ impl Speaking {
         }
     }
 
-    /// Makes the frame of samples at the codec's rate.
-    pub(super) fn set_frame(&mut self, samples: &[i16]) {
-        self.frame.clear();
-        self.converter.form().encode(samples, &mut self.frame);
-    }
-
     /// Fills the frame with soft noise.
     pub(super) fn fill_noise(&mut self, packing: Packing) {
         noise::fill(packing.form, packing.ticks, &mut self.noise_at, &mut self.frame);

@@ -10,7 +10,7 @@ use crate::audio::recording::Origin;
 use crate::codec::Codec;
 use crate::codec::opus::Wishes;
 use crate::rtp::dtmf::PRESS;
-use crate::sdp::{Direction, Keying, Negotiated, Numbered, TelephoneEvent};
+use crate::sdp::{Direction, DtmfMode, Keying, Negotiated, Numbered, TelephoneEvent};
 
 #[test]
 fn every_codec_carries_sound_both_ways_and_the_wide_ones_carry_all_of_it() {
@@ -192,6 +192,7 @@ fn negotiated(codec: Codec) -> Negotiated {
         codec,
         payload_type: Numbered::alike(codec.payload_type()),
         telephone_event: Some(event),
+        dtmf: DtmfMode::default(),
         comfort_noise: Some(13),
         opus: Wishes::default(),
         ptime_ms: 20,

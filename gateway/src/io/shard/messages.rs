@@ -108,6 +108,11 @@ pub enum ToCall {
     Refused(Outcome),
     /// The far end of a leg has pressed a key by INFO.
     Pressed(LegId, InfoDigit),
+    /// Have silence stand for what is said on the recording, or record it again.
+    PauseRecording {
+        /// Whether silence stands for it.
+        is_paused: bool,
+    },
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
     /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,

@@ -52,6 +52,13 @@ impl SipThread {
             Event::Referred { dialog, target, replaces, .. } => {
                 self.handle_referred(dialog, &target, replaces.as_ref());
             }
+            Event::Info { dialog, content_type, body } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && let Some(digit) = InfoDigit::parse(&content_type, &body)
+                {
+                    self.tell(id, ToCall::Pressed(leg, digit));
+                }
+            }
             Event::Reanswered { dialog, sdp } => {
                 if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
                     self.tell(id, ToCall::ReAnswered(leg, sdp));
@@ -61,13 +68,6 @@ impl SipThread {
                 if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
                     tracing::warn!(call = %id, status, "The far end refused to be told our new address: sound may be lost");
                     self.tell(id, ToCall::ReOfferFailed(leg));
-                }
-            }
-            Event::Info { dialog, content_type, body } => {
-                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
-                    && let Some(digit) = InfoDigit::parse(&content_type, &body)
-                {
-                    self.tell(id, ToCall::Pressed(leg, digit));
                 }
             }
             // Nothing in the box sends callers elsewhere.

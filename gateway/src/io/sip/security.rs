@@ -1,8 +1,8 @@
 //! How the media of a line is secured: by what its trunk or extension wants, and by whether its SIP goes under TLS.
 
-use talkstack_control::port::{SpeechCodec, Srtp as Policy, TrunkMedia};
+use talkstack_control::port::{Dtmf, SpeechCodec, Srtp as Policy, TrunkMedia};
 use talkstack_media::codec::Codec;
-use talkstack_media::sdp::{Repertoire, Security, Srtp};
+use talkstack_media::sdp::{DtmfMode, Repertoire, Security, Srtp};
 use talkstack_media::sip::{Flow, Transport};
 
 use super::SipThread;
@@ -23,7 +23,8 @@ const OF_STRANGERS: Wanted = Wanted { srtp: Srtp::Optional, sdes_over_plain: fal
 
 impl Wanted {
     pub(super) fn of_trunk(media: &TrunkMedia) -> Self {
-        let repertoire = Some(Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms));
+        let repertoire = Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms);
+        let repertoire = Some(repertoire.with_dtmf(dtmf(media.dtmf)));
         Wanted { srtp: srtp(media.srtp), sdes_over_plain: media.sdes_over_plain, repertoire }
     }
 
@@ -96,6 +97,15 @@ fn codec(codec: SpeechCodec) -> Codec {
         SpeechCodec::G722 => Codec::G722,
         SpeechCodec::Pcmu => Codec::Pcmu,
         SpeechCodec::Pcma => Codec::Pcma,
+    }
+}
+
+fn dtmf(dtmf: Dtmf) -> DtmfMode {
+    match dtmf {
+        Dtmf::Auto => DtmfMode::Auto,
+        Dtmf::Rfc4733 => DtmfMode::Rfc4733,
+        Dtmf::Info => DtmfMode::Info,
+        Dtmf::Inband => DtmfMode::Inband,
     }
 }
 

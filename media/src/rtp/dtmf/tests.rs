@@ -3,7 +3,7 @@ use rtp_rs::RtpPacketBuilder;
 use super::*;
 use crate::codec::Codec;
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
-use crate::sdp::{Numbered, TelephoneEvent};
+use crate::sdp::Numbered;
 
 #[test]
 fn a_press_is_one_digit_whatever_is_lost_or_repeated() {
@@ -306,18 +306,18 @@ fn next(random: &mut u32) -> u32 {
     *random
 }
 
+fn payload_types() -> PayloadTypes {
+    PayloadTypes {
+        audio: Numbered::alike(0),
+        codec: Codec::Pcmu,
+        telephone_event: Some(Numbered::alike(101)),
+        comfort_noise: None,
+    }
+}
+
 const FRAME: Duration = Duration::from_millis(20);
 
 fn payload(code: u8, flags: u8, duration: u16) -> [u8; 4] {
     let [high, low] = duration.to_be_bytes();
     [code, flags, high, low]
-}
-
-fn payload_types() -> PayloadTypes {
-    PayloadTypes {
-        audio: Numbered::alike(0),
-        codec: Codec::Pcmu,
-        telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
-        comfort_noise: None,
-    }
 }

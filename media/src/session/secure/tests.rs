@@ -6,7 +6,7 @@ use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
 use crate::codec::opus::Wishes;
 use crate::rtp::srtp::{KeyParameter, LIFETIME_MAX, MasterKey, Suite};
-use crate::sdp::{Direction, Negotiated, Numbered};
+use crate::sdp::{Direction, DtmfMode, Negotiated, Numbered};
 use crate::session::{Channel, Heard, RtpSession};
 
 #[test]
@@ -230,6 +230,7 @@ fn negotiated(remote: SocketAddr, keying: Keying) -> Negotiated {
         codec: Codec::Pcmu,
         payload_type: Numbered::alike(0),
         telephone_event: None,
+        dtmf: DtmfMode::Auto,
         comfort_noise: None,
         opus: Wishes::default(),
         ptime_ms: 20,
