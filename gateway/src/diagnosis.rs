@@ -177,7 +177,9 @@ impl fmt::Display for Fault {
                     "PBX answered {status}: it does not know the number or the user, so correct that or its routes"
                 );
             }
-            Fault::NoCommonCodec => "PBX answered 488: no common codec, so allow G.711 (PCMU or PCMA) there",
+            Fault::NoCommonCodec => {
+                "PBX answered 488: no common codec, so allow G.711 (PCMU or PCMA), G.722 or Opus there"
+            }
             Fault::Busy => "PBX answered that the number is busy: try another number",
             Fault::RingsOut => {
                 "The number rang and nobody answered: try one that answers by itself, such as an echo test"

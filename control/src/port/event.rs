@@ -51,6 +51,16 @@ pub enum CallEvent {
     },
     /// Something was said.
     Said(Utterance),
+    /// From here on the recording has silence in place of what is said.
+    RecordingPaused {
+        /// Where on the recording, in milliseconds.
+        at_ms: u64,
+    },
+    /// What is said is recorded again.
+    RecordingResumed {
+        /// Where on the recording, in milliseconds.
+        at_ms: u64,
+    },
     /// The recording is complete.
     Recorded {
         /// The file, relative to `<store.dir>/recordings`.

@@ -303,6 +303,8 @@ const STEPS: &[&str] = &[
     // 9: whether the sound of our own phones is encrypted.
     "ALTER TABLE extensions ADD COLUMN srtp TEXT NOT NULL DEFAULT '\"optional\"';         -- JSON
     ALTER TABLE extensions ADD COLUMN sdes_over_plain INTEGER NOT NULL DEFAULT 0;",
+    // 10: where recordings were paused.
+    "ALTER TABLE calls ADD COLUMN recording_gaps TEXT;        -- JSON: [[from ms, to ms or null], …]",
 ];
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use talkstack_media::audio::frame::{Frame, Speech};
+use talkstack_media::audio::frame::{Frame, SampleRate, Speech};
 
 use super::echo::Echo;
 use super::{AgentOutput, Progress};
@@ -154,9 +154,9 @@ impl Attendant {
         match self.wishes.pop_front() {
             Some(Wish::Clear) => return Some(AgentOutput::Clear),
             Some(Wish::Say(prompt)) => {
-                return Some(AgentOutput::Play(Speech::Samples(prompt.samples(self.language))));
+                return Some(AgentOutput::Play(Speech::Samples(SampleRate::Hz8000, prompt.samples(self.language))));
             }
-            Some(Wish::SaySpoken) => return Some(AgentOutput::Play(Speech::Samples(&self.spoken))),
+            Some(Wish::SaySpoken) => return Some(AgentOutput::Play(Speech::Samples(SampleRate::Hz8000, &self.spoken))),
             None => {}
         }
         if let State::Speaking { then } = self.state
@@ -250,9 +250,9 @@ mod tests {
         let mut bench = Bench::new(Attendant::greeting());
         bench.hear();
         bench.attendant.handle_digit('1');
-        bench.attendant.handle_audio(&Frame { samples: &[1; 160], coded: None });
+        bench.attendant.handle_audio(&Frame::linear(SampleRate::Hz8000, &[1; 160]));
         assert_eq!(bench.hear(), [Heard::Clear, Heard::said(Prompt::EchoIntro)]);
-        bench.attendant.handle_audio(&Frame { samples: &[1; 160], coded: None });
+        bench.attendant.handle_audio(&Frame::linear(SampleRate::Hz8000, &[1; 160]));
         assert_eq!(bench.hear(), [Heard::Coded(160)]);
         bench.attendant.handle_digit('#');
         assert_eq!(bench.hear(), [Heard::Clear, Heard::said(Prompt::EchoEnd), Heard::said(Prompt::Menu)]);
@@ -313,7 +313,7 @@ mod tests {
                 while let Some(output) = self.attendant.poll_output(drained, self.now) {
                     heard.push(match output {
                         AgentOutput::Clear => Heard::Clear,
-                        AgentOutput::Play(Speech::Samples(samples)) => Heard::Samples(samples.len()),
+                        AgentOutput::Play(Speech::Samples(_, samples)) => Heard::Samples(samples.len()),
                         AgentOutput::Play(Speech::Coded(_, bytes)) => Heard::Coded(bytes.len()),
                         AgentOutput::HangUp => Heard::HangUp,
                         other => panic!("{other:?}"),

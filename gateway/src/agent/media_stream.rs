@@ -13,7 +13,8 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 use talkstack_control::port::CallId;
-use talkstack_media::audio::frame::{Frame, Speech};
+use talkstack_media::audio::convert::Converter;
+use talkstack_media::audio::frame::{Form, Frame, Speech};
 use talkstack_media::codec::Codec;
 
 use super::websocket::{Message, WebSocket};
@@ -34,6 +35,7 @@ pub struct MediaStream {
     marks: VecDeque<Mark>,
     /// What is being coded for or was decoded from the agent.
     mulaw: Vec<u8>,
+    converter: Converter,
     is_connected: bool,
     loss: Option<AgentLoss>,
 }
@@ -92,6 +94,7 @@ impl MediaStream {
             samples_sent: 0,
             marks: VecDeque::new(),
             mulaw: Vec::with_capacity(MULAW_BYTES),
+            converter: Converter::new(Form::Mulaw),
             is_connected: true,
             loss: None,
         };
@@ -105,7 +108,7 @@ impl MediaStream {
             return;
         }
         self.mulaw.clear();
-        frame.encode_into(Codec::Pcmu, &mut self.mulaw);
+        self.converter.append_frame(frame, &mut self.mulaw);
         self.sequence_number += 1;
         self.chunk += 1;
         self.samples_sent += self.mulaw.len() as u64;

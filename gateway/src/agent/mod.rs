@@ -103,7 +103,7 @@ pub enum AgentLoss {
     #[error("the agent was not ready in time")]
     Late,
     /// It insists on an audio format that was not asked for.
-    #[error("the agent does not take the line's audio format (G.711)")]
+    #[error("the agent insists on another audio format than it was asked for")]
     Format,
     /// Its provider has ended the session.
     #[error("the agent's session has reached its longest duration")]
@@ -125,7 +125,7 @@ impl AgentLoss {
     }
 }
 
-/// How far the playout queue has come, in bytes at 8,000 a second.
+/// How far the playout queue has come, in ticks of 125 µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Speech queued since the call began.

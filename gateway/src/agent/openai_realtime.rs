@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   gateway ◀─ session.created ── server
-//!           ── session.update ──▶           instructions, voice, the line's own G.711
+//!           ── session.update ──▶           instructions, voice, the audio's format
 //!           ◀─ session.updated ──           ready: the caller is let in, the agent greets
 //!           ── input_audio_buffer.append… ▶ continuously, silence too
 //!           ◀─ response.output_audio.delta…
@@ -10,38 +10,39 @@
 //!           ── conversation.item.truncate ▶ at the milliseconds really played on the wire
 //! ```
 //!
-//! Audio passes through untouched. One response at a time: what wants another waits for `response.done`.
+//! On a line that speaks G.711 audio passes through untouched; on a wideband one it is linear at 24 kHz, resampled once
+//! each way. One response at a time: what wants another waits for `response.done`.
 
 mod conversation;
 mod event;
 mod floor;
+mod sound;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use talkstack_control::port::FirstSpeaker;
-use talkstack_media::audio::frame::{Frame, Speech};
+use talkstack_media::audio::frame::{Form, Frame};
 use talkstack_media::codec::Codec;
 
 use super::websocket::{Message, WebSocket};
-use super::wire::{decode_base64, write_base64};
+use super::wire::write_base64;
 use super::{AgentLoss, AgentOutput, Progress, Said};
 use conversation::Conversation;
 use event::{Event, Kind, Response};
 use floor::{Floor, ResponseState, Wanted};
+use sound::Sound;
 
 /// One session of one call.
 pub struct OpenAiRealtime {
     socket: WebSocket,
     opening: Opening,
-    codec: Codec,
+    sound: Sound,
     stage: Stage,
     conversation: Conversation,
     floor: Floor,
     keys: Keys,
-    /// What is being coded for or was decoded from the agent.
-    audio: Vec<u8>,
     /// When the first of the caller's audio was appended: the zero of the server's clock.
     heard_since: Option<Instant>,
     errors_logged: u8,
@@ -51,7 +52,7 @@ pub struct OpenAiRealtime {
 
 impl fmt::Debug for OpenAiRealtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OpenAiRealtime({:?}, {:?}, {:?})", self.stage, self.codec, self.floor)
+        write!(f, "OpenAiRealtime({:?}, {:?}, {:?})", self.stage, self.sound.form(), self.floor)
     }
 }
 
@@ -112,17 +113,16 @@ enum Step {
 }
 
 impl OpenAiRealtime {
-    /// Starts behind the handshake; nothing is sent before the server's `session.created`.
+    /// Starts behind the handshake; nothing is sent before the server's `session.created`. `codec` is the line's.
     pub fn new(opening: Opening, codec: Codec, seed: u64) -> Self {
         OpenAiRealtime {
             socket: WebSocket::new(seed),
             opening,
-            codec,
+            sound: Sound::new(codec),
             stage: Stage::Connected,
             conversation: Conversation::default(),
             floor: Floor::default(),
             keys: Keys::default(),
-            audio: Vec::with_capacity(AUDIO_BYTES),
             heard_since: None,
             errors_logged: 0,
             loss: None,
@@ -141,9 +141,7 @@ impl OpenAiRealtime {
             return;
         }
         self.heard_since = self.heard_since.or(self.now);
-        self.audio.clear();
-        frame.encode_into(self.codec, &mut self.audio);
-        let audio = &self.audio;
+        let audio = self.sound.of_line(frame);
         self.socket.send_text(|out| {
             out.extend_from_slice(b"{\"type\":\"input_audio_buffer.append\",\"audio\":\"");
             write_base64(out, audio);
@@ -218,7 +216,7 @@ impl OpenAiRealtime {
             };
             self.send_due();
             match step {
-                Step::Play => return Some(AgentOutput::Play(Speech::Coded(self.codec, &self.audio))),
+                Step::Play => return Some(AgentOutput::Play(self.sound.of_agent())),
                 Step::Clear => return Some(AgentOutput::Clear),
                 Step::Ready => return Some(AgentOutput::Ready),
                 Step::Nothing => {}
@@ -265,12 +263,12 @@ impl OpenAiRealtime {
         match kind {
             Kind::SessionCreated if self.stage == Stage::Connected => {
                 self.stage = Stage::Updating;
-                let update = session_update(&self.opening, self.codec);
+                let update = session_update(&self.opening, self.sound.form());
                 self.send(&update);
                 return Ok(Some(Step::Nothing));
             }
             Kind::SessionUpdated if self.stage == Stage::Updating => {
-                if event.contradicts(self.codec) {
+                if event.contradicts(self.sound.form()) {
                     return Err(AgentLoss::Format);
                 }
                 self.stage = Stage::Ready;
@@ -288,9 +286,12 @@ impl OpenAiRealtime {
         }
         let conversation = &mut self.conversation;
         let step = match kind {
-            Kind::AudioDelta if decode_base64(event.delta(), &mut self.audio) => {
-                let is_wanted = conversation.handle_audio(event.place(), self.audio.len() as u64, progress);
-                if is_wanted { Step::Play } else { Step::Nothing }
+            Kind::AudioDelta if self.sound.handle_delta(event.delta()) => {
+                let is_wanted = conversation.handle_audio(event.place(), self.sound.ticks(), progress);
+                if !is_wanted {
+                    self.sound.forget_begun();
+                }
+                if is_wanted && self.sound.ticks() > 0 { Step::Play } else { Step::Nothing }
             }
             Kind::SpeechStarted => {
                 let since = self.heard_since.zip(event.audio_start_ms());
@@ -381,7 +382,7 @@ impl OpenAiRealtime {
 
     /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
     fn is_stalled(&mut self) -> bool {
-        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX;
+        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX * self.sound.form().tick_bytes();
         if stalled {
             self.lose(AgentLoss::Stalled);
         }
@@ -427,8 +428,11 @@ fn converse(
     Ok(())
 }
 
-fn session_update(opening: &Opening, codec: Codec) -> serde_json::Value {
-    let format = json!({ "type": event::format_name(codec) });
+fn session_update(opening: &Opening, form: Form) -> serde_json::Value {
+    let mut format = json!({ "type": event::format_name(form) });
+    if let Form::Linear(rate) = form {
+        format["rate"] = json!(rate.hertz());
+    }
     let mut output = json!({ "format": format });
     if let Some(voice) = &opening.voice {
         output["voice"] = json!(voice);
@@ -466,10 +470,8 @@ const KEYS_MAX: usize = 32;
 /// Ten lines: a server that goes on says nothing new.
 const ERRORS_LOGGED_MAX: u8 = 10;
 
-/// 160 ms of G.711; grows to the agent's chunk size and stays there.
-const AUDIO_BYTES: usize = 1280;
-
-/// 256 KiB: twenty seconds of audio messages of 260 bytes behind a full kernel buffer.
+/// 256 KiB a byte of a tick: twenty seconds of audio messages of 260 bytes of G.711, or 1,330 of 24 kHz, behind a full
+/// kernel buffer.
 const OUTBOUND_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]

@@ -2,16 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use talkstack_media::audio::frame::{Frame, Speech};
+use talkstack_media::audio::convert::RateConverter;
+use talkstack_media::audio::frame::{Frame, SampleRate, Speech};
 
 use super::{AgentOutput, Progress};
 
 /// Plays 1,000 Hz and listens for it, until it has heard enough or [`LISTEN_MAX`] is over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ToneTest {
     began: Option<Instant>,
     is_over: bool,
     heard: ToneHeard,
+    converter: RateConverter,
+    samples: Vec<i16>,
+}
+
+impl Default for ToneTest {
+    fn default() -> Self {
+        let converter = RateConverter::new(SampleRate::Hz8000);
+        ToneTest { began: None, is_over: false, heard: ToneHeard::default(), converter, samples: Vec::new() }
+    }
 }
 
 /// What came back in a test call, in frames of 20 ms.
@@ -33,7 +43,9 @@ impl ToneHeard {
 impl ToneTest {
     /// Hears a stretch of the far end's audio.
     pub fn handle_audio(&mut self, frame: &Frame<'_>) {
-        for samples in frame.samples.chunks_exact(FRAME_SAMPLES) {
+        self.samples.clear();
+        self.converter.append(frame.rate, frame.samples, &mut self.samples);
+        for samples in self.samples.chunks_exact(FRAME_SAMPLES) {
             let energy: f32 = samples.iter().map(|sample| f32::from(*sample).powi(2)).sum();
             if energy / FRAME_SAMPLES as f32 <= AUDIBLE_POWER {
                 continue;
@@ -59,7 +71,7 @@ impl ToneTest {
             return Some(AgentOutput::HangUp);
         }
         let waiting = progress.pushed.saturating_sub(progress.played);
-        (waiting < AHEAD_BYTES).then_some(AgentOutput::Play(Speech::Samples(&TONE)))
+        (waiting < AHEAD_BYTES).then_some(AgentOutput::Play(Speech::Samples(SampleRate::Hz8000, &TONE)))
     }
 
     /// When the test is over at the latest.
@@ -168,7 +180,7 @@ mod tests {
         let mut progress = Progress::default();
         for at in 0..100u32 {
             let now = start + Duration::from_millis(20) * at;
-            while let Some(AgentOutput::Play(Speech::Samples(samples))) = test.poll_output(progress, now) {
+            while let Some(AgentOutput::Play(Speech::Samples(_, samples))) = test.poll_output(progress, now) {
                 progress.pushed += samples.len() as u64;
             }
             assert!(progress.pushed - progress.played >= AHEAD_BYTES);
@@ -180,14 +192,14 @@ mod tests {
         let mut test = ToneTest::default();
         for _ in 0..TONE_FRAMES {
             assert!(matches!(test.poll_output(Progress::default(), start), Some(AgentOutput::Play(_))));
-            test.handle_audio(&Frame { samples: &TONE, coded: None });
+            test.handle_audio(&Frame::linear(SampleRate::Hz8000, &TONE));
         }
         assert!(matches!(test.poll_output(Progress::default(), start), Some(AgentOutput::HangUp)));
     }
 
     fn heard(samples: &[i16]) -> ToneHeard {
         let mut test = ToneTest::default();
-        test.handle_audio(&Frame { samples, coded: None });
+        test.handle_audio(&Frame::linear(SampleRate::Hz8000, samples));
         test.heard()
     }
 }

@@ -11,9 +11,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
-use talkstack_media::audio::frame::Speech;
+use talkstack_media::audio::recording::Origin;
 use talkstack_media::session::{Heard, RtpSession};
 
+use super::digits::pass_key_on;
 use super::leg::Leg;
 use super::transfer::Parked;
 use super::{Call, CallOutput, LegId, Line, Phase, agent_of};
@@ -308,15 +309,23 @@ impl Call {
         if let Some(first) = &mut self.leg.session {
             while let Some(heard) = first.poll_heard(now) {
                 self.tape.handle_heard(&heard, now);
-                if let Some(second) = &mut second {
-                    pass_on(heard, second, now);
+                match (heard, &mut second) {
+                    (Heard::Digit(key), Some(second)) => {
+                        pass_key_on(key, first, (LegId::Second, second), &mut self.outputs);
+                    }
+                    (heard, Some(second)) => pass_on(heard, second, now),
+                    (_, None) => {}
                 }
             }
         }
         if let Some(second) = second {
             while let Some(heard) = second.poll_heard(now) {
-                if let Some(first) = &mut self.leg.session {
-                    pass_on(heard, first, now);
+                match (heard, &mut self.leg.session) {
+                    (Heard::Digit(key), Some(first)) => {
+                        pass_key_on(key, second, (LegId::First, first), &mut self.outputs);
+                    }
+                    (heard, Some(first)) => pass_on(heard, first, now),
+                    (_, None) => {}
                 }
             }
         }
@@ -326,26 +335,18 @@ impl Call {
 /// Plays to one leg what the other heard. A leg that holds is told nothing, and one that holds us says nothing.
 fn pass_on(heard: Heard<'_>, to: &mut RtpSession, now: Instant) {
     match heard {
-        Heard::Digit(key) => {
-            // A far end that knows no telephone events has no use for keys.
-            let _ = to.press(key);
-        }
-        Heard::Held(_) => {}
+        Heard::Digit(_) | Heard::Held(_) => {}
         Heard::Audio(frame) => {
             let peak = || frame.samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
             let queued = to.queued();
             // Two clocks are never alike: what has piled up goes where it is not heard, and else where it must.
             let is_dropped = queued >= DELAY_MAX || queued >= DELAY_WANTED && peak() < QUIET;
-            let is_missing = frame.coded.is_none() && peak() == 0;
+            let is_missing = frame.origin == Origin::Silence;
             if is_dropped || is_missing || to.is_held() {
                 return;
             }
-            let speech = match frame.coded {
-                Some((codec, bytes)) => Speech::Coded(codec, bytes),
-                None => Speech::Samples(frame.samples),
-            };
             // Without memory for it there is a hole, and the next frame finds some.
-            let _ = to.play(speech, now);
+            let _ = to.play(frame.speech(), now);
         }
     }
 }

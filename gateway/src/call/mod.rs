@@ -13,6 +13,7 @@
 
 mod agents;
 mod bridge;
+mod digits;
 mod early;
 mod leg;
 mod moved;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{Exchange, Heard, Transmit};
+use talkstack_media::sip::InfoDigit;
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
@@ -104,6 +106,8 @@ pub enum CallOutput {
     Record(CallEvent),
     /// Ask within the dialog whether the far end is there.
     Probe(LegId),
+    /// Press a key within the dialog of a leg (SIP INFO).
+    Press(LegId, InfoDigit),
     /// Connect to the agent.
     Connect(AgentTarget),
     /// Have this text spoken.
@@ -287,13 +291,15 @@ impl Call {
 
     /// Writes the next packet that is due into `packet`; it leaves from the ports of its leg.
     pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<(LegId, Transmit)> {
-        if let Some(session) = &mut self.leg.session
-            && let Some(transmit) = session.poll_transmit(packet, now)
-        {
-            self.tape.handle_sent(session, &packet[..transmit.bytes], now);
-            // A frame has left: a prompt may have been heard to its end, a mark reached.
-            self.talk(now);
-            return Some((LegId::First, transmit));
+        let has_agent = self.bridge.is_none();
+        if let Some(session) = &mut self.leg.session {
+            let played = session.played();
+            if let Some(transmit) = session.poll_transmit(packet, now) {
+                self.tape.handle_sent(session, &packet[..transmit.bytes], has_agent.then_some(played), now);
+                // A frame has left: a prompt may have been heard to its end, a mark reached.
+                self.talk(now);
+                return Some((LegId::First, transmit));
+            }
         }
         let transmit = self.second_mut()?.session.as_mut()?.poll_transmit(packet, now)?;
         Some((LegId::Second, transmit))
@@ -358,7 +364,7 @@ impl Call {
     }
 
     fn record_answer(&mut self, now: Instant) {
-        self.tape.start(now);
+        self.tape.start(self.line_rate(), now);
         self.leg.watch.start(now);
         let codec = self.leg.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");

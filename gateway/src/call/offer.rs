@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use talkstack_control::port::EndReason;
 use talkstack_media::sdp::{
-    Capabilities, LocalMedia, NegotiateError, Negotiated, Security, SessionDescription, negotiate,
+    Capabilities, LocalMedia, NegotiateError, Negotiated, Repertoire, Security, SessionDescription, negotiate,
 };
 
 /// What an INVITE brings.
@@ -20,13 +20,22 @@ pub struct Offer<'a> {
     pub security: LineSecurity,
 }
 
-/// How a leg's media is to be secured.
+/// How a leg's media is to be secured, and what it may be made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LineSecurity {
     /// What is offered and taken, and what our keys come from.
     pub media: Security,
     /// Nobody on the way reads the descriptions, and the keys in them: SIP goes under TLS.
     pub is_signalling_secure: bool,
+    /// What is spoken on it.
+    pub repertoire: Repertoire,
+}
+
+impl LineSecurity {
+    /// Tells whether an offer that was made for the one does for the other.
+    pub fn wants_the_same(&self, other: &LineSecurity) -> bool {
+        self.media.wants_the_same(&other.media) && self.repertoire == other.repertoire
+    }
 }
 
 /// The two ends of a leg.
@@ -74,7 +83,7 @@ impl Negotiation {
         Negotiation {
             local,
             signalling: line.signalling,
-            capabilities: Capabilities { security: line.security.media, ..Capabilities::default() },
+            capabilities: Capabilities { repertoire: line.security.repertoire, security: line.security.media },
             is_signalling_secure: line.security.is_signalling_secure,
             local_sdp: String::new(),
             agreed: None,
@@ -127,7 +136,7 @@ impl Negotiation {
 
     /// Another trunk carries the call: nothing has been agreed on with it.
     pub(super) fn secure(&mut self, security: LineSecurity) {
-        self.capabilities.security = security.media;
+        self.capabilities = Capabilities { repertoire: security.repertoire, security: security.media };
         self.is_signalling_secure = security.is_signalling_secure;
         self.agreed = None;
     }

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
-use talkstack_media::audio::frame::Speech;
+use talkstack_media::audio::frame::{SampleRate, Speech};
 
 use super::bridge::Bridge;
 use super::leg::Leg;
@@ -143,7 +143,7 @@ impl Call {
         bridge.rings_at = Some(now + CADENCE);
         if let Some(session) = &mut self.leg.session {
             // Without memory for it, it rings unheard.
-            let _ = session.play(Speech::Samples(&RINGING), now);
+            let _ = session.play(Speech::Samples(SampleRate::Hz8000, &RINGING), now);
         }
     }
 }

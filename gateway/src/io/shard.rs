@@ -252,8 +252,10 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
             ToCall::Carried(security) => call.handle_carried(*security),
             ToCall::Refused(outcome) => call.handle_refused(outcome, now),
+            ToCall::Pressed(leg, digit) => call.handle_info_digit(leg, digit, now),
             ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
             ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
+            ToCall::PauseRecording { is_paused } => call.pause_recording(is_paused, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
@@ -370,6 +372,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
                 CallOutput::Refuse(status) => SipWish::Refuse(status),
                 CallOutput::Probe(leg) => SipWish::Probe(leg),
+                CallOutput::Press(leg, digit) => SipWish::Press(leg, digit),
                 CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
                 CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {

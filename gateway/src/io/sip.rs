@@ -329,6 +329,13 @@ impl SipThread {
                     None => CommandReply::NoSuchCall,
                 }
             }
+            (None, Command::PauseRecording { call_id, is_paused }) => {
+                match self.tell(call_id, ToCall::PauseRecording { is_paused }) {
+                    Some(true) => CommandReply::Accepted,
+                    Some(false) => CommandReply::Busy,
+                    None => CommandReply::NoSuchCall,
+                }
+            }
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
             // What changes nothing need not be remembered.
             (None, Command::Lines) => return self.tell_lines(reply),

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!            push                                    deadline, deadline + 20 ms, …
-//!   agent ─────────▶ [ queue in the leg's codec ] ─────────▶ one frame ─▶ RTP
+//!   agent ─────────▶ [ queue in the leg's form ] ─────────▶ one frame ─▶ RTP
 //!                          │ empty at a deadline
 //!                          ├─ audio comes within 30 ms: it leaves at once, the deadlines stay
 //!                          └─ nothing came: comfort noise on the wall clock; the talk spurt has ended
@@ -13,31 +13,61 @@
 //!
 //! The 20 ms grid belongs to the leg: the first frame of a talk spurt sets its phase. RTP timestamps never overlap and
 //! never run backwards; what filler and speech have sent twice is a debt that the next pause drains.
+//!
+//! A frame is a packet's worth: 20 ms, or what the far end has asked for. The queue is kept in the form that the leg's
+//! codec is made from ([`Packing`]): G.711 as it is sent, everything else as samples, because a codec that remembers has
+//! to code what is really sent in the order it is sent, noise and barge-in included. Time is counted in ticks of 125 µs
+//! throughout; only a frame's timestamp is in the units of the codec's RTP clock.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::convert::Converter;
+use super::frame::Form;
+use super::lateness::Lateness;
 use super::pool::SpeechPool;
+pub use super::speech_queue::NotQueued;
+use super::speech_queue::SpeechQueue;
 
 /// Paces one leg's outgoing audio.
 #[derive(Debug)]
 pub struct Playout {
-    queue: VecDeque<u8>,
-    /// What the queue's memory comes out of.
-    pool: SpeechPool,
-    /// Bytes taken out of it: the queue never holds more.
-    reserved: usize,
+    queue: SpeechQueue,
+    /// What is queued comes out in the leg's form.
+    converter: Converter,
+    packing: Packing,
     phase: Phase,
-    /// What one timestamp means in time.
-    anchor: (Instant, u32),
-    /// The timestamp of the next frame.
-    timestamp: u32,
-    /// The leg's codec's code for silence.
-    silence: u8,
+    started: Instant,
+    /// The RTP timestamp of `started`.
+    origin: u32,
+    /// Where the next frame stands, in ticks since `started`.
+    position: u64,
     cushion: Duration,
-    lateness: Lateness,
-    pushed_bytes: u64,
-    taken_bytes: u64,
+    lateness: Lateness<LATENESS_BINS>,
+    pushed_ticks: u64,
+    taken_ticks: u64,
+}
+
+/// How a leg's audio is cut up and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// What it is kept in.
+    pub form: Form,
+    /// RTP clock units a tick: 1 at 8,000 Hz, 6 at 48,000 Hz.
+    pub tick_units: u32,
+    /// A packet's length in ticks of 125 µs: 160 is 20 ms.
+    pub ticks: u32,
+}
+
+impl Packing {
+    /// The time a packet plays for.
+    pub fn frame(self) -> Duration {
+        Duration::from_micros(u64::from(self.ticks) * TICK_MICROS)
+    }
+
+    /// A packet's bytes in the form it is kept in.
+    pub fn frame_bytes(self) -> usize {
+        self.ticks as usize * self.form.tick_bytes()
+    }
 }
 
 /// Where the leg is between speech and silence.
@@ -54,6 +84,8 @@ enum Phase {
 pub struct Frame {
     /// The RTP timestamp of its first sample.
     pub timestamp: u32,
+    /// Where it stands on the leg's own clock, in ticks since its start.
+    pub position: u64,
     /// The first frame of a talk spurt (RFC 3551 §4.1).
     pub marker: bool,
     /// Speech or comfort noise.
@@ -69,59 +101,49 @@ pub enum FrameKind {
     ComfortNoise,
 }
 
-/// Speech that was not queued. Close the agent.
-#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-pub enum NotQueued {
-    /// The queue holds all it may hold. The agent's doing: it sent far more than it can ever have spoken.
-    #[error("more than {QUEUE_BYTES_MAX} bytes of speech are queued")]
-    QueueFull,
-    /// The memory of all calls together is taken.
-    #[error("the memory for queued speech is taken")]
-    PoolEmpty,
-}
-
 impl Playout {
-    /// Starts in a pause, with comfort noise due at once, at the given RTP timestamp. `silence` is the leg's codec's code
-    /// for it (µ-law 0xff, A-law 0xd5).
-    pub fn new(timestamp: u32, silence: u8, pool: SpeechPool, now: Instant) -> Self {
+    /// Starts in a pause, with comfort noise due at once, at the given RTP timestamp.
+    pub fn new(timestamp: u32, packing: Packing, pool: SpeechPool, now: Instant) -> Self {
         Playout {
-            queue: VecDeque::new(),
-            pool,
-            reserved: 0,
+            queue: SpeechQueue::new(pool),
+            converter: Converter::new(packing.form),
+            packing,
             phase: Phase::Pause { due: now },
-            anchor: (now, timestamp),
-            timestamp,
-            silence,
+            started: now,
+            origin: timestamp,
+            position: 0,
             cushion: Duration::ZERO,
-            lateness: Lateness { bins: [0; LATENESS_BINS], recorded: 0 },
-            pushed_bytes: 0,
-            taken_bytes: 0,
+            lateness: Lateness::new(LATENESS_WINDOW),
+            pushed_ticks: 0,
+            taken_ticks: 0,
         }
     }
 
-    /// Queues speech, already in the leg's codec: one byte is one sample of 8 kHz.
+    /// Queues speech, already in the leg's form; what is left of a tick at its end is not heard.
     ///
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
-    pub fn push(&mut self, coded: &[u8], now: Instant) -> Result<(), NotQueued> {
-        let wanted = self.queue.len() + coded.len();
-        if wanted > QUEUE_BYTES_MAX {
-            return Err(NotQueued::QueueFull);
-        }
-        self.reserve(wanted)?;
-        let was_short = self.queue.len() < FRAME_BYTES;
-        self.queue.extend(coded);
-        self.pushed_bytes += coded.len() as u64;
-        if was_short && self.queue.len() >= FRAME_BYTES {
+    pub fn push(&mut self, bytes: &[u8], now: Instant) -> Result<(), NotQueued> {
+        let ticks = bytes.len() / self.packing.form.tick_bytes();
+        let was_short = !self.has_frame();
+        self.queue.push(self.packing.form, &bytes[..ticks * self.packing.form.tick_bytes()])?;
+        self.pushed_ticks += ticks as u64;
+        if was_short && self.has_frame() {
             self.handle_arrival(now);
         }
         Ok(())
     }
 
-    /// The leg's codec has changed: what is queued is coded anew.
-    pub fn recode(&mut self, silence: u8, recoded: &[u8; 256]) {
-        self.silence = silence;
-        self.queue.iter_mut().for_each(|code| *code = recoded[usize::from(*code)]);
+    /// The leg's codec or its packets' length have changed: what is queued is said in the new one. Another clock counts on
+    /// from where it would stand if it had run from the start.
+    pub fn repack(&mut self, packing: Packing) {
+        self.converter.set_form(packing.form);
+        self.packing = packing;
+    }
+
+    /// How the leg's audio is cut up.
+    pub fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// Goes on after nothing was taken for a while: what is queued begins a talk spurt of its own.
@@ -134,28 +156,26 @@ impl Playout {
     /// Forgets all queued speech, for barge-in. Frames already taken are gone; the wire falls silent at the next deadline.
     pub fn clear(&mut self) {
         self.queue.clear();
-        self.taken_bytes = self.pushed_bytes;
+        self.taken_ticks = self.pushed_ticks;
     }
 
-    /// Puts the frame that is due into `payload` (exactly [`FRAME_BYTES`] long), or returns `None` when none is due.
+    /// Puts the frame that is due into `payload`, in the leg's form, or returns `None` when none is due.
     ///
     /// Call again until `None`: after a late wake-up at most two frames are due together.
-    pub fn take(&mut self, payload: &mut [u8; FRAME_BYTES], now: Instant) -> Option<Frame> {
+    pub fn take(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Frame> {
         match self.phase {
             Phase::Pause { due } => (due <= now).then(|| self.take_noise(due, now)),
             Phase::Spurt { due, .. } if due > now => None,
             Phase::Spurt { due, first } => {
-                if self.queue.len() >= FRAME_BYTES {
-                    return Some(self.take_speech(payload, FRAME_BYTES, due, first, now));
+                if self.has_frame() {
+                    return Some(self.take_speech(payload, due, first, now));
                 }
                 if now < due + HOLD {
                     return None;
                 }
                 // The spurt is over. Its last, partial frame is still owed.
-                if !self.queue.is_empty() {
-                    let rest = self.queue.len();
-                    payload[rest..].fill(self.silence);
-                    let frame = self.take_speech(payload, rest, due, first, now);
+                if self.queue.ticks() > 0 {
+                    let frame = self.take_speech(payload, due, first, now);
                     self.begin_pause(now);
                     return Some(frame);
                 }
@@ -165,28 +185,49 @@ impl Playout {
         }
     }
 
+    /// Gives the place of the frame that is due to something else, or returns `None` when none is due. What is queued
+    /// waits, and begins a talk spurt of its own behind it.
+    pub fn pass(&mut self, now: Instant) -> Option<Frame> {
+        let due = self.due();
+        if due > now {
+            return None;
+        }
+        let frame = self.take_noise(due, now);
+        if self.queue.ticks() > 0 {
+            self.phase = Phase::Spurt { due: self.due(), first: true };
+        }
+        Some(frame)
+    }
+
+    /// When the next frame's place is.
+    pub fn due(&self) -> Instant {
+        match self.phase {
+            Phase::Pause { due } | Phase::Spurt { due, .. } => due,
+        }
+    }
+
     /// When to call [`Playout::take`] next.
     pub fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Pause { due } => due,
-            Phase::Spurt { due, .. } if self.queue.len() >= FRAME_BYTES => due,
+            Phase::Spurt { due, .. } if self.has_frame() => due,
             Phase::Spurt { due, .. } => due + HOLD,
         }
     }
 
-    /// Speech pushed so far, in bytes: the position a mark set now stands at.
+    /// Speech pushed so far, in ticks: the position a mark set now stands at.
     pub fn pushed(&self) -> u64 {
-        self.pushed_bytes
+        self.pushed_ticks
     }
 
-    /// Speech that has left the queue for the wire or was cleared, in bytes. A mark at or below has been reached.
+    /// Speech that has left the queue for the wire or was cleared, in ticks. A mark at or below has been reached.
     pub fn played(&self) -> u64 {
-        self.taken_bytes
+        self.taken_ticks
     }
 
     /// Speech waiting, in time.
     pub fn queued(&self) -> Duration {
-        Duration::from_micros(self.queue.len() as u64 * 125)
+        Duration::from_micros(self.queue.ticks() as u64 * TICK_MICROS)
     }
 
     /// Extra delay in front of each talk spurt, against the agent's arrival jitter. 0 to 40 ms.
@@ -194,27 +235,8 @@ impl Playout {
         self.cushion
     }
 
-    /// Sees to it that the queue may hold `wanted` bytes. Grows in steps, so a paced agent takes one and keeps it.
-    fn reserve(&mut self, wanted: usize) -> Result<(), NotQueued> {
-        if wanted <= self.reserved {
-            return Ok(());
-        }
-        let grown = wanted.max(self.reserved * 2).next_multiple_of(RESERVE_STEP);
-        if !self.pool.take(grown - self.reserved) {
-            return Err(NotQueued::PoolEmpty);
-        }
-        self.queue.reserve_exact(grown - self.queue.len());
-        self.reserved = grown;
-        Ok(())
-    }
-
-    /// Gives memory back that only a long speech needed.
-    fn shrink(&mut self) {
-        if self.queue.is_empty() && self.reserved > RESERVE_STEP {
-            self.queue.shrink_to(RESERVE_STEP);
-            self.pool.give(self.reserved - RESERVE_STEP);
-            self.reserved = RESERVE_STEP;
-        }
+    fn has_frame(&self) -> bool {
+        self.queue.ticks() >= self.packing.ticks as usize
     }
 
     /// A whole frame has come into an empty queue.
@@ -236,24 +258,20 @@ impl Playout {
         }
     }
 
-    fn take_speech(
-        &mut self,
-        payload: &mut [u8; FRAME_BYTES],
-        bytes: usize,
-        due: Instant,
-        first: bool,
-        now: Instant,
-    ) -> Frame {
-        copy_front(&self.queue, &mut payload[..bytes]);
-        self.queue.drain(..bytes);
-        self.taken_bytes += bytes as u64;
+    /// Takes a frame of speech, the last of it padded with silence.
+    fn take_speech(&mut self, payload: &mut Vec<u8>, due: Instant, first: bool, now: Instant) -> Frame {
+        let Packing { form, ticks, .. } = self.packing;
+        let taken = self.queue.ticks().min(ticks as usize);
+        payload.clear();
+        self.queue.take(taken, &mut self.converter, payload);
+        payload.resize(self.packing.frame_bytes(), form.silence());
+        self.taken_ticks += taken as u64;
         if first {
-            self.timestamp = later(self.timestamp, self.wall_timestamp(now));
+            self.position = self.position.max(self.wall_position(now));
         }
-        let frame = Frame { timestamp: self.timestamp, marker: first, kind: FrameKind::Speech };
-        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES);
+        let frame = self.next_frame(first, FrameKind::Speech);
         // A thread that slept through more than a hold does not bunch the backlog: the grid moves.
-        let next = due + FRAME;
+        let next = due + self.packing.frame();
         let next = if next + HOLD < now { now } else { next };
         self.phase = Phase::Spurt { due: next, first: false };
         frame
@@ -262,97 +280,45 @@ impl Playout {
     fn take_noise(&mut self, due: Instant, now: Instant) -> Frame {
         // A thread that slept through more than a hold sends no backlog of noise: the grid moves.
         let due = if due + HOLD < now {
-            self.timestamp = later(self.timestamp, self.wall_timestamp(now));
+            self.position = self.position.max(self.wall_position(now));
             now
         } else {
             due
         };
-        let frame = Frame { timestamp: self.timestamp, marker: false, kind: FrameKind::ComfortNoise };
-        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES);
-        self.phase = Phase::Pause { due: due + FRAME };
+        self.phase = Phase::Pause { due: due + self.packing.frame() };
+        self.next_frame(false, FrameKind::ComfortNoise)
+    }
+
+    fn next_frame(&mut self, marker: bool, kind: FrameKind) -> Frame {
+        // Truncation is the modulo that RTP timestamps live in.
+        let units = (self.position as u32).wrapping_mul(self.packing.tick_units);
+        let frame = Frame { timestamp: self.origin.wrapping_add(units), position: self.position, marker, kind };
+        self.position += u64::from(self.packing.ticks);
         frame
     }
 
     /// The spurt is over. The first noise is due when the wall clock reaches its timestamp, which drains any debt.
     fn begin_pause(&mut self, now: Instant) {
-        self.shrink();
-        let wall = self.wall_timestamp(now);
-        self.timestamp = later(self.timestamp, wall);
-        let debt = self.timestamp.wrapping_sub(wall);
-        self.phase = Phase::Pause { due: now + Duration::from_micros(u64::from(debt) * 125) };
+        self.queue.shrink();
+        let wall = self.wall_position(now);
+        self.position = self.position.max(wall);
+        let debt = self.position - wall;
+        self.phase = Phase::Pause { due: now + Duration::from_micros(debt * TICK_MICROS) };
     }
 
-    fn wall_timestamp(&self, now: Instant) -> u32 {
-        let elapsed = now.saturating_duration_since(self.anchor.0).as_micros() / 125;
-        // Truncation is the modulo that RTP timestamps live in.
-        self.anchor.1.wrapping_add(elapsed as u32)
+    fn wall_position(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_micros() as u64 / TICK_MICROS
     }
 }
 
-impl Drop for Playout {
-    fn drop(&mut self) {
-        self.pool.give(self.reserved);
-    }
-}
-
-/// How late an agent's frames come, as a decaying histogram of milliseconds.
-#[derive(Debug)]
-struct Lateness {
-    bins: [u16; LATENESS_BINS],
-    recorded: u16,
-}
-
-impl Lateness {
-    fn record(&mut self, late: Duration) {
-        let bin = (late.as_micros().div_ceil(1000) as usize).min(LATENESS_BINS - 1);
-        self.bins[bin] += 1;
-        self.recorded += 1;
-        if self.recorded == LATENESS_WINDOW {
-            self.bins.iter_mut().for_each(|count| *count /= 2);
-            self.recorded = self.bins.iter().sum();
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.recorded >= LATENESS_SETTLED
-    }
-
-    fn p99(&self) -> Duration {
-        if !self.is_settled() {
-            return Duration::ZERO;
-        }
-        let mut beyond = self.recorded / 100;
-        for (milliseconds, count) in self.bins.iter().enumerate().rev() {
-            if *count > beyond {
-                return Duration::from_millis(milliseconds as u64);
-            }
-            beyond -= count;
-        }
-        Duration::ZERO
-    }
-}
-
-fn copy_front(queue: &VecDeque<u8>, out: &mut [u8]) {
-    let (front, back) = queue.as_slices();
-    let split = out.len().min(front.len());
-    let (head, tail) = out.split_at_mut(split);
-    head.copy_from_slice(&front[..split]);
-    tail.copy_from_slice(&back[..tail.len()]);
-}
-
-/// The later of two RTP timestamps, in their modulo.
-fn later(a: u32, b: u32) -> u32 {
-    if (b.wrapping_sub(a) as i32) > 0 { b } else { a }
-}
-
-/// The time one frame plays for.
+/// The time one frame plays for where the far end wishes nothing else.
 pub const FRAME: Duration = Duration::from_millis(20);
 
-/// 20 ms of G.711: 8,000 samples a second, one byte each.
-pub const FRAME_BYTES: usize = 160;
+/// 20 ms, in ticks of 125 µs.
+pub const FRAME_TICKS: u32 = 160;
 
-/// 20 ms of the 8 kHz RTP clock.
-const FRAME_SAMPLES: u32 = 160;
+/// What all audio is counted in.
+const TICK_MICROS: u64 = 125;
 
 /// 30 ms: a frame one and a half periods late is no longer the same talk spurt; a phone's jitter buffer takes 40 ms.
 pub const HOLD: Duration = Duration::from_millis(30);
@@ -369,18 +335,11 @@ const LATENESS_BINS: usize = 42;
 /// 1,000 frames, 20 s of speech: what the 99th percentile looks back on, halved then.
 const LATENESS_WINDOW: u16 = 1000;
 
-/// 100 frames, 2 s: fewer have no 99th percentile.
-const LATENESS_SETTLED: u16 = 100;
-
-/// 4 KiB, half a second: what an agent that sends at the pace of speech ever has queued.
-const RESERVE_STEP: usize = 4096;
-
-/// 10 minutes at 8,000 bytes a second; more was never meant to be heard.
-pub const QUEUE_BYTES_MAX: usize = 4_800_000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::frame::SampleRate;
+    use crate::audio::speech_queue::{QUEUE_TICKS_MAX, RESERVE_STEP};
 
     #[test]
     fn a_burst_of_two_seconds_leaves_one_frame_each_20_ms() {
@@ -392,7 +351,7 @@ mod tests {
         assert!(speech[0].1.marker && speech[1..].iter().all(|(_, frame)| !frame.marker));
         for pair in speech.windows(2) {
             assert_eq!(pair[1].0 - pair[0].0, FRAME);
-            assert_eq!(pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp), FRAME_SAMPLES);
+            assert_eq!(pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp), FRAME_TICKS);
         }
     }
 
@@ -434,7 +393,7 @@ mod tests {
     #[test]
     fn comfort_noise_keeps_50_packets_a_second_however_late_its_thread_wakes() {
         let mut bench = Bench::new();
-        let (mut random, mut sent, mut payload) = (1u32, Vec::new(), [0; FRAME_BYTES]);
+        let (mut random, mut sent, mut payload) = (1u32, Vec::new(), Vec::new());
         let end = bench.start + Duration::from_secs(60);
         while bench.playout.deadline() < end {
             // As the shard's grid of 1 ms, and a loaded machine on top: 0 to 15 ms behind each deadline.
@@ -446,7 +405,7 @@ mod tests {
         }
         assert!((2999..=3001).contains(&sent.len()), "{} packets in 60 s", sent.len());
         assert!(
-            sent.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == FRAME_SAMPLES),
+            sent.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == FRAME_TICKS),
             "one timestamp after the other"
         );
     }
@@ -472,12 +431,12 @@ mod tests {
                 if let Some(end) = end {
                     assert!(frame.timestamp.wrapping_sub(end) < 1 << 31, "step {step} overlaps");
                 }
-                end = Some(frame.timestamp.wrapping_add(FRAME_SAMPLES));
+                end = Some(frame.timestamp.wrapping_add(FRAME_TICKS));
             }
         }
         bench.run(Duration::from_millis(200));
-        let ahead = end.expect("sent").wrapping_sub(bench.playout.wall_timestamp(bench.now)) as i32;
-        assert!(ahead <= FRAME_SAMPLES as i32, "{ahead} samples ahead of the wall clock");
+        let ahead = end.expect("sent").wrapping_sub(bench.wall_timestamp()) as i32;
+        assert!(ahead <= FRAME_TICKS as i32, "{ahead} samples ahead of the wall clock");
     }
 
     #[test]
@@ -541,13 +500,44 @@ mod tests {
     }
 
     #[test]
-    fn another_codec_says_what_is_queued_in_its_own_codes() {
+    fn another_codec_says_what_is_queued_in_its_own_form_and_clock() {
         let mut bench = Bench::new();
-        bench.playout.push(&[7; FRAME_BYTES + 40], bench.start).expect("room");
-        let recoded: [u8; 256] = std::array::from_fn(|code| (code as u8).wrapping_add(1));
-        bench.playout.recode(0xd5, &recoded);
-        bench.run(Duration::from_millis(60));
-        assert_eq!(bench.last_speech[39..42], [8, 0xd5, 0xd5]);
+        let mut said = Vec::new();
+        Form::Mulaw.encode(&[2000; 3 * FRAME_BYTES], &mut said);
+        bench.playout.push(&said, bench.start).expect("room");
+        let before = bench.run(Duration::from_millis(30));
+        assert_eq!(bench.last_speech, said[..FRAME_BYTES]);
+        bench.playout.repack(Packing { form: Form::Linear(SampleRate::Hz16000), tick_units: 6, ticks: FRAME_TICKS });
+        let behind = bench.run(Duration::from_millis(20));
+        assert_eq!((before.len(), behind.len()), (2, 1));
+        assert_eq!(bench.last_speech.len(), 4 * FRAME_BYTES);
+        let mut samples = Vec::new();
+        Form::Linear(SampleRate::Hz16000).decode(&bench.last_speech, &mut samples);
+        assert!(samples[200..].iter().all(|sample| sample.abs_diff(2000) < 60), "{samples:?}");
+        let steps = bench.run(Duration::from_millis(60));
+        assert!(steps.windows(2).all(|pair| pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp) >= 6 * FRAME_TICKS));
+        assert_eq!(bench.playout.played(), bench.playout.pushed());
+    }
+
+    #[test]
+    fn packets_of_the_far_end_s_length_leave_at_its_pace() {
+        for (milliseconds, form, tick_units) in
+            [(10, Form::Alaw, 1), (40, Form::Mulaw, 1), (60, Form::Linear(SampleRate::Hz16000), 6)]
+        {
+            let mut bench = Bench::new();
+            let packing = Packing { form, tick_units, ticks: milliseconds * 8 };
+            bench.playout.repack(packing);
+            bench.playout.push(&vec![7; 8000 * form.tick_bytes()], bench.start).expect("room");
+            let sent = bench.run(Duration::from_millis(900));
+            let speech: Vec<_> = sent.iter().filter(|(_, frame)| frame.kind == FrameKind::Speech).collect();
+            assert_eq!(speech.len() as u32, 900 / milliseconds + 1);
+            for pair in speech.windows(2) {
+                assert_eq!(pair[1].0 - pair[0].0, packing.frame());
+                assert_eq!(pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp), packing.ticks * tick_units);
+            }
+            assert_eq!(bench.last_speech.len(), packing.frame_bytes());
+            assert_eq!(bench.playout.played(), u64::from(packing.ticks) * speech.len() as u64);
+        }
     }
 
     #[test]
@@ -573,17 +563,21 @@ mod tests {
 
     #[test]
     fn a_queue_beyond_its_bound_refuses_the_push_whole() {
-        let mut playout = Playout::new(0, 0xff, SpeechPool::default(), Instant::now());
-        playout.push(&vec![7; QUEUE_BYTES_MAX], Instant::now()).expect("room");
+        let mut playout = Playout::new(0, MULAW, SpeechPool::default(), Instant::now());
+        playout.push(&vec![7; QUEUE_TICKS_MAX], Instant::now()).expect("room");
         assert_eq!(playout.push(&[7], Instant::now()), Err(NotQueued::QueueFull));
-        assert_eq!(playout.pushed(), QUEUE_BYTES_MAX as u64);
+        assert_eq!(playout.pushed(), QUEUE_TICKS_MAX as u64);
     }
+
+    const FRAME_BYTES: usize = 160;
+
+    const MULAW: Packing = Packing { form: Form::Mulaw, tick_units: 1, ticks: FRAME_TICKS };
 
     struct Bench {
         playout: Playout,
         start: Instant,
         now: Instant,
-        last_speech: [u8; FRAME_BYTES],
+        last_speech: Vec<u8>,
     }
 
     impl Bench {
@@ -594,22 +588,26 @@ mod tests {
         fn with_pool(pool: SpeechPool) -> Self {
             let start = Instant::now();
             Bench {
-                playout: Playout::new(u32::MAX - 1000, 0xff, pool, start),
+                playout: Playout::new(u32::MAX - 1000, MULAW, pool, start),
                 start,
                 now: start,
-                last_speech: [0; FRAME_BYTES],
+                last_speech: Vec::new(),
             }
+        }
+
+        fn wall_timestamp(&self) -> u32 {
+            self.playout.origin.wrapping_add(self.playout.wall_position(self.now) as u32)
         }
 
         /// Jumps from deadline to deadline and collects what leaves.
         fn run(&mut self, time: Duration) -> Vec<(Instant, Frame)> {
             let end = self.now + time;
             let mut sent = Vec::new();
-            let mut payload = [0; FRAME_BYTES];
+            let mut payload = Vec::new();
             loop {
                 while let Some(frame) = self.playout.take(&mut payload, self.now) {
                     if frame.kind == FrameKind::Speech {
-                        self.last_speech = payload;
+                        self.last_speech.clone_from(&payload);
                     }
                     sent.push((self.now, frame));
                 }

@@ -5,23 +5,19 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::crypto::{self, CryptoError};
-use super::parse::{Attribute, Direction, Media, SessionDescription};
+use super::dtmf::DtmfMode;
+use super::parse::{Attribute, Direction, Media, RtpMap, SessionDescription};
+use super::repertoire::Repertoire;
 use super::security::{Chosen, Keying, Security};
-use crate::codec::Codec;
+use crate::codec::{Codec, comfort_noise, opus};
 
 /// What we can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The codecs, the preferred first: the order of our offers. Answers follow the offer's order.
-    pub codecs: Vec<Codec>,
+    /// The codecs: our offers are in its order, answers follow the offer's.
+    pub repertoire: Repertoire,
     /// Whether media is encrypted, and with what.
     pub security: Security,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Capabilities { codecs: Codec::ALL.to_vec(), security: Security::default() }
-    }
 }
 
 /// Our side of a session.
@@ -43,9 +39,18 @@ pub struct Negotiated {
     /// The codec, for both directions.
     pub codec: Codec,
     /// Its payload type.
-    pub payload_type: u8,
-    /// telephone-event's payload type, if both know it.
-    pub telephone_event: Option<u8>,
+    pub payload_type: Numbered,
+    /// telephone-event, if both know it.
+    pub telephone_event: Option<TelephoneEvent>,
+    /// How keys travel.
+    pub dtmf: DtmfMode,
+    /// Comfort noise's payload type, if both know it: the far end may fall silent (RFC 3389).
+    pub comfort_noise: Option<u8>,
+    /// What the far end wishes to be sent, of Opus.
+    pub opus: opus::Wishes,
+    /// The length of the packets it wishes to be sent, in milliseconds: 10 to 60, and 20 if it wishes nothing that can
+    /// be done.
+    pub ptime_ms: u8,
     /// Where to send RTP.
     pub remote_rtp: SocketAddr,
     /// Where to send RTCP.
@@ -58,10 +63,47 @@ pub struct Negotiated {
     pub keying: Keying,
 }
 
+/// A payload type as each side numbers it: who answers may take a number of its own (RFC 3264 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered {
+    /// In the far end's description: what it is sent.
+    pub sent: u8,
+    /// In ours: what it should send. Many send their own number, so both are taken.
+    pub received: u8,
+}
+
+impl Numbered {
+    /// The same number on both sides.
+    pub fn alike(number: u8) -> Self {
+        Numbered { sent: number, received: number }
+    }
+
+    /// Tells whether a packet of the number may be meant.
+    pub fn is(self, number: u8) -> bool {
+        number == self.received || number == self.sent
+    }
+}
+
+/// Keys as packets of their own (RFC 4733).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelephoneEvent {
+    /// Its payload type.
+    pub payload_type: Numbered,
+    /// The clock of its durations, in hertz: 8,000, or 48,000 beside Opus.
+    pub clock_rate: u32,
+}
+
 impl Negotiated {
     /// Tells whether the far end has put us on hold: it does not want to hear us.
     pub fn is_held(&self) -> bool {
         !self.direction.sends() || self.remote_rtp.ip().is_unspecified()
+    }
+
+    /// Tells whether a payload type is one of those agreed on.
+    pub fn takes(&self, number: u8) -> bool {
+        self.payload_type.is(number)
+            || self.telephone_event.is_some_and(|event| event.payload_type.is(number))
+            || self.comfort_noise == Some(number)
     }
 }
 
@@ -124,7 +166,8 @@ pub fn answer(
     local: &LocalMedia,
 ) -> Result<Answer, NegotiateError> {
     let Chosen { at, keying, crypto } = capabilities.security.choose(offer)?;
-    let negotiated = Negotiated { keying, ..agree(offer, &offer.media[at], capabilities)? };
+    let agreed = agree(offer, &offer.media[at], capabilities, |number, _| Numbered::alike(number))?;
+    let negotiated = Negotiated { keying, ..agreed };
     let mut sdp = head(local);
     for (index, media) in offer.media.iter().enumerate() {
         if index == at {
@@ -138,23 +181,39 @@ pub fn answer(
     Ok(Answer { negotiated, sdp })
 }
 
-/// Writes an offer.
+/// Writes an offer: the codecs in our order, comfort noise beside G.711, keys in the clock of each codec.
 ///
 /// # Errors
 /// [`NegotiateError::KeysUntold`].
 pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, NegotiateError> {
     let (protocol, lines) = capabilities.security.offer()?;
+    let repertoire = capabilities.repertoire;
+    let has_g711 = repertoire.codecs().any(is_g711);
+    let has_opus = repertoire.contains(Codec::Opus);
+    let has_events = repertoire.dtmf().has_events();
+    let events = OFFERED_EVENTS.into_iter().filter(|(_, clock_rate)| has_events && (*clock_rate == 8000 || has_opus));
     let mut sdp = head(local);
     let _ = write!(sdp, "m=audio {} {protocol}", local.port);
-    for codec in &capabilities.codecs {
+    for codec in repertoire.codecs() {
         let _ = write!(sdp, " {}", codec.payload_type());
     }
-    let _ = write!(sdp, " {OFFERED_EVENT}\r\n");
-    for codec in &capabilities.codecs {
-        let _ = write!(sdp, "a=rtpmap:{} {}/{}\r\n", codec.payload_type(), codec.name(), codec.clock_rate());
+    if has_g711 {
+        let _ = write!(sdp, " {}", comfort_noise::PAYLOAD_TYPE);
     }
-    let _ = write!(sdp, "a=rtpmap:{OFFERED_EVENT} telephone-event/8000\r\na=fmtp:{OFFERED_EVENT} 0-15\r\n");
-    sdp.push_str("a=ptime:20\r\na=sendrecv\r\n");
+    for (number, _) in events.clone() {
+        let _ = write!(sdp, " {number}");
+    }
+    sdp.push_str("\r\n");
+    for codec in repertoire.codecs() {
+        write_codec(&mut sdp, codec.payload_type(), codec);
+    }
+    if has_g711 {
+        write_noise(&mut sdp, comfort_noise::PAYLOAD_TYPE);
+    }
+    for (number, clock_rate) in events {
+        write_event(&mut sdp, number, clock_rate);
+    }
+    let _ = write!(sdp, "a=ptime:{}\r\na=sendrecv\r\n", repertoire.ptime_ms());
     lines.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
     Ok(sdp)
 }
@@ -166,38 +225,79 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, 
 pub fn accept_answer(answer: &SessionDescription, capabilities: &Capabilities) -> Result<Negotiated, NegotiateError> {
     let media = answer.media.first().ok_or(NegotiateError::NoAudio)?;
     let keying = capabilities.security.accept_answer(media)?;
-    Ok(Negotiated { keying, ..agree(answer, media, capabilities)? })
+    Ok(Negotiated { keying, ..agree(answer, media, capabilities, |sent, received| Numbered { sent, received })? })
 }
 
 fn agree(
     theirs: &SessionDescription,
     media: &Media,
     capabilities: &Capabilities,
+    numbered: fn(theirs: u8, offered: u8) -> Numbered,
 ) -> Result<Negotiated, NegotiateError> {
     let maps: Vec<_> = media.payload_types().filter_map(|payload_type| media.rtp_map(payload_type)).collect();
     let found = maps.iter().find_map(|map| {
         let codec = Codec::of_name(&map.encoding).filter(|codec| codec.clock_rate() == map.clock_rate)?;
-        capabilities.codecs.contains(&codec).then_some((codec, map.payload_type))
+        capabilities.repertoire.contains(codec).then_some((codec, map.payload_type))
     });
     let Some((codec, payload_type)) = found else {
         let offered = CodecList(maps.into_iter().map(|map| map.encoding).collect());
         return Err(NegotiateError::NoCommonCodec { offered });
     };
-    let is_event = |encoding: &str| encoding.eq_ignore_ascii_case("telephone-event");
-    let telephone_event = maps.iter().find(|map| is_event(&map.encoding) && map.clock_rate == 8000);
+    let comfort_noise = maps.iter().find(|map| is_named(map, "CN") && map.clock_rate == 8000 && is_g711(codec));
     let address = media.connection.or(theirs.connection).ok_or(NegotiateError::NoAddress)?;
     let rtcp_mux = media.attributes.contains(&Attribute::RtcpMux);
+    let dtmf = capabilities.repertoire.dtmf();
     let remote_rtp = SocketAddr::new(address, media.port);
     Ok(Negotiated {
         codec,
-        payload_type,
-        telephone_event: telephone_event.map(|map| map.payload_type),
+        payload_type: numbered(payload_type, codec.payload_type()),
+        telephone_event: telephone_event(&maps, codec, numbered).filter(|_| dtmf.has_events()),
+        dtmf,
+        comfort_noise: comfort_noise.map(|map| map.payload_type),
+        opus: opus::Wishes::of_parameters(media.parameters(payload_type)),
+        ptime_ms: ptime(media, codec, capabilities.repertoire.ptime_ms()),
         remote_rtp,
         remote_rtcp: if rtcp_mux { remote_rtp } else { rtcp_address(media, remote_rtp) },
         rtcp_mux,
         direction: media.direction(theirs.direction).mirrored(),
         keying: Keying::Plain,
     })
+}
+
+fn is_g711(codec: Codec) -> bool {
+    matches!(codec, Codec::Pcmu | Codec::Pcma)
+}
+
+fn is_named(map: &RtpMap, name: &str) -> bool {
+    map.encoding.eq_ignore_ascii_case(name)
+}
+
+/// The keys' payload type: one of the codec's own clock if there is one, else the first.
+fn telephone_event(maps: &[RtpMap], codec: Codec, numbered: fn(u8, u8) -> Numbered) -> Option<TelephoneEvent> {
+    let offered = |clock_rate: u32| OFFERED_EVENTS.into_iter().find(|(_, rate)| *rate == clock_rate);
+    let known = || maps.iter().filter(|map| is_named(map, "telephone-event") && offered(map.clock_rate).is_some());
+    let map = known().find(|map| map.clock_rate == codec.clock_rate()).or_else(|| known().next())?;
+    let (number, clock_rate) = offered(map.clock_rate)?;
+    Some(TelephoneEvent { payload_type: numbered(map.payload_type, number), clock_rate })
+}
+
+/// What the far end wishes its packets to play for (RFC 8866 §6.4), as far as the codec can do it; ours without a wish.
+fn ptime(media: &Media, codec: Codec, ours: u8) -> u8 {
+    let is_packet = |ms: u16| match codec {
+        // RFC 7587 §6.1: these, and some that nobody uses.
+        Codec::Opus => [10, 20, 40, 60].contains(&ms),
+        _ => (10..=60).contains(&ms) && ms.is_multiple_of(10),
+    };
+    let (mut wanted, mut max) = (u16::from(ours), 60);
+    for attribute in &media.attributes {
+        match attribute {
+            Attribute::Ptime(ms) if is_packet(*ms) => wanted = *ms,
+            Attribute::MaxPtime(ms) => max = (*ms).max(10),
+            _ => {}
+        }
+    }
+    // At most 60.
+    (10..=wanted.min(max)).rev().find(|ms| is_packet(*ms)).unwrap_or(20) as u8
 }
 
 /// RFC 3605: `a=rtcp`, else the port above. A host other than the media's own is not believed.
@@ -219,22 +319,47 @@ fn head(local: &LocalMedia) -> String {
 
 fn write_audio(sdp: &mut String, local: &LocalMedia, negotiated: &Negotiated, protocol: &str) {
     let Negotiated { codec, payload_type, .. } = negotiated;
-    let _ = write!(sdp, "m=audio {} {protocol} {payload_type}", local.port);
-    if let Some(event) = negotiated.telephone_event {
-        let _ = write!(sdp, " {event}");
+    let _ = write!(sdp, "m=audio {} {protocol} {}", local.port, payload_type.received);
+    if let Some(number) = negotiated.comfort_noise {
+        let _ = write!(sdp, " {number}");
     }
-    let _ = write!(sdp, "\r\na=rtpmap:{payload_type} {}/{}\r\n", codec.name(), codec.clock_rate());
     if let Some(event) = negotiated.telephone_event {
-        let _ = write!(sdp, "a=rtpmap:{event} telephone-event/8000\r\na=fmtp:{event} 0-15\r\n");
+        let _ = write!(sdp, " {}", event.payload_type.received);
+    }
+    sdp.push_str("\r\n");
+    write_codec(sdp, payload_type.received, *codec);
+    if let Some(number) = negotiated.comfort_noise {
+        write_noise(sdp, number);
+    }
+    if let Some(event) = negotiated.telephone_event {
+        write_event(sdp, event.payload_type.received, event.clock_rate);
     }
     if negotiated.rtcp_mux {
         sdp.push_str("a=rtcp-mux\r\n");
     }
-    let _ = write!(sdp, "a=ptime:20\r\na={}\r\n", negotiated.direction.name());
+    let _ = write!(sdp, "a=ptime:{}\r\na={}\r\n", negotiated.ptime_ms, negotiated.direction.name());
 }
 
-/// The dynamic payload type that most phones use for telephone-event.
-const OFFERED_EVENT: u8 = 101;
+fn write_codec(sdp: &mut String, number: u8, codec: Codec) {
+    let (name, clock_rate) = (codec.name(), codec.clock_rate());
+    // RFC 7587 §7: two channels always, whatever is sent.
+    let channels = if codec == Codec::Opus { "/2" } else { "" };
+    let _ = write!(sdp, "a=rtpmap:{number} {name}/{clock_rate}{channels}\r\n");
+    if codec == Codec::Opus {
+        let _ = write!(sdp, "a=fmtp:{number} {}\r\n", opus::PARAMETERS);
+    }
+}
+
+fn write_noise(sdp: &mut String, number: u8) {
+    let _ = write!(sdp, "a=rtpmap:{number} CN/8000\r\n");
+}
+
+fn write_event(sdp: &mut String, number: u8, clock_rate: u32) {
+    let _ = write!(sdp, "a=rtpmap:{number} telephone-event/{clock_rate}\r\na=fmtp:{number} 0-15\r\n");
+}
+
+/// The numbers and clocks of telephone-event in our offers: the one beside Opus first. 101 is most phones' own.
+const OFFERED_EVENTS: [(u8, u32); 2] = [(97, 48_000), (101, 8000)];
 
 #[cfg(test)]
 mod tests {
@@ -243,11 +368,12 @@ mod tests {
     #[test]
     fn the_offer_s_first_codec_that_we_have_is_answered_with_its_own_number() {
         let answer = check(
-            "m=audio 4000 RTP/AVP 18 9 97 0 101\r\na=rtpmap:97 pcma/8000\r\na=rtpmap:101 telephone-event/8000\r\n",
+            "m=audio 4000 RTP/AVP 18 3 97 0 101\r\na=rtpmap:97 pcma/8000\r\na=rtpmap:101 telephone-event/8000\r\n",
         )
         .expect("agreed");
-        assert_eq!((answer.negotiated.codec, answer.negotiated.payload_type), (Codec::Pcma, 97));
-        assert_eq!(answer.negotiated.telephone_event, Some(101));
+        assert_eq!((answer.negotiated.codec, answer.negotiated.payload_type), (Codec::Pcma, Numbered::alike(97)));
+        let event = TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 };
+        assert_eq!(answer.negotiated.telephone_event, Some(event));
         assert_eq!(answer.negotiated.remote_rtcp.port(), 4001);
         assert!(answer.sdp.contains("m=audio 10000 RTP/AVP 97 101\r\n"), "{}", answer.sdp);
     }
@@ -260,7 +386,109 @@ mod tests {
         let answered = answer(&offered, &capabilities, &local()).expect("agreed");
         let read = SessionDescription::parse(answered.sdp.as_bytes()).expect("readable");
         let accepted = accept_answer(&read, &capabilities).expect("accepted");
-        assert_eq!((accepted.codec, accepted.telephone_event), (Codec::Pcmu, Some(101)));
+        assert_eq!((accepted.codec, accepted.payload_type), (Codec::Opus, Numbered::alike(96)));
+        let event = TelephoneEvent { payload_type: Numbered::alike(97), clock_rate: 48_000 };
+        assert_eq!(accepted.telephone_event, Some(event));
+        assert_eq!(accepted.opus, opus::Wishes { has_fec: true, has_dtx: true, ..opus::Wishes::default() });
+    }
+
+    #[test]
+    fn an_offer_is_in_our_order_and_leaves_room_in_a_datagram() {
+        let sdp = offer(&Capabilities::default(), &local()).expect("an offer");
+        assert!(sdp.contains("m=audio 10000 RTP/AVP 96 9 0 8 13 97 101\r\n"), "{sdp}");
+        // 1,300 bytes of an INVITE over UDP: what remains is for its header fields.
+        assert!(sdp.len() < 520, "{} bytes:\n{sdp}", sdp.len());
+        let narrow = speaking(&[Codec::Pcma, Codec::G722]);
+        let sdp = offer(&narrow, &local()).expect("an offer");
+        assert!(sdp.contains("m=audio 10000 RTP/AVP 8 9 13 101\r\n"), "{sdp}");
+        let wide = speaking(&[Codec::G722]);
+        assert!(offer(&wide, &local()).expect("an offer").contains("m=audio 10000 RTP/AVP 9 101\r\n"));
+    }
+
+    #[test]
+    fn an_answer_follows_the_offer_s_order_among_the_codecs_that_are_allowed() {
+        let all = "m=audio 4000 RTP/AVP 9 111 0 8\r\na=rtpmap:111 OPUS/48000/2\r\na=fmtp:111 usedtx=1\r\n";
+        for (allowed, codec, number) in [
+            (vec![Codec::Opus, Codec::G722], Codec::G722, 9),
+            (vec![Codec::Pcma, Codec::Opus], Codec::Opus, 111),
+            (vec![Codec::Pcma, Codec::Pcmu], Codec::Pcmu, 0),
+        ] {
+            let answer = check_with(all, &speaking(&allowed)).expect("agreed");
+            assert_eq!((answer.negotiated.codec, answer.negotiated.payload_type.sent), (codec, number));
+            let map = format!("a=rtpmap:{number} {}/{}", codec.name(), codec.clock_rate());
+            assert!(answer.sdp.contains(&map), "{}", answer.sdp);
+        }
+        let answer = check(all.replace("9 111", "111 9").as_str()).expect("agreed");
+        assert_eq!(answer.negotiated.opus, opus::Wishes { has_dtx: true, ..opus::Wishes::default() });
+        assert!(answer.sdp.contains("a=fmtp:111 useinbandfec=1"), "{}", answer.sdp);
+    }
+
+    #[test]
+    fn who_answers_may_number_otherwise_than_we_have_offered() {
+        let sdp = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n\
+            m=audio 4000 RTP/AVP 107 100\r\na=rtpmap:107 opus/48000/2\r\na=rtpmap:100 telephone-event/48000\r\n";
+        let answer = SessionDescription::parse(sdp.as_bytes()).expect("readable");
+        let accepted = accept_answer(&answer, &Capabilities::default()).expect("agreed");
+        assert_eq!(accepted.payload_type, Numbered { sent: 107, received: 96 });
+        assert!(accepted.payload_type.is(96) && accepted.payload_type.is(107) && !accepted.payload_type.is(0));
+        let event = accepted.telephone_event.expect("agreed");
+        assert_eq!(event.payload_type, Numbered { sent: 100, received: 97 });
+    }
+
+    #[test]
+    fn keys_are_in_the_codec_s_clock_if_the_far_end_has_it_and_else_in_the_one_it_has() {
+        let maps = "a=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/48000\r\n\
+            a=rtpmap:101 telephone-event/8000\r\na=rtpmap:102 telephone-event/16000\r\n";
+        for (formats, number, clock_rate) in [
+            ("96 101 97", 97, 48_000),
+            ("96 102 101", 101, 8000),
+            ("0 97 101", 101, 8000),
+            ("9 97 102 101", 101, 8000),
+            ("0 97", 97, 48_000),
+        ] {
+            let answer = check(&format!("m=audio 4000 RTP/AVP {formats}\r\n{maps}")).expect("agreed");
+            let event = answer.negotiated.telephone_event.expect("agreed");
+            assert_eq!((event.payload_type.sent, event.clock_rate), (number, clock_rate), "{formats}");
+            assert!(answer.sdp.contains(&format!("a=rtpmap:{number} telephone-event/{clock_rate}\r\n")));
+        }
+        let answer = check(&format!("m=audio 4000 RTP/AVP 0 102\r\n{maps}")).expect("agreed");
+        assert_eq!(answer.negotiated.telephone_event, None);
+    }
+
+    #[test]
+    fn packets_have_the_length_the_far_end_wishes_if_it_can_be_done() {
+        for (formats, wish, ms) in [
+            ("0", "", 20),
+            ("0", "a=ptime:10\r\n", 10),
+            ("0", "a=ptime:30.0\r\n", 30),
+            ("0", "a=ptime:60\r\na=maxptime:40\r\n", 40),
+            ("9", "a=maxptime:10\r\n", 10),
+            ("0", "a=ptime:25\r\n", 20),
+            ("0", "a=ptime:80\r\n", 20),
+            ("0", "a=ptime:0\r\na=maxptime:0\r\n", 10),
+            ("96", "a=ptime:60\r\n", 60),
+            ("96", "a=ptime:30\r\n", 20),
+            ("96", "a=ptime:60\r\na=maxptime:50\r\n", 40),
+        ] {
+            let sections = format!("m=audio 4000 RTP/AVP {formats}\r\na=rtpmap:96 opus/48000/2\r\n{wish}");
+            let answer = check(&sections).expect("agreed");
+            assert_eq!(answer.negotiated.ptime_ms, ms, "{formats} {wish:?}");
+            assert!(answer.sdp.contains(&format!("a=ptime:{ms}\r\n")));
+        }
+        let ours = Capabilities { repertoire: Repertoire::new([], 30), ..Capabilities::default() };
+        assert!(offer(&ours, &local()).expect("an offer").contains("a=ptime:30\r\n"));
+        let length = |sections| check_with(sections, &ours).expect("agreed").negotiated.ptime_ms;
+        assert_eq!(length("m=audio 4000 RTP/AVP 0\r\n"), 30, "who wishes nothing gets what we wish for");
+        assert_eq!(length("m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 opus/48000/2\r\n"), 20);
+    }
+
+    #[test]
+    fn comfort_noise_is_agreed_on_beside_g_711_alone() {
+        let noise = |formats: &str| check(&format!("m=audio 4000 RTP/AVP {formats}\r\n")).expect("agreed");
+        assert_eq!(noise("0 13").negotiated.comfort_noise, Some(13));
+        assert!(noise("8 13").sdp.contains("a=rtpmap:13 CN/8000\r\n"));
+        assert_eq!(noise("9 0 13").negotiated.comfort_noise, None);
+        assert_eq!(noise("0").negotiated.comfort_noise, None);
     }
 
     #[test]
@@ -294,8 +522,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_agreed_on_says_why() {
-        let error = check("m=audio 4000 RTP/AVP 18 9\r\n").expect_err("no codec");
-        assert_eq!(error.to_string(), "no common codec: they offered G729, G722");
+        let error = check("m=audio 4000 RTP/AVP 18 13\r\n").expect_err("no codec");
+        assert_eq!(error.to_string(), "no common codec: they offered G729, CN");
         assert_eq!(check("m=audio 0 RTP/AVP 0\r\n"), Err(NegotiateError::NoAudio));
         assert_eq!(check("m=audio 1 RTP/SAVP 0\r\n"), Err(NegotiateError::SrtpOff));
         assert_eq!(check("m=audio 1 UDP/BFCP 0\r\n"), Err(NegotiateError::NoAudio));
@@ -334,15 +562,25 @@ mod tests {
         }
         answered.sort();
         unreadable.sort();
-        // The rest has no audio over plain RTP in G.711; alac.sdp maps a payload type to a name without a clock.
-        assert_eq!(answered, ["invalid.sdp", "simulcast.sdp", "ts-refclk-media.sdp", "ts-refclk-sess.sdp"]);
+        // The rest has no audio over plain RTP in a codec of ours; alac.sdp maps a payload type to a name without a clock.
+        let known =
+            ["bfcp.sdp", "invalid.sdp", "rtcp-fb.sdp", "simulcast.sdp", "ts-refclk-media.sdp", "ts-refclk-sess.sdp"];
+        assert_eq!(answered, known);
         assert_eq!(unreadable, ["alac.sdp"]);
     }
 
+    fn speaking(codecs: &[Codec]) -> Capabilities {
+        Capabilities { repertoire: Repertoire::new(codecs.iter().copied(), 20), ..Capabilities::default() }
+    }
+
     fn check(sections: &str) -> Result<Answer, NegotiateError> {
+        check_with(sections, &Capabilities::default())
+    }
+
+    fn check_with(sections: &str, capabilities: &Capabilities) -> Result<Answer, NegotiateError> {
         let sdp = format!("v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n{sections}");
         let offer = SessionDescription::parse(sdp.as_bytes()).expect("readable");
-        answer(&offer, &Capabilities::default(), &local())
+        answer(&offer, capabilities, &local())
     }
 
     fn local() -> LocalMedia {

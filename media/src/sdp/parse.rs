@@ -38,8 +38,12 @@ pub struct Media {
 pub enum Attribute {
     /// `a=rtpmap`.
     RtpMap(RtpMap),
+    /// `a=fmtp`: a payload type's parameters, as written.
+    Fmtp(u8, String),
     /// `a=ptime`, in milliseconds.
     Ptime(u16),
+    /// `a=maxptime`, in milliseconds.
+    MaxPtime(u16),
     /// `a=sendrecv` and its kin.
     Direction(Direction),
     /// `a=rtcp` (RFC 3605): another port, perhaps another host.
@@ -217,6 +221,15 @@ impl Media {
         })
     }
 
+    /// The parameters of a payload type, as written; empty without any.
+    pub fn parameters(&self, payload_type: u8) -> &str {
+        let own = self.attributes.iter().find_map(|attribute| match attribute {
+            Attribute::Fmtp(of, parameters) if *of == payload_type => Some(parameters.as_str()),
+            _ => None,
+        });
+        own.unwrap_or_default()
+    }
+
     /// The payload types, in order. Formats that are none are left out.
     pub fn payload_types(&self) -> impl Iterator<Item = u8> {
         self.formats.iter().filter_map(|format| format.parse().ok()).filter(|payload_type| *payload_type <= 127)
@@ -271,8 +284,9 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
     let (name, value) = value.split_once(':').unwrap_or((value, ""));
     Some(match name {
         "rtpmap" => Some(Attribute::RtpMap(rtp_map(value)?)),
-        // Some phones write 20.0; what is no number is no wish.
-        "ptime" => value.trim().split('.').next().and_then(|ms| ms.parse().ok()).map(Attribute::Ptime),
+        "fmtp" => fmtp(value),
+        "ptime" => milliseconds(value).map(Attribute::Ptime),
+        "maxptime" => milliseconds(value).map(Attribute::MaxPtime),
         "rtcp-mux" => Some(Attribute::RtcpMux),
         // A line that cannot be used leaves the others: the section is refused when none is left.
         "crypto" => Some(Attribute::Crypto(Crypto::parse(value))),
@@ -293,6 +307,18 @@ fn rtp_map(value: &str) -> Option<RtpMap> {
     let encoding = parts.next().filter(|encoding| !encoding.is_empty())?;
     let clock_rate = parts.next()?.parse().ok()?;
     Some(RtpMap { payload_type, encoding: encoding.to_owned(), clock_rate })
+}
+
+/// `96 useinbandfec=1; usedtx=1`; of anything but a payload type, nothing.
+fn fmtp(value: &str) -> Option<Attribute> {
+    let (payload_type, parameters) = value.trim().split_once(' ')?;
+    let payload_type = payload_type.parse().ok().filter(|payload_type| *payload_type <= 127)?;
+    Some(Attribute::Fmtp(payload_type, parameters.trim().to_owned()))
+}
+
+/// Some phones write 20.0; what is no number is no wish.
+fn milliseconds(value: &str) -> Option<u16> {
+    value.trim().split('.').next().and_then(|ms| ms.parse().ok())
 }
 
 /// 64 KiB: a UDP datagram cannot carry more.
@@ -320,6 +346,8 @@ mod tests {
         assert_eq!(audio.payload_types().collect::<Vec<_>>(), [0, 8, 101]);
         assert_eq!(audio.rtp_map(8).expect("static").encoding, "PCMA");
         assert_eq!(audio.rtp_map(101).expect("mapped").encoding, "telephone-event");
+        assert_eq!((audio.parameters(101), audio.parameters(0)), ("0-16", ""));
+        assert!(audio.attributes.contains(&Attribute::MaxPtime(60)));
         assert_eq!(audio.direction(sdp.direction), Direction::Sendonly);
         assert_eq!(sdp.media[1].direction(sdp.direction), Direction::Recvonly);
     }
@@ -389,6 +417,6 @@ mod tests {
     }
 
     const PHONE: &str = "v=0\r\no=phone 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\na=recvonly\r\n\
-        m=audio 49170 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n\
+        m=audio 49170 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=maxptime:60.0\r\n\
         a=sendonly\r\na=rtcp:49171 IN IP4 10.0.0.1\r\nm=video 0 RTP/AVP 96\r\n";
 }

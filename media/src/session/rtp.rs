@@ -1,19 +1,24 @@
 //! One leg over RTP: latch, receiver, concealment, playout, sender and reports, wired together.
 
+pub(super) mod quality;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
+use super::digits::{Digits, Way};
 use super::exchange::{Exchange, Heed};
+use super::hearing::Hearing;
+use super::keys::{KeyFrame, Keys};
 use super::secure::Secure;
-use super::{Channel, Heard, Transmit, noise};
+use super::speaking::{Speaking, packing};
+use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
-use crate::audio::playout::{FRAME_BYTES, FrameKind, NotQueued, Playout};
+use crate::audio::level::Level;
+use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
-use crate::codec::Codec;
-use crate::codec::plc::Concealer;
-use crate::rtp::dtmf::{EventFrame, EventSender};
+use crate::audio::recording::Origin;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -23,9 +28,9 @@ use crate::sdp::Negotiated;
 /// The sound of one SIP leg.
 #[derive(Debug)]
 pub struct RtpSession {
-    negotiated: Negotiated,
-    input: Input,
-    output: Output,
+    pub(super) negotiated: Negotiated,
+    pub(super) input: Input,
+    pub(super) output: Output,
     rtcp: Rtcp,
     control_latch: Latch,
     control_packets: u16,
@@ -50,23 +55,28 @@ enum Proof {
 
 /// From packets to audio.
 #[derive(Debug)]
-struct Input {
+pub(super) struct Input {
     latch: Latch,
-    receiver: Receiver,
-    concealer: Concealer,
+    pub(super) receiver: Receiver,
+    hearing: Hearing,
+    pub(super) digits: Digits,
+    level: Level,
     coded: Vec<u8>,
     samples: Vec<i16>,
 }
 
 /// From audio to packets.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     playout: Playout,
     sender: Sender,
-    keys: EventSender,
-    noise_at: usize,
-    samples: Vec<i16>,
-    coded: Vec<u8>,
+    pub(super) keys: Keys,
+    speaking: Speaking,
+    level: Level,
+    /// Where the last frame of audio stood, in ticks.
+    sent_position: u64,
+    /// Packets sent under former SSRCs.
+    sent_before: u32,
 }
 
 impl RtpSession {
@@ -78,21 +88,24 @@ impl RtpSession {
         let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
         let mut secure = None;
         Secure::agree(&mut secure, &negotiated.keying, now);
-        RtpSession {
+        let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
-                concealer: Concealer::default(),
-                coded: Vec::with_capacity(FRAME_BYTES),
-                samples: Vec::with_capacity(FRAME_BYTES),
+                hearing: Hearing::new(negotiated.codec),
+                digits: Digits::default(),
+                level: Level::default(),
+                coded: Vec::new(),
+                samples: Vec::new(),
             },
             output: Output {
-                playout: Playout::new(timestamp, negotiated.codec.silence(), pool, now),
+                playout: Playout::new(timestamp, packing(&negotiated), pool, now),
                 sender: Sender::new(ssrc, sequence),
-                keys: EventSender::default(),
-                noise_at: 0,
-                samples: Vec::new(),
-                coded: Vec::new(),
+                keys: Keys::new(&negotiated),
+                speaking: Speaking::new(&negotiated),
+                level: Level::default(),
+                sent_position: 0,
+                sent_before: 0,
             },
             rtcp: Rtcp::new(ssrc, mixed, now),
             control_latch: Latch::new(negotiated.remote_rtcp, signalling, now),
@@ -105,16 +118,21 @@ impl RtpSession {
             heed: Heed::Untold,
             secure,
             negotiated,
-        }
+        };
+        session.listen_for_keys();
+        session
     }
 
-    /// The peers have agreed anew: hold, resume, another address or payload type.
+    /// The peers have agreed anew: hold, resume, another address, payload type or codec.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
         Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
-        let (former, codec) = (self.negotiated.codec, negotiated.codec);
-        if codec != former {
-            self.output.playout.recode(codec.silence(), &former.recoded(codec));
+        self.input.hearing.set_codec(negotiated.codec);
+        self.output.playout.repack(packing(&negotiated));
+        self.output.speaking.renegotiate(&self.negotiated, &negotiated);
+        self.output.keys.agree(&negotiated);
+        if negotiated.codec.clock_rate() != self.negotiated.codec.clock_rate() {
+            self.begin_stream(now);
         }
         if self.negotiated.is_held() && !negotiated.is_held() {
             self.output.playout.resume(now);
@@ -126,6 +144,7 @@ impl RtpSession {
         // Held time does not count towards the media time-out.
         self.hear_of(now);
         self.negotiated = negotiated;
+        self.listen_for_keys();
     }
 
     /// Takes a packet from the RTP port.
@@ -149,11 +168,9 @@ impl RtpSession {
             return;
         };
         let payload_type = reader.payload_type();
-        let is_negotiated =
-            payload_type == self.negotiated.payload_type || Some(payload_type) == self.negotiated.telephone_event;
         let verdict = if proof == Proof::Authenticated {
             self.input.latch.handle_authenticated(source, now)
-        } else if is_negotiated {
+        } else if self.negotiated.takes(payload_type) {
             let sequence = u16::from(reader.sequence_number());
             self.input.latch.handle_packet(source, reader.ssrc(), sequence, now)
         } else if source == self.input.latch.destination() {
@@ -203,40 +220,52 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, concealer, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, digits, level, coded, samples, .. } = &mut self.input;
+        if let Some(digit) = digits.poll() {
+            return Some(Heard::Digit(digit));
+        }
         samples.clear();
-        let is_audio = loop {
+        let (origin, is_as_sent) = loop {
             match receiver.poll_output(coded, now)? {
-                Received::Audio => break true,
+                Received::Audio => {
+                    let is_joined = hearing.decode(coded, samples);
+                    if !is_quiet(samples) || !receiver.save(hearing.units(samples.len())) {
+                        break (Origin::Arrived, !is_joined);
+                    }
+                    samples.clear();
+                }
                 Received::Silence(0) => {}
                 Received::Pause(count) => {
-                    concealer.pause(count, samples);
-                    break false;
+                    hearing.pause(count, receiver, samples);
+                    break (Origin::Concealed, false);
                 }
                 Received::Silence(count) => {
-                    samples.resize(count, 0);
-                    break false;
+                    samples.resize(hearing.samples(count), 0);
+                    break (Origin::Silence, false);
                 }
+                Received::Missing(count) => break (hearing.miss(count, receiver, samples), false),
                 Received::Lost(count) => {
-                    concealer.conceal(count, samples);
-                    break false;
+                    hearing.conceal(count, receiver, samples);
+                    break (Origin::Concealed, false);
                 }
-                Received::Digit(digit) => return Some(Heard::Digit(digit)),
+                Received::Digit(digit) => {
+                    digits.handle_key(digit, Way::Events, now);
+                    if let Some(digit) = digits.poll() {
+                        return Some(Heard::Digit(digit));
+                    }
+                }
             }
         };
+        let rate = self.negotiated.codec.rate();
+        digits.handle_audio(samples, now);
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
-            let count = if is_audio { coded.len() } else { samples.len() };
-            samples.clear();
-            samples.resize(count, 0);
-            return Some(Heard::Held(Frame { samples, coded: None }));
+            samples.fill(0);
+            return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
-        if !is_audio {
-            return Some(Heard::Audio(Frame { samples, coded: None }));
-        }
-        self.negotiated.codec.decode(coded, samples);
-        concealer.handle_received(samples);
-        Some(Heard::Audio(Frame { samples, coded: Some((self.negotiated.codec, coded)) }))
+        level.handle(samples.iter().copied());
+        let plain = hearing.plain_codec().filter(|_| is_as_sent);
+        Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
 
     /// Queues speech behind what is queued.
@@ -244,24 +273,8 @@ impl RtpSession {
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
     pub fn play(&mut self, speech: Speech<'_>, now: Instant) -> Result<(), NotQueued> {
-        let codec = self.negotiated.codec;
-        let Output { playout, samples, coded, .. } = &mut self.output;
-        let coded = match speech {
-            Speech::Coded(theirs, bytes) if theirs == codec => bytes,
-            Speech::Coded(theirs, bytes) => {
-                samples.clear();
-                theirs.decode(bytes, samples);
-                coded.clear();
-                codec.encode(samples, coded);
-                coded
-            }
-            Speech::Samples(samples) => {
-                coded.clear();
-                codec.encode(samples, coded);
-                coded
-            }
-        };
-        playout.push(coded, now)
+        let Output { playout, speaking, .. } = &mut self.output;
+        playout.push(speaking.convert(speech), now)
     }
 
     /// Forgets what is queued, for barge-in.
@@ -269,12 +282,12 @@ impl RtpSession {
         self.output.playout.clear();
     }
 
-    /// Speech queued since the start, in bytes at 8,000 a second.
+    /// Speech queued since the start, in ticks of 125 µs.
     pub fn pushed(&self) -> u64 {
         self.output.playout.pushed()
     }
 
-    /// Speech that has left for the wire or was cleared, in bytes.
+    /// Speech that has left for the wire or was cleared, in ticks of 125 µs.
     pub fn played(&self) -> u64 {
         self.output.playout.played()
     }
@@ -287,20 +300,30 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let mut payload = [0; FRAME_BYTES];
-        let Output { playout, sender, keys, noise_at, .. } = &mut self.output;
+        let Output { playout, sender, keys, speaking, level, sent_position, .. } = &mut self.output;
         loop {
-            let frame = playout.take(&mut payload, now)?;
-            let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
-                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(payload_type)) => {
-                    sender.build(payload_type, timestamp, marker, &payload, packet)
+            // What is said waits until the key is up (RFC 4733 §2.5.1.2).
+            let (frame, key) = if keys.is_busy() {
+                let frame = playout.pass(now)?;
+                (frame, Some(keys.take(frame.timestamp, playout.packing(), &mut speaking.frame)))
+            } else {
+                (playout.take(&mut speaking.frame, now)?, None)
+            };
+            let bytes = match (key, self.negotiated.telephone_event) {
+                (Some(KeyFrame::Packet { payload, timestamp, marker }), Some(event)) => {
+                    sender.build(event.payload_type.sent, timestamp, marker, &payload, packet)
                 }
-                (Some(EventFrame::Pause), _) => continue,
-                _ => {
-                    if frame.kind == FrameKind::ComfortNoise {
-                        noise::fill(self.negotiated.codec, noise_at, &mut payload);
+                (Some(KeyFrame::Packet { .. } | KeyFrame::Pause), _) => continue,
+                (None | Some(KeyFrame::Tone), _) => {
+                    if frame.kind == FrameKind::ComfortNoise && key.is_none() {
+                        speaking.fill_noise(playout.packing());
                     }
-                    sender.build(self.negotiated.payload_type, frame.timestamp, frame.marker, &payload, packet)
+                    if frame.kind == FrameKind::Speech {
+                        speaking.measure(level);
+                    }
+                    let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
+                    *sent_position = frame.position;
+                    sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
                 }
             };
             let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
@@ -308,26 +331,21 @@ impl RtpSession {
         }
     }
 
-    /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
-    /// telephone events, or too many wait.
-    pub fn press(&mut self, key: char) -> bool {
-        self.negotiated.telephone_event.is_some() && self.output.keys.press(key)
-    }
-
     /// Speech that waits for its turn, in time.
     pub fn queued(&self) -> Duration {
         self.output.playout.queued()
     }
 
-    /// The audio in a packet that [`RtpSession::poll_transmit`] wrote: its RTP timestamp, codec and payload. `None` for a
-    /// report.
-    pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Codec, &'a [u8])> {
+    /// The audio in the packet that [`RtpSession::poll_transmit`] wrote last, and where it stands on the leg's own clock in
+    /// ticks of 125 µs. `None` for a report or a key.
+    pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
         let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
         // The sender's header has its shortest form (RFC 3550 §5.1).
         let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
-        let [_, second, _, _, timestamp @ .., _, _, _, _] = header;
-        let is_audio = second & 0x7f == self.negotiated.payload_type;
-        is_audio.then(|| (u32::from_be_bytes(*timestamp), self.negotiated.codec, payload))
+        let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
+        let speech = || self.output.speaking.sent().unwrap_or(Speech::Coded(self.negotiated.codec, payload));
+        // Truncation is the modulo that timestamps live in.
+        is_audio.then(|| (self.output.sent_position as u32, speech()))
     }
 
     /// When to poll next.
@@ -336,7 +354,11 @@ impl RtpSession {
         if let Some(receiver) = self.input.receiver.poll_timeout() {
             at = at.min(receiver);
         }
-        if self.negotiated.is_held() { at } else { at.min(self.output.playout.deadline()) }
+        if self.negotiated.is_held() {
+            return at;
+        }
+        let playout = &self.output.playout;
+        at.min(if self.output.keys.is_busy() { playout.due() } else { playout.deadline() })
     }
 
     /// Tells whether the far end has put us on hold.
@@ -378,7 +400,17 @@ impl RtpSession {
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
-        Exchange { received: self.received_packets, sent, heed: self.heed }
+        Exchange { received: self.received_packets, sent: self.output.sent_before.wrapping_add(sent), heed: self.heed }
+    }
+
+    /// Timestamps go on in another clock: a stream of its own begins, under an SSRC of its own (RFC 7160 §4.1).
+    fn begin_stream(&mut self, now: Instant) {
+        let former = u64::from(self.output.sender.ssrc());
+        let mixed = (former ^ (former << 32) ^ self.output.sent_position).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
+        self.output.sent_before = self.output.sent_before.wrapping_add(sent);
+        self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
+        self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
     }
 
     fn secured(&mut self) -> Option<&mut Secure> {
@@ -398,8 +430,7 @@ impl RtpSession {
     }
 
     fn report(&mut self, packet: &mut [u8], now: Instant) -> Transmit {
-        let ssrc = self.input.receiver.ssrc();
-        let received = ssrc.and_then(|ssrc| Some((ssrc, self.input.receiver.reception().report()?)));
+        let received = self.account(now);
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
         let bytes = self.secured().map_or(bytes, |secure| secure.seal_control(packet, bytes));
@@ -419,7 +450,17 @@ impl RtpSession {
 }
 
 fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
-    PayloadTypes { audio: negotiated.payload_type, telephone_event: negotiated.telephone_event }
+    PayloadTypes {
+        audio: negotiated.payload_type,
+        codec: negotiated.codec,
+        telephone_event: negotiated.telephone_event.map(|event| event.payload_type),
+        comfort_noise: negotiated.comfort_noise,
+    }
+}
+
+/// Nothing is said in it: silence that was handed out before may stand for it.
+fn is_quiet(samples: &[i16]) -> bool {
+    samples.iter().all(|sample| sample.unsigned_abs() < QUIET)
 }
 
 /// RFC 5761 §4: payload types 64 to 95 with the marker bit are RTCP's.
@@ -436,12 +477,19 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// -46 dBFS: below any speech, above the noise of a room on a good phone.
+const QUIET: u16 = 160;
+
 /// 12 bytes: no extension and no contributing source.
 const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::{Direction, Keying};
+    use crate::codec::Codec;
+    use crate::rtp::dtmf::PRESS;
+    use crate::sdp::DtmfMode;
+    use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
+    use crate::session::Pressed;
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -518,6 +566,136 @@ mod tests {
         assert_eq!(bench.session.exchange().heed, Heed::Nothing);
     }
 
+    #[test]
+    fn what_is_said_waits_while_keys_are_pressed_and_none_of_it_is_lost() {
+        let mut bench = Bench::new(false);
+        let speech: Vec<u8> = (0..8000u32).map(|at| (at / 160) as u8).collect();
+        bench.session.play(Speech::Coded(Codec::Pcmu, &speech), bench.now).expect("queued");
+        let mut sent = bench.run(Duration::from_millis(100));
+        assert!(['5', '6'].into_iter().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        sent.extend(bench.run(Duration::from_millis(1700)));
+        let packets: Vec<Vec<u8>> = sent.into_iter().map(|(_, packet)| packet).filter(|it| !is_rtcp(it)).collect();
+        let first = packets.iter().position(|packet| packet[1] & 0x7f == 101).expect("a key");
+        let last = packets.iter().rposition(|packet| packet[1] & 0x7f == 101).expect("a key");
+        assert!(packets[first..=last].iter().all(|packet| packet[1] & 0x7f == 101), "the audio pauses");
+        assert_eq!((first, last - first + 1), (5, 20), "two presses of ten packets");
+        let spoken: Vec<u8> = packets.iter().filter(|it| it[1] & 0x7f == 0).flat_map(|it| it[12..].to_vec()).collect();
+        assert_eq!(spoken[..8000], speech, "all of it, in its order");
+        let goes_on = &packets[last + 1];
+        assert_eq!(goes_on[1], 0x80, "a talk spurt of its own begins");
+        let timestamps: Vec<u32> = packets.iter().map(|it| u32::from_be_bytes([it[4], it[5], it[6], it[7]])).collect();
+        // Two presses of twelve frames lie between what was said before and what is said behind them.
+        assert_eq!(timestamps[last + 1].wrapping_sub(timestamps[first - 1]), 25 * 160);
+    }
+
+    #[test]
+    fn without_events_keys_are_tones_both_ways_and_what_is_said_waits() {
+        let without = |bench: &mut Bench| {
+            let negotiated = Negotiated { telephone_event: None, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        let (mut bench, mut other) = (Bench::new(false), Bench::new(false));
+        [&mut bench, &mut other].into_iter().for_each(without);
+        bench.session.play(Speech::Coded(Codec::Pcmu, &[0x33; 1600]), bench.now).expect("queued");
+        assert!("159D".chars().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        let (mut keys, mut spoken) = (String::new(), 0);
+        for (_, packet) in bench.run(Duration::from_secs(2)).into_iter().filter(|(_, packet)| !is_rtcp(packet)) {
+            spoken += packet[12..].iter().filter(|code| **code == 0x33).count();
+            other.receive("10.0.0.1:4000", &packet);
+            while let Some(heard) = other.session.poll_heard(other.now) {
+                if let Heard::Digit(key) = heard {
+                    keys.push(key);
+                }
+            }
+            other.now += Duration::from_millis(20);
+        }
+        assert_eq!(keys, "159D");
+        assert!(spoken >= 1600, "what waited was said: {spoken}");
+        let set = |bench: &mut Bench, dtmf| {
+            let negotiated = Negotiated { dtmf, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        set(&mut bench, DtmfMode::Rfc4733);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::Refused, "no events, and no tones either");
+        set(&mut bench, DtmfMode::Info);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::ByInfo);
+        assert_eq!(bench.session.press('x', PRESS), Pressed::Refused);
+    }
+
+    #[test]
+    fn a_key_by_info_and_by_event_is_heard_once_and_in_order_with_speech() {
+        let mut bench = Bench::new(false);
+        let mut heard = Vec::new();
+        let mut event = packet(1, 101);
+        event.truncate(16);
+        event[12..].copy_from_slice(&[5, 0x0a, 0, 160]);
+        for (at, packet) in [packet(0, 0), event, packet(2, 0)].iter().enumerate() {
+            if at == 2 {
+                bench.session.handle_info_digit('5', bench.now);
+                bench.session.handle_info_digit('6', bench.now);
+            }
+            bench.receive("10.0.0.1:4000", packet);
+            while let Some(next) = bench.session.poll_heard(bench.now) {
+                heard.push(match next {
+                    Heard::Digit(key) => key,
+                    Heard::Audio(_) | Heard::Held(_) => '~',
+                });
+            }
+            bench.now += Duration::from_millis(80);
+        }
+        assert_eq!(heard.iter().collect::<String>().replace("~~", "~"), "~5~6~");
+    }
+
+    #[test]
+    fn the_sound_of_a_key_is_not_heard_from_its_first_packet_to_its_end_whatever_is_lost() {
+        // A sender that goes on with its audio beside the events; the key sounds in frames 10 to 30.
+        for lost in 0..200u64 {
+            let mut bench = Bench::new(false);
+            let (mut heard, mut keys, mut sequence) = (Vec::new(), String::new(), 0u16);
+            for frame in 0..60u16 {
+                let is_down = (10..=30).contains(&frame);
+                let mut audio = packet(sequence, 0);
+                audio[4..8].copy_from_slice(&(u32::from(frame) * 160).to_be_bytes());
+                audio[12..].fill(if is_down { 0x11 } else { 0x33 });
+                let mut packets = vec![audio];
+                if is_down {
+                    sequence += 1;
+                    let mut event = packet(sequence, 101);
+                    event.truncate(16);
+                    event[4..8].copy_from_slice(&(10u32 * 160).to_be_bytes());
+                    let [high, low] = ((frame - 9) * 160).to_be_bytes();
+                    event[12..].copy_from_slice(&[5, if frame >= 28 { 0x8a } else { 0x0a }, high, low]);
+                    packets.insert(0, event);
+                    // The event goes first.
+                    packets[0][2..4].copy_from_slice(&(sequence - 1).to_be_bytes());
+                    packets[1][2..4].copy_from_slice(&sequence.to_be_bytes());
+                }
+                sequence += 1;
+                for packet in packets {
+                    // Every tenth event packet or so, another in each run; never all three ends.
+                    let is_event = packet[1] == 101;
+                    if !(is_event && frame > 10 && frame < 28 && (u64::from(frame) * 7 + lost).is_multiple_of(5)) {
+                        bench.receive("10.0.0.1:4000", &packet);
+                    }
+                }
+                bench.now += Duration::from_millis(20);
+                while let Some(next) = bench.session.poll_heard(bench.now) {
+                    match next {
+                        Heard::Digit(key) => keys.push(key),
+                        Heard::Audio(frame) => heard.extend_from_slice(frame.samples),
+                        Heard::Held(_) => {}
+                    }
+                }
+            }
+            assert_eq!(keys, "5");
+            let mut sound = Vec::new();
+            Codec::Pcmu.decode(&[0x11], &mut sound);
+            let loud = heard.iter().filter(|sample| **sample == sound[0]).count();
+            // Behind the end, which is told in frame 28, the audio is heard again.
+            assert!(loud <= 3 * 160, "{loud} samples of the key's sound");
+        }
+    }
+
     fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {
         let mut packet = vec![0x80, payload_type];
         packet.extend(sequence.to_be_bytes());
@@ -538,8 +716,12 @@ mod tests {
             let negotiated = Negotiated {
                 keying: Keying::Plain,
                 codec: crate::codec::Codec::Pcmu,
-                payload_type: 0,
-                telephone_event: Some(101),
+                payload_type: Numbered::alike(0),
+                telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
+                dtmf: DtmfMode::Auto,
+                comfort_noise: Some(13),
+                opus: Default::default(),
+                ptime_ms: 20,
                 remote_rtp,
                 remote_rtcp: if rtcp_mux { remote_rtp } else { "10.0.0.1:4001".parse().expect("address") },
                 rtcp_mux,

@@ -39,7 +39,7 @@ struct Item {
     response_id: String,
     content_index: u32,
     transcript: String,
-    /// Audio of it that was queued, and that left for the wire, in bytes at 8,000 a second.
+    /// Audio of it that was queued, and that left for the wire, in ticks of 125 µs.
     queued: u64,
     played: u64,
     /// Audio of it that came after the caller had interrupted.
@@ -108,14 +108,14 @@ impl Conversation {
         }
     }
 
-    /// Audio has come; tells whether it is to be played. `bytes` is its length, or an estimate if it is not.
-    pub(super) fn handle_audio(&mut self, place: Place<'_>, bytes: u64, progress: Progress) -> bool {
+    /// So many ticks of audio have come; tells whether they are to be played.
+    pub(super) fn handle_audio(&mut self, place: Place<'_>, ticks: u64, progress: Progress) -> bool {
         if self.is_discarded(place.item_id) || self.is_discarded(place.response_id) {
-            self.handle_unwanted(place, bytes);
+            self.handle_unwanted(place, ticks);
             return false;
         }
-        self.item(place).queued += bytes;
-        let (start, end) = (progress.pushed, progress.pushed + bytes);
+        self.item(place).queued += ticks;
+        let (start, end) = (progress.pushed, progress.pushed + ticks);
         match self.stretches.back_mut() {
             Some(last) if last.item_id == place.item_id && last.end == start => last.end = end,
             _ => self.stretches.push_back(Stretch { item_id: place.item_id.to_owned(), start, end }),
@@ -124,9 +124,9 @@ impl Conversation {
     }
 
     /// Audio of something interrupted: the server counts it as said until it is told otherwise.
-    fn handle_unwanted(&mut self, place: Place<'_>, bytes: u64) {
+    fn handle_unwanted(&mut self, place: Place<'_>, ticks: u64) {
         if let Some(item) = self.items.iter_mut().find(|item| item.id == place.item_id) {
-            item.ignored += bytes;
+            item.ignored += ticks;
         }
         if !self.is_discarded(place.item_id) {
             self.discard(place.item_id);
@@ -183,7 +183,7 @@ impl Conversation {
             let is_heard = item.has_audio == Whole::Yes && item.played >= item.queued;
             if !item.is_cut && !is_heard {
                 item.is_cut = true;
-                unheard.push((item.id.clone(), item.content_index, item.queued > 0, item.played / BYTES_PER_MS));
+                unheard.push((item.id.clone(), item.content_index, item.queued > 0, item.played / TICKS_PER_MS));
             }
         }
         for (id, content_index, has_audio, heard_ms) in unheard {
@@ -356,8 +356,8 @@ impl Item {
     }
 }
 
-/// G.711: one byte is one sample of 8 kHz.
-const BYTES_PER_MS: u64 = 8;
+/// A tick is 125 µs.
+const TICKS_PER_MS: u64 = 8;
 
 /// 10 s: three times the slowest transcription seen.
 const TURN_WAIT: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use talkstack_media::codec::Codec;
+use talkstack_media::audio::frame::Form;
 
 use crate::agent::wire::Text;
 
@@ -81,6 +81,7 @@ struct Direction {
 struct Format {
     #[serde(rename = "type")]
     kind: Option<String>,
+    rate: Option<u32>,
 }
 
 /// A response at its beginning or end.
@@ -183,20 +184,17 @@ impl<'a> Event<'a> {
         code.chars().filter(char::is_ascii_graphic).take(CODE_CHARS_MAX).collect()
     }
 
-    /// Tells whether a described session names an audio format other than the codec's. One that names none agrees.
-    pub(super) fn contradicts(&self, codec: Codec) -> bool {
+    /// Tells whether a described session names another audio format. One that names none agrees.
+    pub(super) fn contradicts(&self, form: Form) -> bool {
         let Some(session) = &self.session else { return false };
         let audio = session.audio.as_ref();
-        let format = |direction: Option<&Direction>| direction?.format.as_ref()?.kind.clone();
-        [
-            format(audio.and_then(|audio| audio.input.as_ref())),
-            format(audio.and_then(|audio| audio.output.as_ref())),
-            session.input_audio_format.clone(),
-            session.output_audio_format.clone(),
-        ]
-        .into_iter()
-        .flatten()
-        .any(|named| named != format_name(codec) && named != beta_format_name(codec))
+        let directions = [audio.and_then(|audio| audio.input.as_ref()), audio.and_then(|audio| audio.output.as_ref())];
+        let formats = directions.into_iter().filter_map(|direction| direction?.format.as_ref());
+        let is_other_rate = formats.clone().any(|format| format.rate.is_some_and(|rate| rate != form.rate().hertz()));
+        let named = formats.filter_map(|format| format.kind.as_deref());
+        let beta = [session.input_audio_format.as_deref(), session.output_audio_format.as_deref()];
+        let is_other = |name: &str| name != format_name(form) && name != beta_format_name(form);
+        is_other_rate || named.chain(beta.into_iter().flatten()).any(is_other)
     }
 }
 
@@ -213,18 +211,20 @@ impl Response {
     }
 }
 
-/// A codec as the protocol names it.
-pub(super) fn format_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Pcmu => "audio/pcmu",
-        Codec::Pcma => "audio/pcma",
+/// A form as the protocol names it.
+pub(super) fn format_name(form: Form) -> &'static str {
+    match form {
+        Form::Mulaw => "audio/pcmu",
+        Form::Alaw => "audio/pcma",
+        Form::Linear(_) => "audio/pcm",
     }
 }
 
-fn beta_format_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Pcmu => "g711_ulaw",
-        Codec::Pcma => "g711_alaw",
+fn beta_format_name(form: Form) -> &'static str {
+    match form {
+        Form::Mulaw => "g711_ulaw",
+        Form::Alaw => "g711_alaw",
+        Form::Linear(_) => "pcm16",
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 use base64_simd::STANDARD;
 use serde_json::Value;
 use talkstack_control::port::Speaker;
+use talkstack_media::audio::frame::SampleRate;
 
 use super::*;
 use bench::*;
@@ -38,7 +39,7 @@ fn nothing_is_sent_before_the_session_is_described_and_no_audio_before_it_is_set
     bench.speak(1);
     let audio = STANDARD.encode_to_string([0x55; 160]);
     assert_eq!(bench.sent(), [json!({ "type": "input_audio_buffer.append", "audio": audio })]);
-    bench.agent.handle_audio(&Frame { samples: &[0; 160], coded: None });
+    bench.agent.handle_audio(&Frame::linear(SampleRate::Hz8000, &[0; 160]));
     assert_eq!(bench.sent().len(), 1, "silence too");
 }
 
@@ -61,6 +62,43 @@ fn an_alaw_line_is_passed_through_as_alaw_and_another_format_is_a_loss() {
     let echo =
         json!({ "audio": { "output": { "format": { "type": "audio/pcma" } } }, "input_audio_format": "g711_alaw" });
     assert_eq!(bench.receive(json!({ "type": "session.updated", "session": echo })), [Out::Ready]);
+}
+
+#[test]
+fn a_wideband_line_gets_linear_audio_at_24_khz_and_milliseconds_stay_exact() {
+    let mut bench = Bench::new(opening(), Codec::Opus);
+    bench.receive(json!({ "type": "session.created" }));
+    let update = bench.sent().remove(0);
+    let format = json!({ "type": "audio/pcm", "rate": 24000 });
+    let audio = &update["session"]["audio"];
+    assert_eq!((&audio["input"]["format"], &audio["output"]["format"]), (&format, &format));
+    let echo = json!({ "audio": { "input": { "format": { "type": "audio/pcm", "rate": 16000 } } } });
+    let mut other = Bench::new(opening(), Codec::Opus);
+    other.receive(json!({ "type": "session.created" }));
+    let heard = other.receive(json!({ "type": "session.updated", "session": echo }));
+    assert_eq!(heard, [Out::Lost(AgentLoss::Format)]);
+    let echo = json!({ "audio": { "output": { "format": format } }, "output_audio_format": "pcm16" });
+    assert_eq!(bench.receive(json!({ "type": "session.updated", "session": echo })), [Out::Ready]);
+    bench.sent();
+    bench.agent.handle_audio(&Frame::linear(SampleRate::Hz16000, &[0; 320]));
+    let sent = bench.sent();
+    assert_eq!(sent[0]["audio"], json!(STANDARD.encode_to_string([0; 960])));
+    bench.begin_response("r");
+    // A second of it, cut where no sample ends.
+    let said = vec![0; 48_000];
+    let (first, second) = said.split_at(20_001);
+    let delta = |part: &[u8]| {
+        json!({ "type": "response.output_audio.delta", "item_id": "a", "response_id": "r", "content_index": 0,
+            "delta": STANDARD.encode_to_string(part) })
+    };
+    assert_eq!(bench.receive(delta(first)), [Out::Play(9999)]);
+    assert_eq!(bench.receive(delta(second)), [Out::Play(14_001)]);
+    assert_eq!(bench.progress.pushed, 8000);
+    bench.play(2400);
+    bench.sent();
+    assert_eq!(bench.receive(json!({ "type": "input_audio_buffer.speech_started", "item_id": "c" })), [Out::Clear]);
+    let truncated = &bench.sent()[0];
+    assert_eq!((&truncated["item_id"], &truncated["audio_end_ms"]), (&json!("a"), &json!(300)));
 }
 
 #[test]
@@ -359,13 +397,13 @@ fn a_frame_costs_no_allocation_in_steady_state() {
     bench.speak(2);
     let event = delta("a", 160).to_string();
     assert!(Event::read(&event).is_ok_and(|event| event.borrows()), "the audio is read where it lies");
-    let (capacity, buffer) = (bench.agent.outbound().capacity(), bench.agent.audio.capacity());
+    let (capacity, buffer) = (bench.agent.outbound().capacity(), bench.agent.sound.audio.capacity());
     for _ in 0..500 {
         bench.agent.outbound().clear();
         bench.speak(2);
         bench.receive_text(&event);
     }
-    assert_eq!((bench.agent.outbound().capacity(), bench.agent.audio.capacity()), (capacity, buffer));
+    assert_eq!((bench.agent.outbound().capacity(), bench.agent.sound.audio.capacity()), (capacity, buffer));
 }
 
 /// What one response may call.

@@ -213,7 +213,11 @@ fn limits() -> CallLimits {
 }
 
 fn security(srtp: Srtp, offers_keys: bool) -> LineSecurity {
-    LineSecurity { media: Security::new(srtp, offers_keys, [7; 32]), is_signalling_secure: true }
+    LineSecurity {
+        media: Security::new(srtp, offers_keys, [7; 32]),
+        is_signalling_secure: true,
+        ..LineSecurity::default()
+    }
 }
 
 /// A description with a key of this byte; 0 has none.

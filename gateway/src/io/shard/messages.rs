@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
 use talkstack_media::session::Exchange;
+use talkstack_media::sip::InfoDigit;
 
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{Leg, LegId, LegOrder, LineSecurity};
@@ -105,6 +106,13 @@ pub enum ToCall {
     Carried(Box<LineSecurity>),
     /// The line that was called has refused, or cannot be called.
     Refused(Outcome),
+    /// The far end of a leg has pressed a key by INFO.
+    Pressed(LegId, InfoDigit),
+    /// Have silence stand for what is said on the recording, or record it again.
+    PauseRecording {
+        /// Whether silence stands for it.
+        is_paused: bool,
+    },
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
     /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
@@ -190,6 +198,8 @@ pub enum SipWish {
     Refuse(u16),
     /// OPTIONS within the dialog.
     Probe(LegId),
+    /// INFO with a key.
+    Press(LegId, InfoDigit),
     /// What a test call has heard, and how its packets went.
     Measured(ToneHeard, Exchange),
     /// A final response, CANCEL or BYE.

@@ -1,7 +1,8 @@
 //! How the media of a line is secured: by what its trunk or extension wants, and by whether its SIP goes under TLS.
 
-use talkstack_control::port::{Srtp as Policy, TrunkMedia};
-use talkstack_media::sdp::{Security, Srtp};
+use talkstack_control::port::{Dtmf, SpeechCodec, Srtp as Policy, TrunkMedia};
+use talkstack_media::codec::Codec;
+use talkstack_media::sdp::{DtmfMode, Repertoire, Security, Srtp};
 use talkstack_media::sip::{Flow, Transport};
 
 use super::SipThread;
@@ -13,14 +14,18 @@ use crate::route::BridgeTarget;
 pub(super) struct Wanted {
     pub(super) srtp: Srtp,
     sdes_over_plain: bool,
+    /// In which order a trunk wants codecs; the box's own where it has none.
+    repertoire: Option<Repertoire>,
 }
 
 /// Of a line that is neither a trunk nor an extension: keys are taken where they are offered.
-const OF_STRANGERS: Wanted = Wanted { srtp: Srtp::Optional, sdes_over_plain: false };
+const OF_STRANGERS: Wanted = Wanted { srtp: Srtp::Optional, sdes_over_plain: false, repertoire: None };
 
 impl Wanted {
     pub(super) fn of_trunk(media: &TrunkMedia) -> Self {
-        Wanted { srtp: srtp(media.srtp), sdes_over_plain: media.sdes_over_plain }
+        let repertoire = Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms);
+        let repertoire = Some(repertoire.with_dtmf(dtmf(media.dtmf)));
+        Wanted { srtp: srtp(media.srtp), sdes_over_plain: media.sdes_over_plain, repertoire }
     }
 
     /// Tells whether keys may be told to who is reached so.
@@ -63,6 +68,7 @@ impl SipThread {
         extension.map_or(OF_STRANGERS, |extension| Wanted {
             srtp: srtp(extension.srtp),
             sdes_over_plain: extension.sdes_over_plain,
+            repertoire: None,
         })
     }
 
@@ -77,7 +83,29 @@ impl SipThread {
             is_signalling_secure &= transport.is_secure();
             tells_keys &= wanted.tells_keys_over(transport);
         }
-        LineSecurity { media: Security::new(wanted.srtp, tells_keys, self.random.seed()), is_signalling_secure }
+        LineSecurity {
+            media: Security::new(wanted.srtp, tells_keys, self.random.seed()),
+            is_signalling_secure,
+            repertoire: wanted.repertoire.unwrap_or_default(),
+        }
+    }
+}
+
+fn codec(codec: SpeechCodec) -> Codec {
+    match codec {
+        SpeechCodec::Opus => Codec::Opus,
+        SpeechCodec::G722 => Codec::G722,
+        SpeechCodec::Pcmu => Codec::Pcmu,
+        SpeechCodec::Pcma => Codec::Pcma,
+    }
+}
+
+fn dtmf(dtmf: Dtmf) -> DtmfMode {
+    match dtmf {
+        Dtmf::Auto => DtmfMode::Auto,
+        Dtmf::Rfc4733 => DtmfMode::Rfc4733,
+        Dtmf::Info => DtmfMode::Info,
+        Dtmf::Inband => DtmfMode::Inband,
     }
 }
 

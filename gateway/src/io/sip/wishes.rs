@@ -46,6 +46,9 @@ impl SipThread {
                 .with_dialog(id, LegId::First, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(status), now)),
             SipWish::Measured(..) => {}
             SipWish::Probe(leg) => self.with_dialog(id, leg, |endpoint, dialog| endpoint.probe(dialog, now)),
+            SipWish::Press(leg, digit) => {
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.press_by_info(dialog, digit, now));
+            }
         }
     }
 
@@ -106,7 +109,7 @@ impl SipThread {
 pub(super) fn refusal(outcome: Outcome) -> Refusal {
     let (status, reason) = match outcome.reason {
         EndReason::NotFound => (404, "nobody answers here"),
-        EndReason::NoCommonCodec => (488, "no codec in common; this box speaks PCMU and PCMA"),
+        EndReason::NoCommonCodec => (488, "no codec in common; this box speaks opus, G722, PCMU and PCMA"),
         EndReason::BadOffer => (488, "the session description cannot be used"),
         EndReason::SrtpRequired => (488, "SRTP is required here: offer RTP/SAVP with a=crypto"),
         EndReason::SrtpOff => {

@@ -4,8 +4,9 @@ use super::*;
 use crate::audio::frame::Speech;
 use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
+use crate::codec::opus::Wishes;
 use crate::rtp::srtp::{KeyParameter, LIFETIME_MAX, MasterKey, Suite};
-use crate::sdp::{Direction, Negotiated};
+use crate::sdp::{Direction, DtmfMode, Negotiated, Numbered};
 use crate::session::{Channel, Heard, RtpSession};
 
 #[test]
@@ -27,8 +28,8 @@ fn what_is_recorded_of_a_packet_is_what_it_was_before_it_was_sealed() {
     line.here.play(Speech::Coded(Codec::Pcmu, &[WORD; 160]), line.now).expect("room");
     let mut buffer = [0; 1500];
     let transmit = line.here.poll_transmit(&mut buffer, line.now).expect("due");
-    let (_, codec, payload) = line.here.sent_audio(&buffer[..transmit.bytes]).expect("audio");
-    assert_eq!((codec, payload), (Codec::Pcmu, [WORD; 160].as_slice()));
+    let (_, speech) = line.here.sent_audio(&buffer[..transmit.bytes]).expect("audio");
+    assert_eq!(speech, Speech::Coded(Codec::Pcmu, [WORD; 160].as_slice()));
     assert_eq!(transmit.bytes, 12 + 160 + 16);
     line.now += Duration::from_secs(8);
     let report = std::iter::from_fn(|| line.here.poll_transmit(&mut buffer, line.now))
@@ -227,8 +228,12 @@ fn session(negotiated: Negotiated, seed: u64, now: Instant) -> RtpSession {
 fn negotiated(remote: SocketAddr, keying: Keying) -> Negotiated {
     Negotiated {
         codec: Codec::Pcmu,
-        payload_type: 0,
+        payload_type: Numbered::alike(0),
         telephone_event: None,
+        dtmf: DtmfMode::Auto,
+        comfort_noise: None,
+        opus: Wishes::default(),
+        ptime_ms: 20,
         remote_rtp: remote,
         remote_rtcp: SocketAddr::new(remote.ip(), remote.port() + 1),
         rtcp_mux: false,

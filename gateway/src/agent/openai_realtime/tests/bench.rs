@@ -3,6 +3,7 @@
 use base64_simd::STANDARD;
 use serde_json::Value;
 use talkstack_control::port::Speaker;
+use talkstack_media::audio::frame::{SampleRate, Speech};
 
 use super::super::*;
 
@@ -65,6 +66,10 @@ impl Bench {
                     self.progress.pushed += bytes.len() as u64;
                     Out::Play(bytes.len())
                 }
+                AgentOutput::Play(Speech::Samples(SampleRate::Hz24000, samples)) => {
+                    self.progress.pushed += samples.len() as u64 / 3;
+                    Out::Play(samples.len())
+                }
                 AgentOutput::Clear => {
                     self.progress.played = self.progress.pushed;
                     Out::Clear
@@ -93,7 +98,7 @@ impl Bench {
     pub(super) fn speak(&mut self, frames: usize) {
         for _ in 0..frames {
             let (samples, coded) = ([1; 160], [0x55; 160]);
-            self.agent.handle_audio(&Frame { samples: &samples, coded: Some((Codec::Pcmu, &coded)) });
+            self.agent.handle_audio(&Frame::coded(Codec::Pcmu, &coded, &samples));
         }
     }
 

@@ -22,7 +22,7 @@ impl SipThread {
             placing.security.get_or_insert(security);
             return Some(hops);
         }
-        if placing.security.is_none_or(|former| !former.media.wants_the_same(&security.media)) {
+        if placing.security.is_none_or(|former| !former.wants_the_same(&security)) {
             placing.security = Some(security);
             placing.sdp = None;
             placing.attempt.handle_offer_withdrawn();
