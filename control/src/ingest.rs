@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::call_status::CallStatus;
 use crate::port::{Blame, CallEvent, CallId, Direction, EndReason, JournalRecord, Outcome};
-use crate::recording::is_file_of;
+use crate::recording::format_of;
 use crate::store::diagnoses::{self, Diagnosis};
 use crate::store::{StoreError, calls, dials, refusals, utterances};
 use crate::webhook::announce;
@@ -80,7 +80,9 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
         }
         CallEvent::Measured { leg, quality } => calls::put_quality(connection, id, *leg, quality),
         CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
-        CallEvent::Recorded { file, duration_ms } if is_file_of(file, record.call_id) => {
+        CallEvent::RecordingPaused { at_ms } => calls::begin_gap(connection, id, *at_ms as i64),
+        CallEvent::RecordingResumed { at_ms } => calls::end_gap(connection, id, *at_ms as i64),
+        CallEvent::Recorded { file, duration_ms } if format_of(file, record.call_id).is_some() => {
             calls::put_recording(connection, id, file, *duration_ms as i64)
         }
         CallEvent::Recorded { .. } => {

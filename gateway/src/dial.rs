@@ -177,6 +177,11 @@ impl Attempt {
         }
     }
 
+    /// The offer is made anew; no address is tried before [`Attempt::handle_offer`].
+    pub fn handle_offer_withdrawn(&mut self) {
+        self.has_offer = false;
+    }
+
     /// A connection was made, or could not be.
     pub fn handle_connected(&mut self, is_up: bool) {
         match self.stage {

@@ -10,13 +10,15 @@ use base64_simd::STANDARD;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use talkstack_control::port::{CallId, FirstSpeaker};
 use talkstack_gateway::agent::openai_realtime::{Greets, Opening};
-use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Offer};
+use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, LineSecurity, Offer};
 use talkstack_gateway::caller_id::Disclosure;
 use talkstack_gateway::io::connect::AgentTarget;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
 use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan, RealtimePlan};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
+use talkstack_media::rtp::srtp::{KeyParameter, LIFETIME_MAX, MasterKey, Outbound, Suite};
+use talkstack_media::sdp::{Crypto, Security, Srtp};
 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -25,6 +27,7 @@ static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 fn ten_seconds_of_a_call_allocate_nothing() {
     for (payload_type, loss) in [(0, false), (8, false), (0, true)] {
         check("the echo", payload_type, loss, Plan::Echo);
+        check("the echo under a key", payload_type | SECURED, loss, Plan::Echo);
         check("the attendant", payload_type, loss, Plan::Attendant { name: None });
         check("a media stream", payload_type, loss, Plan::MediaStream("ws://agent/".parse().expect("a URL")));
         check("a Realtime agent", payload_type, loss, realtime());
@@ -96,6 +99,8 @@ struct Line {
     payload_type: u8,
     loses: bool,
     is_bridged: bool,
+    /// What seals the caller's packets.
+    outbound: Option<Outbound>,
     /// A media message of the agent's as it comes from its socket.
     says: Vec<u8>,
     block: Box<Block>,
@@ -105,9 +110,19 @@ struct Line {
 impl Line {
     fn new(payload_type: u8, loses: bool, plan: Plan) -> Self {
         let now = Instant::now();
-        let sdp = format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP {payload_type}\r\n");
+        let (is_secured, payload_type) = (payload_type & SECURED != 0, payload_type & !SECURED);
+        let master = MasterKey::new(Suite::AeadAes128Gcm, &[3; 28]).expect("28 bytes");
+        let key = KeyParameter { master, lifetime: LIFETIME_MAX, mki: None };
+        let crypto = Crypto { tag: 1, suite: Suite::AeadAes128Gcm, keys: vec![key.clone()] };
+        let sdp = if is_secured {
+            format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/SAVP {payload_type}\r\na=crypto:{crypto}\r\n")
+        } else {
+            format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP {payload_type}\r\n")
+        };
+        let media = Security::new(Srtp::Optional, true, [7; 32]);
+        let security = LineSecurity { media, is_signalling_secure: true, ..LineSecurity::default() };
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
-        let offer = Offer { sdp: Some(sdp.as_bytes()), local, signalling: [10, 0, 0, 1].into() };
+        let offer = Offer { sdp: Some(sdp.as_bytes()), local, signalling: [10, 0, 0, 1].into(), security };
         let limits = CallLimits {
             duration_max: Duration::from_secs(3600),
             ring_max: Duration::from_secs(45),
@@ -120,7 +135,11 @@ impl Line {
             Plan::Bridge(_) => {
                 let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_010 };
                 let signalling = [10, 0, 0, 3].into();
-                call.handle_line(talkstack_gateway::call::Line { local, signalling }, 8, now);
+                call.handle_line(
+                    talkstack_gateway::call::Line { local, signalling, security: Default::default() },
+                    8,
+                    now,
+                );
                 let sdp = b"v=0\r\nc=IN IP4 10.0.0.3\r\nm=audio 4000 RTP/AVP 0\r\n";
                 call.handle_accepted(LegId::Second, Some(sdp), signalling, now);
                 is_bridged = true;
@@ -155,6 +174,7 @@ impl Line {
             payload_type,
             loses,
             is_bridged,
+            outbound: is_secured.then(|| Outbound::new(&key)),
             says,
             block: Box::new([0; BLOCK_VALUES]),
             blocks: 0,
@@ -192,22 +212,25 @@ impl Line {
         if self.loses && number % 10 == 9 {
             return;
         }
-        let mut packet = [0x33; 172];
+        let mut packet = [0x33; 172 + 16];
         packet[..2].copy_from_slice(&[0x80, self.payload_type]);
         packet[2..4].copy_from_slice(&(number as u16).to_be_bytes());
         packet[4..8].copy_from_slice(&(number * 160).to_be_bytes());
         packet[8..12].copy_from_slice(&[1, 2, 3, 4]);
-        self.call.handle_rtp(LegId::First, SocketAddr::from(([10, 0, 0, 1], 4000)), &packet, self.now);
+        let bytes = self.outbound.as_mut().map_or(172, |outbound| outbound.seal(&mut packet, 172).expect("sealed"));
+        let caller = SocketAddr::from(([10, 0, 0, 1], 4000));
+        self.call.handle_rtp(LegId::First, caller, &packet[..bytes], self.now);
         if self.is_bridged {
             packet[1] = 0;
-            self.call.handle_rtp(LegId::Second, SocketAddr::from(([10, 0, 0, 3], 4000)), &packet, self.now);
+            self.call.handle_rtp(LegId::Second, SocketAddr::from(([10, 0, 0, 3], 4000)), &packet[..172], self.now);
         }
     }
 
     fn settle(&mut self) {
         let mut packet = [0; 2048];
         while let Some((_, transmit)) = self.call.poll_transmit(&mut packet, self.now) {
-            self.frames_out += u32::from(transmit.bytes == 172);
+            let tag = if self.outbound.is_some() { 16 } else { 0 };
+            self.frames_out += u32::from(transmit.bytes == 172 + tag);
         }
         while let Some(output) = self.call.poll_output() {
             assert!(!matches!(output, CallOutput::End(..) | CallOutput::Disconnect(_)), "{output:?}");
@@ -220,6 +243,9 @@ impl Line {
         }
     }
 }
+
+/// Beside a payload type: the call is under SRTP. No payload type has the bit.
+const SECURED: u8 = 0x80;
 
 /// A text message as a server frames it.
 fn frame(text: &str) -> Vec<u8> {

@@ -42,6 +42,8 @@ fn hear(packets: &[Vec<u8>], losses: &[bool]) -> Vec<i16> {
     let start = Instant::now();
     let remote = SocketAddr::from(([10, 0, 0, 1], 4000));
     let negotiated = Negotiated {
+        dtmf: Default::default(),
+        keying: talkstack_media::sdp::Keying::Plain,
         codec: Codec::Pcmu,
         payload_type: Numbered::alike(0),
         telephone_event: None,

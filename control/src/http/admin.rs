@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::auth::add_verified;
 use super::body::Fields;
-use super::call::{history_json, put_caller};
+use super::call::{gaps_json, history_json, put_caller};
 use super::error::ApiError;
 use super::refusal::refusal_json;
 use super::{Answer, App};
@@ -47,13 +47,15 @@ pub(super) async fn call(State(app): State<App>, Path(id): Path<String>) -> Answ
     let found = app.store.read(move |connection| {
         let Some(call) = calls::find_anywhere(connection, &id)? else { return Ok(None) };
         let refused = refusals::latest(connection, None, Some(&id), None, REFUSALS_MAX)?;
-        let (diagnoses, quality) = (diagnoses::of_call(connection, &id)?, calls::quality(connection, &id)?);
-        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, diagnoses, quality, call)))
+        let diagnoses = diagnoses::of_call(connection, &id)?;
+        let (gaps, quality) = (calls::gaps(connection, &id)?, calls::quality(connection, &id)?);
+        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, diagnoses, gaps, quality, call)))
     });
     let no_such_call = || ApiError::new(404, "no_such_call", "No such call.");
-    let (transcript, refused, diagnoses, [first, second], call) = found.await?.ok_or_else(no_such_call)?;
+    let (transcript, refused, diagnoses, gaps, [first, second], call) = found.await?.ok_or_else(no_such_call)?;
     let mut shown = call_json(&call);
     shown["transcript"] = json!(transcript);
+    shown["recordingGaps"] = gaps_json(&gaps);
     shown["refusals"] = refused.iter().map(refusal_json).collect();
     let diagnosis_json = |(fault, found, at_ms): &(String, String, i64)| json!({ "at": iso8601(*at_ms), "fault": fault, "found": found });
     shown["diagnoses"] = diagnoses.iter().map(diagnosis_json).collect();

@@ -21,15 +21,18 @@ pub(super) async fn find(State(app): State<App>, Principal(user): Principal, fie
     let (recordings, now_ms) = (app.recordings.clone(), app.clock.now_ms());
     let found = app.store.read(move |connection| {
         let Some(call) = calls::find(connection, &user.id, &project_id, &id)? else { return Ok(None) };
-        let links = recordings.links(&call, now_ms);
-        Ok::<_, StoreError>(Some((utterances::of_call(connection, &call.id)?, links, call)))
+        let links = (recordings.links(&call, now_ms), recordings.agent_link(&call, now_ms));
+        let gaps = calls::gaps(connection, &call.id)?;
+        Ok::<_, StoreError>(Some((utterances::of_call(connection, &call.id)?, links, gaps, call)))
     });
     let no_such_call = || ApiError::new(404, "no_such_call", "No such call.");
-    let (transcript, links, call) = found.await?.ok_or_else(no_such_call)?;
+    let (transcript, (links, agent_link), gaps, call) = found.await?.ok_or_else(no_such_call)?;
     let mut answer = flat(&call, &links);
     answer["outcome"] = json!(call.outcome);
     put_caller(&mut answer, &call);
     answer["transcript"] = json!(transcript);
+    answer["agentRecordingUrl"] = json!(agent_link);
+    answer["recordingGaps"] = gaps_json(&gaps);
     Ok(Json(answer))
 }
 
@@ -84,6 +87,11 @@ pub(super) async fn history(
         "pageSize": page_size,
         "nextPageToken": next,
     })))
+}
+
+/// Where a recording was paused.
+pub(super) fn gaps_json(gaps: &[(i64, Option<i64>)]) -> Value {
+    gaps.iter().map(|(from, to)| json!({ "fromMs": from, "toMs": to })).collect()
 }
 
 /// What the line says of who calls.

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
-use super::native::{Owner, bad_field, clearable, in_use, number, route_where, text, too_many};
+use super::native::{Owner, bad_field, clearable, flag, in_use, number, route_where, text, too_many};
 use super::numbering_fields::{change_numbering, number_of_ours, numbering_json};
 use super::trunk::lines;
+use super::trunk_media::word;
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::gate::{EVERYWHERE, calling_code, emergency_numbers};
@@ -127,6 +128,12 @@ fn change(extension: &mut Extension, fields: &Fields, secret: &Secret) -> Result
         route.project_id = given;
     }
     change_numbering(&mut route.numbering, fields)?;
+    if let Some(given) = text(fields, "srtp")? {
+        route.srtp = word(&given).ok_or_else(|| bad_field("srtp", "must be off, optional or required"))?;
+    }
+    if let Some(is_allowed) = flag(fields, "sdes_over_plain")? {
+        route.sdes_over_plain = is_allowed;
+    }
     match clearable(fields, "password")? {
         None => Ok(None),
         Some(None) => Ok(Some(make_up(extension, secret))),
@@ -198,6 +205,8 @@ fn extension_json(extension: &Extension) -> Value {
         "number": route.number.as_ref().map(|digits| format!("+{digits}")),
         "contacts_max": route.contacts_max,
         "project_id": route.project_id,
+        "srtp": route.srtp,
+        "sdes_over_plain": route.sdes_over_plain,
         "created_at": iso8601(extension.created_ms),
         "updated_at": iso8601(extension.updated_ms),
     });
@@ -210,7 +219,7 @@ fn no_such_extension() -> ApiError {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 13] = [
     "user",
     "name",
     "password",
@@ -222,6 +231,8 @@ const FIELDS: [&str; 11] = [
     "international_prefix",
     "dial_format",
     "caller_id",
+    "srtp",
+    "sdes_over_plain",
 ];
 
 /// 5 phones: on the desk, in the pocket, at home, and two that were replaced.

@@ -18,6 +18,7 @@ mod project;
 mod provider;
 mod range;
 mod recording;
+mod recording_pause;
 mod refusal;
 mod route;
 mod route_fields;
@@ -208,6 +209,7 @@ fn native_routes() -> Router<App> {
         .route("/api/v1/routes/{id}", get(route::find).patch(route::update).delete(route::remove))
         .route("/api/v1/sip-refusals", get(refusal::list))
         .route("/api/v1/emergency", get(emergency::show))
+        .route("/api/v1/calls/{id}/recording", post(recording_pause::change))
         .route("/api/v1/providers", get(provider::list).post(provider::create))
         .route("/api/v1/providers/{id}", get(provider::find).patch(provider::update).delete(provider::remove))
 }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
 use super::App;
 use super::error::ApiError;
 use super::range::{Wanted, wanted};
-use crate::port::CallId;
+use crate::recording::FileName;
 use crate::store::{StoreError, calls};
 
 /// Sends the file, or the part of it that is asked for. The link is the credential; a call that never was answers like
@@ -32,15 +32,15 @@ pub(super) async fn fetch(
 ) -> Result<Response, ApiError> {
     let forbidden = || ApiError::new(403, "bad_link", "The link is not valid or has expired; read the call again.");
     let (Ok(Path(name)), Ok(Query(query))) = (path, query) else { return Err(forbidden()) };
-    let id: CallId = name.strip_suffix(".wav").and_then(|id| id.parse().ok()).ok_or_else(forbidden)?;
+    let name = FileName::parse(&name).ok_or_else(forbidden)?;
     let of = |name: &str| query.get(name).map_or("", String::as_str);
-    app.recordings.check(id, of("expires"), of("signature"), app.clock.now_ms()).map_err(|_| forbidden())?;
+    app.recordings.check(name, of("expires"), of("signature"), app.clock.now_ms()).map_err(|_| forbidden())?;
 
     let gone = || ApiError::new(404, "recording_gone", "The recording is no longer there.");
     let recordings = app.recordings.clone();
     let found = app.store.read(move |connection| {
-        let call = calls::find_anywhere(connection, &id.to_string())?;
-        Ok::<_, StoreError>(call.and_then(|call| recordings.find(&call)))
+        let call = calls::find_anywhere(connection, &name.id.to_string())?;
+        Ok::<_, StoreError>(call.and_then(|call| recordings.find(&call, name.track)))
     });
     let path = found.await?.ok_or_else(gone)?;
     // A HEAD has no range (RFC 9110 §14.2).
@@ -53,10 +53,10 @@ pub(super) async fn fetch(
         gone()
     })?;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(name.format.media_type()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{id}.wav\"")) {
+    if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)

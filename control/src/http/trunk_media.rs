@@ -56,7 +56,7 @@ pub(super) fn media_json(media: &TrunkMedia, shown: &mut Value) {
 }
 
 /// The variant that a word names.
-fn word<T: DeserializeOwned>(name: &str) -> Option<T> {
+pub(super) fn word<T: DeserializeOwned>(name: &str) -> Option<T> {
     serde_json::from_value(Value::String(name.to_owned())).ok()
 }
 

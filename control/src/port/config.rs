@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::media::TrunkMedia;
+use super::media::{Srtp, TrunkMedia};
 
 /// The configuration that routing reads: the whole of it, every time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -292,6 +292,10 @@ pub struct ExtensionRoute {
     pub project_id: Option<String>,
     /// How it dials numbers.
     pub numbering: Numbering,
+    /// Whether its sound is encrypted.
+    pub srtp: Srtp,
+    /// Keys may stand in an offer of ours (RFC 4568) though the signalling is plain.
+    pub sdes_over_plain: bool,
 }
 
 /// One line of the routing table.

@@ -51,6 +51,16 @@ pub enum CallEvent {
     },
     /// Something was said.
     Said(Utterance),
+    /// From here on the recording has silence in place of what is said.
+    RecordingPaused {
+        /// Where on the recording, in milliseconds.
+        at_ms: u64,
+    },
+    /// What is said is recorded again.
+    RecordingResumed {
+        /// Where on the recording, in milliseconds.
+        at_ms: u64,
+    },
     /// The recording is complete.
     Recorded {
         /// The file, relative to `<store.dir>/recordings`.
@@ -62,7 +72,8 @@ pub enum CallEvent {
     Refused(SipRefusal),
     /// Something is wrong with the sound of the call, found while it was up.
     Diagnosed {
-        /// Its stable name: `one_way_in`, `one_way_out`, `no_rtp`, `private_address`.
+        /// Its stable name: `one_way_in`, `one_way_out`, `no_rtp`, `private_address`, `srtp_keys`,
+        /// `sdes_over_plain`.
         fault: String,
         /// What was found, in one sentence.
         found: String,
@@ -288,6 +299,14 @@ pub enum EndReason {
     NoCommonCodec,
     /// The offer or answer could not be read (400 or 488).
     BadOffer,
+    /// SRTP is required here, and the far end has none or takes none (488).
+    SrtpRequired,
+    /// The far end takes nothing but SRTP, and it is off here (488).
+    SrtpOff,
+    /// The far end's keys for SRTP cannot be used (488).
+    BadKeys,
+    /// SRTP is required, and its keys would go over plain SIP, which the trunk or extension does not allow.
+    KeysUntold,
     /// No free channel, port or queue (503).
     Overloaded,
     /// The 200 was never acknowledged (RFC 3261 §13.3.1.4).

@@ -290,6 +290,37 @@ pub fn quality(connection: &Connection, id: &str) -> rusqlite::Result<[Option<Le
     Ok(found.map(|text| serde_json::from_str(&text?).ok()))
 }
 
+/// Notes that a recording has silence from here on, in milliseconds from its start.
+///
+/// # Errors
+/// What SQLite says.
+pub fn begin_gap(connection: &Connection, id: &str, at_ms: i64) -> rusqlite::Result<()> {
+    let sql =
+        "UPDATE calls SET recording_gaps = json_insert(coalesce(recording_gaps, '[]'), '$[#]', json_array(?2, NULL))
+        WHERE id = ?1 AND json_array_length(coalesce(recording_gaps, '[]')) < ?3";
+    connection.prepare_cached(sql)?.execute(params![id, at_ms, GAPS_MAX]).map(drop)
+}
+
+/// Notes that a recording has sound again.
+///
+/// # Errors
+/// What SQLite says.
+pub fn end_gap(connection: &Connection, id: &str, at_ms: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE calls SET recording_gaps = json_set(recording_gaps, '$[#-1][1]', ?2)
+        WHERE id = ?1 AND recording_gaps IS NOT NULL";
+    connection.prepare_cached(sql)?.execute(params![id, at_ms]).map(drop)
+}
+
+/// Where a recording was paused: from and to, in milliseconds from its start. The last may have no end.
+///
+/// # Errors
+/// What SQLite says.
+pub fn gaps(connection: &Connection, id: &str) -> rusqlite::Result<Vec<(i64, Option<i64>)>> {
+    let sql = "SELECT recording_gaps FROM calls WHERE id = ?1";
+    let json: Option<String> = connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?.flatten();
+    Ok(json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default())
+}
+
 /// The status of a call, by its name.
 ///
 /// # Errors
@@ -391,6 +422,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Call> {
         trunk_id: row.get(16)?,
     })
 }
+
+/// 1,000 pauses of one call: an hour of one each four seconds.
+const GAPS_MAX: i64 = 1000;
 
 /// The boot of a row that no call plane has begun.
 const NO_BOOT: u64 = 0;

@@ -9,7 +9,8 @@ use crate::port::{ExtensionRoute, Sealed};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT user, name, password, number, contacts_max, project_id, numbering, created_ms, updated_ms
+            "SELECT user, name, password, number, contacts_max, project_id, numbering, created_ms, updated_ms,
+                srtp, sdes_over_plain
             FROM extensions ",
             $rest
         )
@@ -47,10 +48,11 @@ pub fn insert(connection: &Connection, extension: &Extension) -> Result<(), PutE
 pub fn put(connection: &Connection, extension: &Extension) -> rusqlite::Result<()> {
     let route = &extension.route;
     let sql = "INSERT INTO extensions
-        (user, name, password, number, contacts_max, project_id, numbering, created_ms, updated_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        (user, name, password, number, contacts_max, project_id, numbering, created_ms, updated_ms, srtp,
+         sdes_over_plain)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
         ON CONFLICT (user) DO UPDATE SET name = ?2, password = ?3, number = ?4, contacts_max = ?5, project_id = ?6,
-            numbering = ?7, updated_ms = ?9";
+            numbering = ?7, updated_ms = ?9, srtp = ?10, sdes_over_plain = ?11";
     let password = route.password.as_ref().map(|sealed| sealed.0.as_str()).unwrap_or_default();
     connection.prepare_cached(sql)?.execute(params![
         extension.user,
@@ -61,7 +63,9 @@ pub fn put(connection: &Connection, extension: &Extension) -> rusqlite::Result<(
         route.project_id,
         to_json(&route.numbering)?,
         extension.created_ms,
-        extension.updated_ms
+        extension.updated_ms,
+        to_json(&route.srtp)?,
+        route.sdes_over_plain
     ])?;
     Ok(())
 }
@@ -106,6 +110,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Extension> {
         contacts_max: row.get(4)?,
         project_id: row.get(5)?,
         numbering: read_json(row, 6)?,
+        srtp: read_json(row, 9)?,
+        sdes_over_plain: row.get(10)?,
     };
     Ok(Extension { user: row.get(0)?, route, created_ms: row.get(7)?, updated_ms: row.get(8)? })
 }

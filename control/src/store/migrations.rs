@@ -300,7 +300,12 @@ const STEPS: &[&str] = &[
     ALTER TABLE calls ADD COLUMN diverted_from TEXT;",
     // 8: how sound is carried on a trunk.
     "ALTER TABLE trunks ADD COLUMN media TEXT NOT NULL DEFAULT '{}';      -- JSON, as port::media has it",
-    // 9: how the legs of calls sounded.
+    // 9: whether the sound of our own phones is encrypted.
+    "ALTER TABLE extensions ADD COLUMN srtp TEXT NOT NULL DEFAULT '\"optional\"';         -- JSON
+    ALTER TABLE extensions ADD COLUMN sdes_over_plain INTEGER NOT NULL DEFAULT 0;",
+    // 10: where recordings were paused.
+    "ALTER TABLE calls ADD COLUMN recording_gaps TEXT;        -- JSON: [[from ms, to ms or null], …]",
+    // 11: how the legs of calls sounded.
     "ALTER TABLE calls ADD COLUMN quality TEXT;              -- these two: JSON, as port::quality has it
     ALTER TABLE calls ADD COLUMN second_quality TEXT;",
 ];

@@ -77,12 +77,17 @@ impl Call {
                 Some(AgentOutput::Clear) => {
                     if let Some(session) = &mut self.leg.session {
                         session.clear();
+                        self.tape.handle_cleared(now);
                     }
                 }
                 Some(AgentOutput::Play(speech)) => {
                     let Some(session) = &mut self.leg.session else { continue };
+                    let queued = session.pushed();
                     let loss = match session.play(speech, now) {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            self.tape.handle_said(session, queued, now);
+                            continue;
+                        }
                         Err(NotQueued::QueueFull) => AgentLoss::Flood,
                         Err(NotQueued::PoolEmpty) => AgentLoss::NoRoom,
                     };
@@ -108,6 +113,7 @@ impl Call {
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
         if let Some(session) = &mut self.leg.session {
             session.clear();
+            self.tape.handle_cleared(now);
         }
         self.take_over(now);
     }

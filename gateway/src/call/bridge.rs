@@ -14,6 +14,7 @@ use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
 use talkstack_media::audio::recording::Origin;
 use talkstack_media::session::{Heard, RtpSession};
 
+use super::digits::pass_key_on;
 use super::leg::Leg;
 use super::transfer::Parked;
 use super::{Call, CallOutput, LegId, Line, Phase, agent_of};
@@ -112,10 +113,12 @@ impl Call {
             return;
         }
         let mut leg = Leg::new(line, seed);
-        // Our own offer cannot be unreadable.
-        if leg.negotiation.handle_offer(None).is_ok() {
-            self.outputs.push_back(CallOutput::Invite(LegId::Second, leg.negotiation.local_sdp()));
+        if let Err(reason) = leg.negotiation.handle_offer(None) {
+            bridge.failure = Outcome::new(Blame::Operator, reason);
+            self.outputs.push_back(CallOutput::End(LegId::Second, bridge.failure));
+            return self.lead_on(now);
         }
+        self.outputs.push_back(CallOutput::Invite(LegId::Second, leg.negotiation.local_sdp()));
         bridge.leg = Some(leg);
         bridge.stage = Stage::Calling { until: now + bridge.ring };
     }
@@ -306,15 +309,23 @@ impl Call {
         if let Some(first) = &mut self.leg.session {
             while let Some(heard) = first.poll_heard(now) {
                 self.tape.handle_heard(&heard, now);
-                if let Some(second) = &mut second {
-                    pass_on(heard, second, now);
+                match (heard, &mut second) {
+                    (Heard::Digit(key), Some(second)) => {
+                        pass_key_on(key, first, (LegId::Second, second), &mut self.outputs);
+                    }
+                    (heard, Some(second)) => pass_on(heard, second, now),
+                    (_, None) => {}
                 }
             }
         }
         if let Some(second) = second {
             while let Some(heard) = second.poll_heard(now) {
-                if let Some(first) = &mut self.leg.session {
-                    pass_on(heard, first, now);
+                match (heard, &mut self.leg.session) {
+                    (Heard::Digit(key), Some(first)) => {
+                        pass_key_on(key, second, (LegId::First, first), &mut self.outputs);
+                    }
+                    (heard, Some(first)) => pass_on(heard, first, now),
+                    (_, None) => {}
                 }
             }
         }
@@ -324,11 +335,7 @@ impl Call {
 /// Plays to one leg what the other heard. A leg that holds is told nothing, and one that holds us says nothing.
 fn pass_on(heard: Heard<'_>, to: &mut RtpSession, now: Instant) {
     match heard {
-        Heard::Digit(key) => {
-            // A far end that knows no telephone events has no use for keys.
-            let _ = to.press(key);
-        }
-        Heard::Held(_) => {}
+        Heard::Digit(_) | Heard::Held(_) => {}
         Heard::Audio(frame) => {
             let peak = || frame.samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
             let queued = to.queued();

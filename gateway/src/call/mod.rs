@@ -13,6 +13,7 @@
 
 mod agents;
 mod bridge;
+mod digits;
 mod early;
 mod leg;
 mod moved;
@@ -32,11 +33,12 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{Exchange, Heard, Transmit};
+use talkstack_media::sip::InfoDigit;
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
 pub use leg::{Leg, LegId};
-pub use offer::{LegAddress, Line, Offer};
+pub use offer::{LegAddress, Line, LineSecurity, Offer};
 use outbound::Outbound;
 use tape::Tape;
 
@@ -105,6 +107,8 @@ pub enum CallOutput {
     Record(CallEvent),
     /// Ask within the dialog whether the far end is there.
     Probe(LegId),
+    /// Press a key within the dialog of a leg (SIP INFO).
+    Press(LegId, InfoDigit),
     /// Connect to the agent.
     Connect(AgentTarget),
     /// Have this text spoken.
@@ -135,8 +139,14 @@ pub struct CallLimits {
 impl Call {
     /// Takes an offered call. What comes of it waits in [`Call::poll_output`].
     pub fn new(id: CallId, plan: Plan, offer: Offer<'_>, limits: CallLimits, seed: u64, now: Instant) -> Self {
-        let mut call =
-            Call::begin(id, plan, Line { local: offer.local, signalling: offer.signalling }, limits, seed, now);
+        let mut call = Call::begin(
+            id,
+            plan,
+            Line { local: offer.local, signalling: offer.signalling, security: offer.security },
+            limits,
+            seed,
+            now,
+        );
         match call.leg.negotiation.handle_offer(offer.sdp) {
             Ok(()) => call.ring(now),
             Err(reason) => call.end(Outcome::new(Blame::Caller, reason)),
@@ -283,13 +293,15 @@ impl Call {
 
     /// Writes the next packet that is due into `packet`; it leaves from the ports of its leg.
     pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<(LegId, Transmit)> {
-        if let Some(session) = &mut self.leg.session
-            && let Some(transmit) = session.poll_transmit(packet, now)
-        {
-            self.tape.handle_sent(session, &packet[..transmit.bytes], now);
-            // A frame has left: a prompt may have been heard to its end, a mark reached.
-            self.talk(now);
-            return Some((LegId::First, transmit));
+        let has_agent = self.bridge.is_none();
+        if let Some(session) = &mut self.leg.session {
+            let played = session.played();
+            if let Some(transmit) = session.poll_transmit(packet, now) {
+                self.tape.handle_sent(session, &packet[..transmit.bytes], has_agent.then_some(played), now);
+                // A frame has left: a prompt may have been heard to its end, a mark reached.
+                self.talk(now);
+                return Some((LegId::First, transmit));
+            }
         }
         let transmit = self.second_mut()?.session.as_mut()?.poll_transmit(packet, now)?;
         Some((LegId::Second, transmit))
@@ -354,7 +366,7 @@ impl Call {
     }
 
     fn record_answer(&mut self, now: Instant) {
-        self.tape.start(now);
+        self.tape.start(self.line_rate(), now);
         self.leg.watch.start(now);
         let codec = self.leg.negotiation.codec_name().to_owned();
         tracing::info!(call = %self.id, codec, "Answered with {codec}");
@@ -367,6 +379,7 @@ impl Call {
         if let Some(leg) = self.leg_mut(leg) {
             leg.start(&speech, now);
         }
+        self.watch_keys(leg);
         self.talk(now);
     }
 

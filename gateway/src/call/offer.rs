@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::EndReason;
-use talkstack_media::sdp::{Capabilities, LocalMedia, NegotiateError, Negotiated, SessionDescription, negotiate};
+use talkstack_media::sdp::{
+    Capabilities, LocalMedia, NegotiateError, Negotiated, Repertoire, Security, SessionDescription, negotiate,
+};
 
 /// What an INVITE brings.
 #[derive(Debug)]
@@ -14,6 +16,26 @@ pub struct Offer<'a> {
     pub local: LegAddress,
     /// Where the signalling comes from.
     pub signalling: IpAddr,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
+}
+
+/// How a leg's media is to be secured, and what it may be made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LineSecurity {
+    /// What is offered and taken, and what our keys come from.
+    pub media: Security,
+    /// Nobody on the way reads the descriptions, and the keys in them: SIP goes under TLS.
+    pub is_signalling_secure: bool,
+    /// What is spoken on it.
+    pub repertoire: Repertoire,
+}
+
+impl LineSecurity {
+    /// Tells whether an offer that was made for the one does for the other.
+    pub fn wants_the_same(&self, other: &LineSecurity) -> bool {
+        self.media.wants_the_same(&other.media) && self.repertoire == other.repertoire
+    }
 }
 
 /// The two ends of a leg.
@@ -23,6 +45,8 @@ pub struct Line {
     pub local: LegAddress,
     /// Where the signalling comes from: a source that media may come from as well.
     pub signalling: IpAddr,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
 }
 
 /// Where our media is, as the far end is told.
@@ -39,6 +63,8 @@ pub struct LegAddress {
 pub(super) struct Negotiation {
     local: LocalMedia,
     signalling: IpAddr,
+    capabilities: Capabilities,
+    is_signalling_secure: bool,
     local_sdp: String,
     agreed: Option<Negotiated>,
     /// Our offer is out and their answer is due.
@@ -54,30 +80,38 @@ impl Negotiation {
             session_id: seed >> 11,
             version: 1,
         };
-        Negotiation { local, signalling: line.signalling, local_sdp: String::new(), agreed: None, awaits_answer: false }
+        Negotiation {
+            local,
+            signalling: line.signalling,
+            capabilities: Capabilities { repertoire: line.security.repertoire, security: line.security.media },
+            is_signalling_secure: line.security.is_signalling_secure,
+            local_sdp: String::new(),
+            agreed: None,
+            awaits_answer: false,
+        }
     }
 
     /// Answers their offer, or makes ours when they sent none.
     pub(super) fn handle_offer(&mut self, sdp: Option<&[u8]>) -> Result<(), EndReason> {
         let Some(sdp) = sdp else {
-            let offer = |local: &LocalMedia| negotiate::offer(&Capabilities::default(), local);
-            if !self.local_sdp.is_empty() && offer(&self.local) != self.local_sdp {
+            let offer = |local: &LocalMedia| negotiate::offer(&self.capabilities, local).map_err(reason);
+            if !self.local_sdp.is_empty() && offer(&self.local)? != self.local_sdp {
                 self.local.version += 1;
             }
-            self.local_sdp = offer(&self.local);
+            self.local_sdp = negotiate::offer(&self.capabilities, &self.local).map_err(reason)?;
             self.awaits_answer = true;
             return Ok(());
         };
         let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
-        let mut answer = negotiate::answer(&description, &Capabilities::default(), &self.local).map_err(reason)?;
+        let mut answer = negotiate::answer(&description, &self.capabilities, &self.local).map_err(reason)?;
         // RFC 3264 §8: another version when the description differs, and only then.
         if !self.local_sdp.is_empty() && answer.sdp != self.local_sdp {
             self.local.version += 1;
-            answer = negotiate::answer(&description, &Capabilities::default(), &self.local).map_err(reason)?;
+            answer = negotiate::answer(&description, &self.capabilities, &self.local).map_err(reason)?;
         }
         self.local_sdp = answer.sdp;
         self.awaits_answer = false;
-        self.agreed = Some(answer.negotiated);
+        self.agree(answer.negotiated);
         Ok(())
     }
 
@@ -88,7 +122,7 @@ impl Negotiation {
         }
         let sdp = sdp.ok_or(EndReason::BadOffer)?;
         let description = SessionDescription::parse(sdp).map_err(|_| EndReason::BadOffer)?;
-        self.agreed = Some(negotiate::accept_answer(&description, &Capabilities::default()).map_err(reason)?);
+        self.agree(negotiate::accept_answer(&description, &self.capabilities).map_err(reason)?);
         Ok(true)
     }
 
@@ -100,12 +134,30 @@ impl Negotiation {
         self.handle_answer(sdp).map(drop)
     }
 
+    /// Another trunk carries the call: nothing has been agreed on with it.
+    pub(super) fn secure(&mut self, security: LineSecurity) {
+        self.capabilities = Capabilities { repertoire: security.repertoire, security: security.media };
+        self.is_signalling_secure = security.is_signalling_secure;
+        self.agreed = None;
+    }
+
+    fn agree(&mut self, negotiated: Negotiated) {
+        self.capabilities.security.handle_agreed(&negotiated.keying);
+        self.agreed = Some(negotiated);
+    }
+
+    /// Tells whether keys were agreed on that others on the way may have read.
+    pub(super) fn are_keys_told(&self) -> bool {
+        !self.is_signalling_secure && self.agreed.as_ref().is_some_and(|agreed| agreed.keying.is_secured())
+    }
+
     /// Our media has this address from now on: the offer that says so, if the far end was told another.
     pub(super) fn offer_from(&mut self, host: IpAddr) -> Option<String> {
         if self.local.address == host {
             return None;
         }
         self.local.address = host;
+        self.capabilities.security.renew();
         self.handle_offer(None).ok()?;
         Some(self.local_sdp())
     }
@@ -142,6 +194,13 @@ impl Negotiation {
 fn reason(error: NegotiateError) -> EndReason {
     match error {
         NegotiateError::NoCommonCodec { .. } => EndReason::NoCommonCodec,
+        NegotiateError::SrtpRequired => EndReason::SrtpRequired,
+        NegotiateError::SrtpOff => EndReason::SrtpOff,
+        NegotiateError::KeysUntold => EndReason::KeysUntold,
+        NegotiateError::Crypto(_) => EndReason::BadKeys,
         _ => EndReason::BadOffer,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
 
-use super::{AGENT_WAIT, Call, CallLimits, CallOutput, LegId, Line, Phase};
+use super::{AGENT_WAIT, Call, CallLimits, CallOutput, LegId, Line, LineSecurity, Phase};
 use crate::route::Plan;
 
 /// What a placed call waits for.
@@ -32,15 +32,31 @@ impl Call {
         let mut call = Call::begin(id, plan, line, limits, seed, now);
         call.phase = Phase::Inviting { until };
         call.outbound = Some(Outbound::default());
-        // Our own offer cannot be unreadable.
-        if call.leg.negotiation.handle_offer(None).is_ok() {
-            call.outputs.push_back(CallOutput::Invite(LegId::First, call.leg.negotiation.local_sdp()));
+        if !call.invite() {
+            return call;
         }
         // A media-stream agent talks as soon as it is connected: it is, when there is somebody to talk to.
         if !matches!(call.plan, Plan::MediaStream(_)) {
             call.summon_agent();
         }
         call
+    }
+
+    /// The call goes on with another trunk, which wants other keys or none.
+    pub fn handle_carried(&mut self, security: LineSecurity) {
+        let (Phase::Inviting { .. }, Some(outbound)) = (self.phase, &mut self.outbound) else { return };
+        outbound.early_answer = None;
+        self.leg.negotiation.secure(security);
+        self.invite();
+    }
+
+    /// Has the INVITE sent with our offer; `false` when there can be none, which ends the call.
+    fn invite(&mut self) -> bool {
+        match self.leg.negotiation.handle_offer(None) {
+            Ok(()) => self.outputs.push_back(CallOutput::Invite(LegId::First, self.leg.negotiation.local_sdp())),
+            Err(reason) => self.end(Outcome::new(Blame::Operator, reason)),
+        }
+        self.phase != Phase::Over
     }
 
     /// The called side rings, or sends an answer ahead of the answer.

@@ -151,7 +151,12 @@ impl Bench {
     pub(super) fn new(plan: Plan, sdp: Option<&str>) -> Self {
         let now = Instant::now();
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
-        let offer = Offer { sdp: sdp.map(str::as_bytes), local, signalling: [10, 0, 0, 1].into() };
+        let offer = Offer {
+            sdp: sdp.map(str::as_bytes),
+            local,
+            signalling: [10, 0, 0, 1].into(),
+            security: Default::default(),
+        };
         let limits = CallLimits {
             duration_max: Duration::from_secs(3600),
             ring_max: Duration::from_secs(45),

@@ -21,12 +21,15 @@ pub(super) struct Watch {
     looks: u32,
     /// Looks in a row at which the far end said that it hears nothing.
     unheard: u32,
+    /// It has been said that others may have read the leg's keys.
+    are_keys_told: bool,
 }
 
 impl Watch {
     /// Begins: the leg has been answered.
     pub(super) fn start(&mut self, now: Instant) {
-        *self = Watch { due: Some(now + LOOK), measure_due: Some(now + MEASURE), ..Watch::default() };
+        let are_keys_told = self.are_keys_told;
+        *self = Watch { due: Some(now + LOOK), measure_due: Some(now + MEASURE), are_keys_told, ..Watch::default() };
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -64,7 +67,9 @@ impl Watch {
         self.looks += 1;
         let exchange = session.exchange();
         self.unheard = if exchange.heed == Heed::Nothing { self.unheard + 1 } else { 0 };
-        let fault = judge(exchange, self.unheard, negotiated, signalling);
+        let is_other_key = exchange.received == 0 && session.unauthenticated_packets() > 0;
+        let judged = || judge(exchange, self.unheard, negotiated, signalling);
+        let fault = if is_other_key { Some(Fault::OtherKeys) } else { judged() };
         self.due = (fault.is_none() && self.looks < LOOKS).then_some(now + LOOK);
         fault
     }
@@ -80,11 +85,38 @@ impl Call {
             let Some(Leg { session: Some(session), negotiation, watch, .. }) = self.leg_mut(id) else { continue };
             let Some(negotiated) = negotiation.agreed() else { continue };
             let Some(fault) = watch.look(session, &negotiated, negotiation.signalling(), now) else { continue };
-            let found = describe(fault, &negotiated, session.exchange());
+            let found = match fault {
+                Fault::OtherKeys => describe_other_keys(session, &negotiated),
+                fault => describe(fault, &negotiated, session.exchange()),
+            };
             tracing::warn!(call = %self.id, leg = ?id, fault = fault.name(), "{found}");
             self.outputs.push_back(CallOutput::Record(CallEvent::Diagnosed { fault: fault.name().into(), found }));
         }
     }
+}
+
+impl Call {
+    /// Says once of a leg that its keys went where others may have read them.
+    pub(super) fn watch_keys(&mut self, id: LegId) {
+        let Some(Leg { negotiation, watch, .. }) = self.leg_mut(id) else { return };
+        if watch.are_keys_told || !negotiation.are_keys_told() {
+            return;
+        }
+        watch.are_keys_told = true;
+        let fault = Fault::KeysInPlain;
+        tracing::warn!(call = %self.id, leg = ?id, fault = fault.name(), "{fault}");
+        let event = CallEvent::Diagnosed { fault: fault.name().into(), found: fault.to_string() };
+        self.outputs.push_back(CallOutput::Record(event));
+    }
+}
+
+fn describe_other_keys(session: &RtpSession, negotiated: &Negotiated) -> String {
+    let (count, from) = (session.unauthenticated_packets(), negotiated.remote_rtp);
+    let suite = negotiated.keying.name();
+    format!(
+        "No audio is heard: {count} packets came for {from}'s line, and none is authenticated under the {suite} key of its \
+         session description, so it encrypts with another key, or not at all"
+    )
 }
 
 fn judge(exchange: Exchange, unheard: u32, negotiated: &Negotiated, signalling: IpAddr) -> Option<Fault> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use talkstack_control::server::ADMIN_SOCKET;
 
 use super::resource::fields_text;
-use super::{CallCommand, CliCommand, MailCommand, extension, provider, route, trunk};
+use super::{CallCommand, CliCommand, MailCommand, RecordingAction, extension, provider, route, trunk};
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,14 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
         CliCommand::Call(CallCommand::Show { call, json }) => {
             let answer = ask(&socket, "GET", &format!("/admin/calls/{call}"), None)?;
             if *json { document(&answer) } else { fields_text(&answer) }
+        }
+        CliCommand::Call(CallCommand::Recording { call, action }) => {
+            let (action, done) = match action {
+                RecordingAction::Pause => ("pause", "silent from now on"),
+                RecordingAction::Resume => ("resume", "on again"),
+            };
+            ask(&socket, "POST", &format!("/api/v1/calls/{call}/recording"), Some(&json!({ "action": action })))?;
+            format!("The recording of {call} is {done}.\n")
         }
         CliCommand::Trunk(command) => {
             let (text, is_ok) = trunk::trunk(command, &socket)?;

@@ -93,6 +93,12 @@ pub struct ExtensionFields {
     /// Phones registered at once, 1 to 10.
     #[arg(long)]
     contacts_max: Option<u32>,
+    /// Whether sound is encrypted.
+    #[arg(long, value_parser = ["off", "optional", "required"])]
+    srtp: Option<String>,
+    /// Keys may stand in our offers though the signalling is plain.
+    #[arg(long, value_name = "BOOL")]
+    sdes_over_plain: Option<bool>,
     /// The project its calls belong to.
     #[arg(long, value_name = "ID")]
     project: Option<String>,
@@ -116,6 +122,8 @@ impl ExtensionFields {
             ("password", text(&password)),
             ("number", text(&self.number)),
             ("contacts_max", self.contacts_max.map(|contacts| json!(contacts))),
+            ("srtp", self.srtp.as_ref().map(|srtp| json!(srtp))),
+            ("sdes_over_plain", self.sdes_over_plain.map(|is_allowed| json!(is_allowed))),
             ("project_id", text(&self.project)),
             ("country_code", text(&self.country_code)),
             ("national_prefix", text(&self.national_prefix)),

@@ -1,15 +1,20 @@
 //! Recordings on disk: one thread writes what the shards hand over.
 //!
 //! ```text
-//!   shard ──blocks, bounded──▶ thread ──▶ <store.dir>/recordings/YYYY/MM/DD/<call>.wav
-//!     ▲                          │
+//!   shard ──blocks, bounded──▶ thread ──▶ <store.dir>/recordings/YYYY/MM/DD/<call>.wav         left heard, right sent
+//!     ▲                          │                                          <call>.agent.wav   what the agent said
 //!     └────── used blocks ◀──────┘
 //! ```
 //!
 //! Calls that belong to a project are recorded, where `recording.enabled` says so; the built-in users (`demo`, `echo`,
-//! `attendant`) never are. Each file can be read at any moment, a `kill -9` included: sound goes to disk before the
-//! header that counts it. What does not reach the disk is lost from the recording and never holds up a call.
+//! `attendant`) never are. Each file can be read at any moment, a `kill -9` included: of a WAV sound goes to disk before
+//! the header that counts it, of an Opus file only whole pages do, one a second. What does not reach the disk is lost from
+//! the recording and never holds up a call.
+//!
+//! The agent's track has a file of its own beside that of both sides, on the same clock and from the same first sample: a
+//! third channel is what players and recognisers of stereo do not expect.
 
+mod tracks;
 mod wav;
 
 use std::collections::HashMap;
@@ -20,10 +25,11 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use talkstack_control::port::{CallEvent, CallId};
+use talkstack_control::recording::Format;
 use talkstack_media::audio::recording::{BLOCK_SAMPLES, BLOCK_VALUES, Block};
 
 use crate::journal::JournalHandle;
-use wav::Wav;
+use tracks::Tracks;
 
 /// The recorder's thread.
 #[derive(Debug)]
@@ -67,17 +73,19 @@ struct Piece {
     gap: u64,
     block: Box<Block>,
     samples: usize,
+    /// Samples a second.
+    sample_rate: u32,
     give_back: SyncSender<Box<Block>>,
 }
 
 impl Recorder {
-    /// Starts the thread; files go below `dir`, which is made with the first recording.
+    /// Starts the thread; files of a format go below `dir`, which is made with the first recording.
     ///
     /// # Errors
     /// When the kernel refuses a thread.
-    pub fn start(dir: PathBuf, journal: JournalHandle) -> std::io::Result<Self> {
+    pub fn start(dir: PathBuf, format: Format, journal: JournalHandle) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
-        let mut writer = Writer { dir, journal, files: HashMap::new() };
+        let mut writer = Writer { dir, format, journal, files: HashMap::new() };
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
             crate::priority::step_back();
             writer.run(&receiver);
@@ -110,8 +118,9 @@ impl RecorderHandle {
         self.spare.get_or_insert_with(|| used.try_recv().unwrap_or_else(|_| Box::new([0; BLOCK_VALUES])))
     }
 
-    /// Sends the buffer's first `samples`, `since_answer` behind the answer. A full queue makes a gap of it, told once.
-    pub fn write(&mut self, recorded: &mut Recorded, samples: usize, since_answer: Duration) {
+    /// Sends the buffer's first `samples` of each track, so many a second, `since_answer` behind the answer. A full queue
+    /// makes a gap of it, told once.
+    pub fn write(&mut self, recorded: &mut Recorded, samples: usize, sample_rate: u32, since_answer: Duration) {
         let Some(block) = self.spare.take() else { return };
         let piece = Piece {
             id: recorded.id,
@@ -119,6 +128,7 @@ impl RecorderHandle {
             gap: recorded.gap,
             block,
             samples,
+            sample_rate,
             give_back: self.give_back.clone(),
         };
         match self.sender.try_send(Message::Block(piece)) {
@@ -150,9 +160,10 @@ impl RecorderHandle {
 /// The thread's state.
 struct Writer {
     dir: PathBuf,
+    format: Format,
     journal: JournalHandle,
     /// `None` where the disk has refused: that recording is over.
-    files: HashMap<CallId, Option<Wav>>,
+    files: HashMap<CallId, Option<Tracks>>,
 }
 
 impl Writer {
@@ -189,13 +200,13 @@ impl Writer {
     }
 
     fn write(&mut self, piece: Piece) {
-        let (id, dir) = (piece.id, &self.dir);
+        let (id, dir, format) = (piece.id, &self.dir, self.format);
         let file = self.files.entry(id).or_insert_with(|| {
-            let opened = Wav::create(dir, &file_name(id, piece.answered));
+            let opened = Tracks::create(dir, &file_name(id, piece.answered), format, piece.sample_rate);
             opened.map_err(|error| failed(id, &error)).ok()
         });
-        if let Some(wav) = file
-            && let Err(error) = wav.write(piece.gap, &piece.block[..piece.samples * 2])
+        if let Some(tracks) = file
+            && let Err(error) = tracks.write(piece.gap, &piece.block, piece.samples)
         {
             failed(id, &error);
             *file = None;
@@ -205,12 +216,12 @@ impl Writer {
     }
 
     fn end(&mut self, id: CallId) {
-        let Some(Some(wav)) = self.files.remove(&id) else { return };
-        let (file, samples) = (wav.name().to_owned(), wav.samples());
-        if let Err(error) = wav.close() {
+        let Some(Some(tracks)) = self.files.remove(&id) else { return };
+        let (file, duration_ms) = (tracks.name().to_owned(), tracks.duration_ms());
+        if let Err(error) = tracks.close() {
             return failed(id, &error);
         }
-        let event = CallEvent::Recorded { file, duration_ms: samples / 8 };
+        let event = CallEvent::Recorded { file, duration_ms };
         if self.journal.append(id, event).is_err() {
             tracing::error!(call = %id, "The journal is full; a recording is not announced");
         }
@@ -221,13 +232,13 @@ fn failed(id: CallId, error: &std::io::Error) {
     tracing::error!(call = %id, "The recording ends here ({error}); the call goes on");
 }
 
-/// Relative to the recordings' directory, by the UTC date of the answer.
+/// Relative to the recordings' directory, by the UTC date of the answer, without an extension.
 fn file_name(id: CallId, answered: SystemTime) -> String {
     let date = Timestamp::try_from(answered).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y/%m/%d").to_string();
-    format!("{date}/{id}.wav")
+    format!("{date}/{id}")
 }
 
-/// 4,096 blocks of 6.4 kB, 26 MB: 1,000 calls for 0.8 s. Full: the recording gets a gap.
+/// 4,096 blocks of 9.6 kB, 39 MB: 1,000 calls for 0.8 s. Full: the recording gets a gap.
 const QUEUE_MAX: usize = 4096;
 
 /// 20 ms between two looks at the queue: a tenth of a block.
@@ -248,12 +259,12 @@ mod tests {
 
     #[test]
     fn a_recording_is_announced_with_its_file_and_length_and_readable_by_its_owner_alone() {
-        let bench = Bench::new();
+        let bench = Bench::new(Format::Wav);
         let mut handle = bench.recorder.handle();
         let mut recorded = handle.begin(CallId(7));
         for value in [1, 2] {
             handle.block().fill(value);
-            handle.write(&mut recorded, 1600, Duration::ZERO);
+            handle.write(&mut recorded, 1600, 8000, Duration::ZERO);
         }
         handle.end(recorded);
         let (dir, events) = bench.finish();
@@ -273,15 +284,16 @@ mod tests {
         let mut recorded = handle.begin(CallId(7));
         for _ in 0..3 {
             handle.block().fill(5);
-            handle.write(&mut recorded, 1600, Duration::ZERO);
+            handle.write(&mut recorded, 1600, 8000, Duration::ZERO);
         }
         assert_eq!(recorded.gap, 3200);
         let dir = tempfile::tempdir().expect("a directory");
         let journal = Journal::open(&dir.path().join("journal")).expect("opens");
-        let mut writer = Writer { dir: dir.path().to_owned(), journal: journal.handle(), files: HashMap::new() };
+        let (dir, journal) = (dir.path().to_owned(), journal.handle());
+        let mut writer = Writer { dir, format: Format::Wav, journal, files: HashMap::new() };
         let take = |writer: &mut Writer| match receiver.try_recv() {
             Ok(Message::Block(piece)) => {
-                let path = writer.dir.join(file_name(piece.id, piece.answered));
+                let path = writer.dir.join(format!("{}.wav", file_name(piece.id, piece.answered)));
                 writer.write(piece);
                 path
             }
@@ -289,7 +301,7 @@ mod tests {
         };
         take(&mut writer);
         handle.block().fill(6);
-        handle.write(&mut recorded, 1600, Duration::ZERO);
+        handle.write(&mut recorded, 1600, 8000, Duration::ZERO);
         let path = take(&mut writer);
         writer.end(CallId(7));
         let bytes = std::fs::read(path).expect("readable");
@@ -300,14 +312,14 @@ mod tests {
 
     #[test]
     fn a_disk_that_refuses_ends_the_recording_and_nothing_else() {
-        let bench = Bench::new();
+        let bench = Bench::new(Format::Wav);
         // A file where the directory should be.
         std::fs::write(bench.dir.path().join("recordings"), b"").expect("written");
         let mut handle = bench.recorder.handle();
         let mut recorded = handle.begin(CallId(7));
         for _ in 0..3 {
             handle.block().fill(1);
-            handle.write(&mut recorded, 1600, Duration::ZERO);
+            handle.write(&mut recorded, 1600, 8000, Duration::ZERO);
         }
         handle.end(recorded);
         let (_, events) = bench.finish();
@@ -321,10 +333,10 @@ mod tests {
     }
 
     impl Bench {
-        fn new() -> Self {
+        fn new(format: Format) -> Self {
             let dir = tempfile::tempdir().expect("a directory");
             let journal = Journal::open(&dir.path().join("journal")).expect("opens");
-            let recorder = Recorder::start(dir.path().join("recordings"), journal.handle()).expect("starts");
+            let recorder = Recorder::start(dir.path().join("recordings"), format, journal.handle()).expect("starts");
             Bench { dir, journal, recorder }
         }
 

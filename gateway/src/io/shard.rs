@@ -169,19 +169,19 @@ impl<S: Surroundings> Shard<S> {
     }
 
     fn offer(&mut self, offered: OfferedCall, now: Instant) {
-        let OfferedCall { id, plan, sdp, local, signalling, seed, is_recorded } = offered;
+        let OfferedCall { id, plan, sdp, local, signalling, seed, security, is_recorded } = offered;
         self.adopt_call(id, local, is_recorded, now, |local, limits| {
-            let offer = Offer { sdp: sdp.as_deref(), local, signalling };
+            let offer = Offer { sdp: sdp.as_deref(), local, signalling, security };
             Call::new(id, plan, offer, limits, seed, now)
         });
     }
 
     fn place(&mut self, placed: PlacedCall, now: Instant) {
-        let PlacedCall { id, plan, local, signalling, seed } = placed;
+        let PlacedCall { id, plan, local, signalling, seed, security } = placed;
         // A placed call belongs to a project; a test is nobody's.
         let is_recorded = plan != Plan::ToneTest;
         self.adopt_call(id, local, is_recorded, now, |local, limits| {
-            Call::dial(id, plan, Line { local, signalling }, limits, seed, now)
+            Call::dial(id, plan, Line { local, signalling, security }, limits, seed, now)
         });
     }
 
@@ -232,9 +232,11 @@ impl<S: Surroundings> Shard<S> {
         let Some(&key) = self.by_id.get(&id) else { return };
         match message {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
-            ToCall::Line { local, signalling, seed } => return self.open_line(key, local, signalling, seed, now),
-            ToCall::Replaced { leg, sdp, local, signalling, seed } => {
-                return self.replace_line(key, leg, sdp.as_deref(), (local, signalling, seed), now);
+            ToCall::Line { local, signalling, seed, security } => {
+                return self.open_line(key, (local, signalling, security), seed, now);
+            }
+            ToCall::Replaced { leg, sdp, local, signalling, seed, security } => {
+                return self.replace_line(key, leg, sdp.as_deref(), (local, signalling, security), seed, now);
             }
             ToCall::Transfer { from, .. } => self.park(key, from),
             ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
@@ -248,9 +250,12 @@ impl<S: Surroundings> Shard<S> {
             ToCall::ReOfferFailed(leg) => call.handle_reoffer_failed(leg),
             ToCall::Progressed(leg, sdp) => call.handle_progressed(leg, sdp.as_deref(), now),
             ToCall::Accepted { leg, sdp, signalling } => call.handle_accepted(leg, sdp.as_deref(), signalling, now),
+            ToCall::Carried(security) => call.handle_carried(*security),
             ToCall::Refused(outcome) => call.handle_refused(outcome, now),
+            ToCall::Pressed(leg, digit) => call.handle_info_digit(leg, digit, now),
             ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
             ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
+            ToCall::PauseRecording { is_paused } => call.pause_recording(is_paused, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
@@ -367,6 +372,7 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
                 CallOutput::Refuse(status) => SipWish::Refuse(status),
                 CallOutput::Probe(leg) => SipWish::Probe(leg),
+                CallOutput::Press(leg, digit) => SipWish::Press(leg, digit),
                 CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
                 CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
                 CallOutput::Record(event) => {

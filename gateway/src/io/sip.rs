@@ -25,6 +25,7 @@ mod refusals;
 mod registrar;
 mod registrations;
 mod replace;
+mod security;
 mod stop;
 mod streams;
 pub mod tls;
@@ -323,6 +324,13 @@ impl SipThread {
             (None, Command::HangUp { call_id }) => {
                 let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
                 match self.tell(call_id, ToCall::HangUp(outcome)) {
+                    Some(true) => CommandReply::Accepted,
+                    Some(false) => CommandReply::Busy,
+                    None => CommandReply::NoSuchCall,
+                }
+            }
+            (None, Command::PauseRecording { call_id, is_paused }) => {
+                match self.tell(call_id, ToCall::PauseRecording { is_paused }) {
                     Some(true) => CommandReply::Accepted,
                     Some(false) => CommandReply::Busy,
                     None => CommandReply::NoSuchCall,

@@ -95,7 +95,9 @@ impl Calls {
         let agents =
             Agents { runtime: tokio::runtime::Handle::current(), secret: secret.clone(), tls: client_config()? };
         let recordings = config.store.dir.join(RECORDINGS_DIR);
-        let recorder = config.recording.enabled.then(|| Recorder::start(recordings, journal.handle())).transpose()?;
+        let format = config.recording.format.into();
+        let recorder =
+            config.recording.enabled.then(|| Recorder::start(recordings, format, journal.handle())).transpose()?;
         let shards = start_shards(config, &sip, &journal.handle(), &agents, recorder.as_ref(), &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
         let surroundings = SipSurroundings {

@@ -277,7 +277,7 @@ fn padded(octets: usize) -> String {
 }
 
 /// The SHA-256 fingerprint that a box prints of its certificate.
-fn fingerprint(daemon: &Daemon) -> String {
+pub(crate) fn fingerprint(daemon: &Daemon) -> String {
     let printed = std::fs::read_to_string(daemon.dir.join("serve.log")).expect("a log");
     let found = printed.split("certificate SHA-256 ").nth(1).and_then(|rest| rest.get(..64));
     found.expect("it is printed").to_owned()

@@ -203,18 +203,25 @@ pub(crate) struct Account<'a> {
     target: SocketAddr,
     transport: &'a str,
     proxy: Option<SocketAddr>,
+    /// How it encrypts its sound: `srtp`, `srtp-mand`, `srtp-mandf`, `dtls_srtp`; empty is not at all.
+    encryption: &'a str,
 }
 
 impl<'a> Account<'a> {
     pub(crate) fn new(user: &'a str, target: SocketAddr) -> Self {
-        Account { user, password: PASSWORD, target, transport: "udp", proxy: None }
+        Account { user, password: PASSWORD, target, transport: "udp", proxy: None, encryption: "" }
     }
 
     pub(crate) fn with(self, password: &'a str) -> Self {
         Account { password, ..self }
     }
 
-    fn over(self, transport: &'a str) -> Self {
+    /// Encrypts its sound.
+    pub(crate) fn encrypting(self, encryption: &'a str) -> Self {
+        Account { encryption, ..self }
+    }
+
+    pub(crate) fn over(self, transport: &'a str) -> Self {
         Account { transport, ..self }
     }
 
@@ -243,17 +250,23 @@ impl<'a> Account<'a> {
     }
 
     fn start(self) -> Phone {
-        let Account { user, password, target, transport, proxy } = self;
+        let Account { user, password, target, transport, proxy, encryption } = self;
         let dir = tempfile::tempdir().expect("a directory");
         let home = dir.path().display().to_string();
         // It hangs up when its source ends; no case lasts this long.
         write_wav(&dir.path().join("words.wav"), &[prompt("en/goodbye"), vec![1; 20 * 8000]].concat());
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let remote = format!("module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
-        let config = baresip_config(dir.path(), &remote);
+        let mut config = baresip_config(dir.path(), &remote);
+        if !encryption.is_empty() {
+            // An account that encrypts wants the modules for it loaded before its own.
+            config = config.replace("module account.so\n", "module srtp.so\nmodule dtls_srtp.so\nmodule account.so\n");
+        }
         std::fs::write(dir.path().join("config"), config).expect("written");
         let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
-        let account = format!("<sip:{user}@{target};transport={transport}>;auth_pass={password};regint=60{outbound}\n");
+        let media = if encryption.is_empty() { String::new() } else { format!(";mediaenc={encryption}") };
+        let account =
+            format!("<sip:{user}@{target};transport={transport}>;auth_pass={password};regint=60{outbound}{media}\n");
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         let peer = Peer::start_in(dir, "baresip", &["-v", "-s", "-f", &home]);
         let control = wait_until("baresip takes commands", || TcpStream::connect(control).ok());

@@ -17,20 +17,25 @@ fn two_boxes_call_each_other_and_each_hears_what_the_other_says() {
     let first = Site::owned(first, NUMBER, to_second, json!({}));
     let mut second = Site::owned(second, OTHER_NUMBER, to_first, json!({}));
     let call = first.dial(OTHER_NUMBER);
-    wait_until("both have recorded three seconds", || {
-        let is_long = |site: &Site| recording(&site.daemon.dir).is_some_and(|(caller, _)| caller.len() > 3 * 8000);
-        (is_long(&first) && is_long(&second)).then_some(())
-    });
+    hear_each_other(&first, &second);
     // The called box hangs up.
     assert!(second.daemon.stop().success());
     assert_eq!(first.ended(&call)["status"], "completed");
+    row("another talkstack", &[("call between two boxes, two-way sound", Cell::Works)]);
+}
+
+/// Waits until two boxes have talked for three seconds, and looks whether each has heard what the other said.
+pub(crate) fn hear_each_other(first: &Site, second: &Site) {
+    wait_until("both have recorded three seconds", || {
+        let is_long = |site: &Site| recording(&site.daemon.dir).is_some_and(|(caller, _)| caller.len() > 3 * 8000);
+        (is_long(first) && is_long(second)).then_some(())
+    });
     let (heard, said) = recording(&first.daemon.dir).expect("a recording");
     let (heard_there, said_there) = recording(&second.daemon.dir).expect("a recording");
     for (said, heard, way) in [(said, heard_there, "to the called box"), (said_there, heard, "to the calling box")] {
         let (_, score) = best_match(&heard, &said[8000..12_000]);
         assert!(score > 0.9, "the sound {way} matches with {score:.3}");
     }
-    row("another talkstack", &[("call between two boxes, two-way sound", Cell::Works)]);
 }
 
 /// Left and right of the only recording, as far as it is written.

@@ -12,21 +12,24 @@ use super::table::{Cell, row};
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_stays_in_the_path() {
     if is_installed("kamailio") {
-        row("kamailio, proxy", &both_ways(&Proxy { legs: 1, rtpengine: None, transport: "udp" }));
+        row("kamailio, proxy", &both_ways(&Proxy { legs: 1, rtpengine: None, transport: "udp", secures: false }));
     }
 }
 
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_stands_in_the_path_twice() {
     if is_installed("kamailio") {
-        row("kamailio, two Record-Routes", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp" }));
+        row(
+            "kamailio, two Record-Routes",
+            &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp", secures: false }),
+        );
     }
 }
 
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_turns_datagrams_into_a_stream() {
     if is_installed("kamailio") {
-        row("kamailio, UDP to TCP", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "tcp" }));
+        row("kamailio, UDP to TCP", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "tcp", secures: false }));
     }
 }
 
@@ -34,9 +37,18 @@ fn calls_go_both_ways_through_a_proxy_that_turns_datagrams_into_a_stream() {
 fn calls_go_both_ways_through_a_session_border_controller_that_relays_the_sound() {
     if is_installed("kamailio") && is_installed("rtpengine") {
         let engine = Rtpengine::start();
-        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp" };
+        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: false };
         assert_eq!(told_to_boxes(&proxy).ip().to_string(), "127.0.0.2");
         row("kamailio + rtpengine, SBC", &both_ways(&proxy));
+    }
+}
+
+#[test]
+fn calls_go_both_ways_through_a_session_border_controller_that_turns_srtp_into_rtp() {
+    if is_installed("kamailio") && is_installed("rtpengine") {
+        let engine = Rtpengine::start();
+        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: true };
+        row("kamailio + rtpengine, SRTP", &both_ways(&proxy));
     }
 }
 
@@ -59,6 +71,8 @@ pub(crate) struct Proxy {
     pub(crate) rtpengine: Option<SocketAddr>,
     /// What it speaks with the box: `udp` or `tcp`.
     pub(crate) transport: &'static str,
+    /// rtpengine speaks SRTP with the box, and RTP with the phone.
+    pub(crate) secures: bool,
 }
 
 /// A call from a phone through kamailio to the box, and one of the box through kamailio to the phone.
@@ -66,8 +80,9 @@ pub(crate) struct Proxy {
 fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
     let mut phone = Phone::at("127.0.0.1");
     let front = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-    let mut site =
-        Site::new(&[("TALKSTACK__RTP__PORTS", "10000-19999")], front, json!({ "transport": proxy.transport }));
+    let srtp = if proxy.secures { "required" } else { "off" };
+    let fields = json!({ "transport": proxy.transport, "srtp": srtp, "sdes_over_plain": proxy.secures });
+    let mut site = Site::new(&[("TALKSTACK__RTP__PORTS", "10000-19999")], front, fields);
     let _kamailio = proxy.start(front, site.daemon.sip(), phone.address());
 
     let answer = phone.call(front, &format!("sip:echo@{}", site.daemon.sip()));
@@ -110,7 +125,9 @@ fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
     ];
     if proxy.rtpengine.is_some() {
         cells.push(("latching: box to rtpengine, rtpengine to phone", Cell::Works));
-        cells.push(("SRTP to RTP", Cell::Red("the box speaks plain RTP; the row of linphone via rtpengine shows it")));
+    }
+    if proxy.secures {
+        cells.push(("SRTP to RTP", Cell::Works));
     }
     cells
 }
@@ -124,12 +141,19 @@ impl Proxy {
             (2, _) => (format!("listen=udp:{back}\n"), format!("$fs = \"udp:{back}\";")),
             _ => (String::new(), String::new()),
         };
+        // The profile is the box's side's alone.
+        let (offer, to_box, from_box) = match self.secures {
+            true => {
+                (OFFER.replace("RTP/AVP ", ""), format!("RTP/SAVP DTLS=off {TO_BOX}"), format!("RTP/AVP {FROM_BOX}"))
+            }
+            false => (OFFER.to_owned(), TO_BOX.to_owned(), FROM_BOX.to_owned()),
+        };
         let (module, manage, on_reply) = match self.rtpengine {
             Some(control) => (
                 format!(
                     "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\", \"udp:{control}\")\n"
                 ),
-                OFFER,
+                offer.as_str(),
                 format!("onreply_route[MEDIA] {{ if (has_body(\"application/sdp\")) {{ {ANSWER} }} }}"),
             ),
             None => (String::new(), "", "onreply_route[MEDIA] { return; }".into()),
@@ -146,10 +170,10 @@ request_route {{
         sl_send_reply("404", "Not Here"); exit;
     }}
     if ($sp == {box_port} || proto == TCP) {{
-        $var(way) = "{FROM_BOX}";
+        $var(way) = "{from_box}";
         $du = "sip:{phone}";
     }} else {{
-        $var(way) = "{TO_BOX}";
+        $var(way) = "{to_box}";
         $du = "sip:{target};transport={transport}";
     }}
     {by_second}

@@ -22,6 +22,7 @@ mod registrar;
 mod rsipstack;
 pub(crate) mod scenario;
 pub(crate) mod site;
+mod srtp;
 mod stun;
 pub(crate) mod table;
 mod torture;

@@ -5,6 +5,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use super::srtp::Keys;
+
 /// A phone, in a call or not.
 pub(crate) struct Phone {
     sip: UdpSocket,
@@ -17,6 +19,8 @@ pub(crate) struct Phone {
     said: u16,
     /// From without its tag, and further lines of the INVITE.
     identity: Option<(String, String)>,
+    /// What its sound is sealed with.
+    keys: Option<Keys>,
 }
 
 /// The call, as its header fields have it.
@@ -41,7 +45,7 @@ impl Phone {
     pub(crate) fn on(sip: UdpSocket, rtp: UdpSocket) -> Self {
         sip.set_read_timeout(Some(ANSWER_MAX)).expect("set");
         let [contact, media] = [&sip, &rtp].map(|socket| socket.local_addr().expect("bound"));
-        Phone { sip, rtp, contact, media, dialog: Dialog::default(), said: 0, identity: None }
+        Phone { sip, rtp, contact, media, dialog: Dialog::default(), said: 0, identity: None, keys: None }
     }
 
     /// A phone at an address of this machine.
@@ -57,6 +61,35 @@ impl Phone {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.contact
+    }
+
+    /// Encrypts from here on, and offers nothing else.
+    pub(crate) fn secures(&mut self, keys: Keys) {
+        self.keys = Some(keys);
+    }
+
+    /// What its sound is sealed with.
+    pub(crate) fn keys(&mut self) -> &mut Keys {
+        self.keys.as_mut().expect("it encrypts")
+    }
+
+    /// Calls a URI, and is refused; the refusal.
+    pub(crate) fn is_refused(&mut self, hop: SocketAddr, uri: &str) -> String {
+        let local = self.contact;
+        self.dialog = Dialog {
+            target: uri.into(),
+            ours: format!("<sip:phone@{local}>;tag=phone"),
+            theirs: format!("<{uri}>"),
+            call_id: format!("call-{local}-{}", super::torture::rand_word()),
+            cseq: 1,
+            hop: Some(hop),
+            ..Dialog::default()
+        };
+        self.request("INVITE", &self.sdp());
+        let answer = self.take(|text| final_status(text).is_some());
+        self.dialog.theirs = field(&answer, "To");
+        self.request("ACK", "");
+        answer
     }
 
     /// Calls a URI by way of `hop` and acknowledges the answer; the answer.
@@ -120,19 +153,53 @@ impl Phone {
         while count < 20 && Instant::now() < until {
             self.say(says);
             next += Duration::from_millis(20);
-            loop {
-                let rest = next.saturating_duration_since(Instant::now());
-                if rest.is_zero() {
-                    break;
-                }
-                self.rtp.set_read_timeout(Some(rest)).expect("set");
-                let mut buffer = [0; 2048];
-                let Ok(bytes @ 13..) = self.rtp.recv(&mut buffer) else { continue };
-                let own = buffer[12..bytes].iter().filter(|byte| **byte & 0x7f == hears).count();
-                count += usize::from(own > 150);
-            }
+            count += self.hears_until(next, hears);
         }
         count
+    }
+
+    /// Says the word in so many frames, whoever hears it.
+    pub(crate) fn talks(&mut self, says: u8, frames: usize) {
+        let mut next = Instant::now();
+        for _ in 0..frames {
+            self.say(says);
+            next += Duration::from_millis(20);
+            self.hears_until(next, says);
+        }
+    }
+
+    /// Sends packets as they were once sent, from a port that nobody knows.
+    pub(crate) fn sends_again(&mut self, packets: &[Vec<u8>]) {
+        let stranger = UdpSocket::bind((self.media.ip(), 0)).expect("a port");
+        for packet in packets {
+            for socket in [&stranger, &self.rtp] {
+                // No way there is what some tests are about.
+                let _ = self.dialog.remote_media.map(|remote| socket.send_to(packet, remote));
+            }
+        }
+    }
+
+    /// Tells whether it hears no frame of its word within a second of having done that.
+    pub(crate) fn is_silent_after(&mut self, does: impl FnOnce(&mut Self)) -> bool {
+        does(self);
+        self.hears_until(Instant::now() + Duration::from_secs(1), 0x35) == 0
+    }
+
+    /// How many frames of a word it hears until then.
+    fn hears_until(&mut self, until: Instant, hears: u8) -> usize {
+        let mut count = 0;
+        loop {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return count;
+            }
+            self.rtp.set_read_timeout(Some(rest)).expect("set");
+            let mut buffer = [0; 2048];
+            let Ok(bytes @ 13..) = self.rtp.recv(&mut buffer) else { continue };
+            let bytes = self.keys.as_mut().map_or(bytes, |keys| keys.open(&mut buffer[..bytes]));
+            let own = buffer[12..bytes].iter().filter(|byte| **byte & 0x7f == hears).count();
+            count += usize::from(own > 150);
+        }
     }
 
     /// Presses a key for 100 ms (RFC 4733).
@@ -163,6 +230,9 @@ impl Phone {
         packet.extend(timestamp.to_be_bytes());
         packet.extend(u32::from(self.media.port()).to_be_bytes());
         packet.extend(payload);
+        if let Some(keys) = &mut self.keys {
+            keys.seal(&mut packet);
+        }
         if let Some(remote) = self.dialog.remote_media {
             // No way there is what some tests are about.
             let _ = self.rtp.send_to(&packet, remote);
@@ -188,6 +258,9 @@ impl Phone {
     fn enter(&mut self, text: &str) {
         self.dialog.target = in_brackets(&field(text, "Contact"));
         self.dialog.remote_media = media(text);
+        if let Some(keys) = &mut self.keys {
+            keys.handle_description(text);
+        }
     }
 
     fn take(&self, is_it: impl Fn(&str) -> bool) -> String {
@@ -215,9 +288,10 @@ impl Phone {
 
     fn sdp(&self) -> String {
         let (ip, port) = (self.media.ip(), self.media.port());
+        let (profile, lines) = self.keys.as_ref().map_or(("RTP/AVP", String::new()), Keys::describe);
         format!(
-            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
-             a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} {profile} 0 101\r\n\
+             a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n{lines}"
         )
     }
 

@@ -58,7 +58,8 @@ impl Bridged {
         let now = Instant::now();
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_000 };
         let first = sdp(LegId::First, "sendrecv");
-        let offer = Offer { sdp: Some(&first), local, signalling: address(LegId::First).ip() };
+        let offer =
+            Offer { sdp: Some(&first), local, signalling: address(LegId::First).ip(), security: Default::default() };
         let limits = CallLimits {
             duration_max: Duration::from_secs(3600),
             ring_max: Duration::from_secs(45),
@@ -95,6 +96,7 @@ impl Bridged {
         let far = Line {
             local: LegAddress { host: [10, 0, 0, 9].into(), port: 10_010 },
             signalling: address(LegId::Second).ip(),
+            security: Default::default(),
         };
         self.call.handle_line(far, self.seed + 1, self.now);
         if self.seed.is_multiple_of(4) {

@@ -223,7 +223,12 @@ impl World {
             Event::Offered(offered) => {
                 self.dialog = Some(offered.dialog);
                 let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
-                let offer = Offer { sdp: offered.sdp.as_deref(), local, signalling: offered.flow.remote.ip() };
+                let offer = Offer {
+                    sdp: offered.sdp.as_deref(),
+                    local,
+                    signalling: offered.flow.remote.ip(),
+                    security: Default::default(),
+                };
                 let limits = CallLimits {
                     duration_max: Duration::from_secs(3600),
                     ring_max: Duration::from_secs(45),
@@ -276,6 +281,7 @@ impl World {
             CallOutput::ReOffer(_, sdp) => self.endpoint.reinvite(dialog, sdp.as_bytes(), now),
             CallOutput::RefuseReOffer(_) => self.endpoint.refuse(dialog, Refusal::new(488), now),
             CallOutput::Probe(_) => self.endpoint.probe(dialog, now),
+            CallOutput::Press(_, digit) => self.endpoint.press_by_info(dialog, digit, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
             // A phone that vanishes is heard by nobody, and its line has the fault it has.
             CallOutput::Record(CallEvent::Diagnosed { .. } | CallEvent::Measured { .. }) => Ok(()),

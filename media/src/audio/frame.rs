@@ -157,7 +157,7 @@ impl<'a> Frame<'a> {
 }
 
 /// Audio to be played, in the form its source has it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speech<'a> {
     /// G.711.
     Coded(Codec, &'a [u8]),

@@ -185,6 +185,27 @@ impl Playout {
         }
     }
 
+    /// Gives the place of the frame that is due to something else, or returns `None` when none is due. What is queued
+    /// waits, and begins a talk spurt of its own behind it.
+    pub fn pass(&mut self, now: Instant) -> Option<Frame> {
+        let due = self.due();
+        if due > now {
+            return None;
+        }
+        let frame = self.take_noise(due, now);
+        if self.queue.ticks() > 0 {
+            self.phase = Phase::Spurt { due: self.due(), first: true };
+        }
+        Some(frame)
+    }
+
+    /// When the next frame's place is.
+    pub fn due(&self) -> Instant {
+        match self.phase {
+            Phase::Pause { due } | Phase::Spurt { due, .. } => due,
+        }
+    }
+
     /// When to call [`Playout::take`] next.
     pub fn deadline(&self) -> Instant {
         match self.phase {

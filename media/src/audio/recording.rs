@@ -1,27 +1,43 @@
-//! A call's recording: two tracks on one clock.
+//! A call's recording: three tracks on one clock.
 //!
 //! ```text
-//!   what the leg heard ─▶ left,  where it arrived ──┐
-//!                                                    ├─▶ 200 ms, both tracks past it ─▶ interleaved block
-//!   what left for the wire ─▶ right, where it left ──┘
+//!   what the leg heard ─▶ left,  where it arrived ───┐
+//!   what left for the wire ─▶ right, where it left ──┼─▶ blocks of 1,600 samples, both sides past it
+//!   what the agent said ─▶ the agent's track, ───────┘
+//!                          where the agent said it
 //! ```
 //!
-//! The clock is the wall's, 8,000 samples a second from the answer. Sound that follows on without a break is placed
-//! without a break, so that jitter does not tear it; where clock and sound part by more than `TOLERANCE`, sound gives
-//! way: the tracks never move apart.
+//! The clock is the wall's, 8,000 samples a second from the answer, or 16,000 of a wideband line. Sound that follows on
+//! without a break is placed without a break, so that jitter does not tear it; where clock and sound part by more than
+//! `TOLERANCE`, sound gives way: the tracks never move apart.
+//!
+//! The right track has the comfort noise that is sent in pauses too. Keys that travel as telephone events or by INFO are
+//! silence on every track, whichever side presses them: a card's number does not stand in a recording. The agent's track
+//! has each word where the agent delivered it, before the playout queue, its cushion and the keys that delay it; what was
+//! interrupted before it left is not on it. Where it is choppy the agent is, and where only the right one is, we are.
+//!
+//! A recording may [pause](Recording::pause). The clock goes on, and what the tracks would hold meanwhile is silence.
 
 use std::time::{Duration, Instant};
 
-/// Collects both directions of one call and gives them out in blocks.
+use super::recording_agent::Said;
+
+/// Collects all sides of one call and gives them out in blocks.
 #[derive(Debug)]
 pub struct Recording {
     started: Option<Instant>,
-    /// Interleaved samples from `base` on, as a ring.
+    /// Samples a tick of 125 µs: 1 at 8 kHz, 2 at 16 kHz.
+    tick_samples: u64,
+    /// Interleaved samples of both sides from `base` on, as a ring.
     pending: Box<[i16]>,
+    /// The agent's, as a ring.
+    pending_said: Box<[i16]>,
     /// The first sample that has not been given out; a multiple of the block while the call lasts.
     base: u64,
     heard: Heard,
     sent: Sent,
+    said: Said,
+    is_paused: bool,
     is_over: bool,
 }
 
@@ -45,7 +61,7 @@ struct Heard {
 struct Sent {
     /// Behind the last sound.
     end: u64,
-    /// The RTP timestamp that would follow on.
+    /// The timestamp that would follow on, in ticks of 125 µs.
     timestamp: Option<u32>,
 }
 
@@ -60,20 +76,31 @@ pub enum Origin {
     Silence,
 }
 
-/// 200 ms of both tracks, left and right in turn.
+/// A stretch of all tracks: left and right in turn, and behind them the agent's.
 pub type Block = [i16; BLOCK_VALUES];
 
 impl Recording {
-    /// Makes an empty recording; it takes nothing before [`Recording::start`].
-    pub fn new() -> Self {
+    /// Makes an empty recording at 8,000 or 16,000 Hz; it takes nothing before [`Recording::start`].
+    pub fn new(sample_rate: u32) -> Self {
+        let tick_samples = u64::from(sample_rate / 8000).clamp(1, 2);
+        let samples = (PENDING_TICKS * tick_samples) as usize;
         Recording {
             started: None,
-            pending: vec![0; PENDING_SAMPLES as usize * 2].into(),
+            tick_samples,
+            pending: vec![0; samples * 2].into(),
+            pending_said: vec![0; samples].into(),
             base: 0,
             heard: Heard::default(),
             sent: Sent::default(),
+            said: Said::default(),
+            is_paused: false,
             is_over: false,
         }
+    }
+
+    /// Samples a second.
+    pub fn sample_rate(&self) -> u32 {
+        8000 * self.tick_samples as u32
     }
 
     /// The call has been answered: its clock begins. A second time it changes nothing.
@@ -81,10 +108,30 @@ impl Recording {
         self.started.get_or_insert(now);
     }
 
+    /// From here on silence stands for what is said. Returns where on the recording that is; `None` when it has not begun
+    /// or was paused before.
+    pub fn pause(&mut self, now: Instant) -> Option<Duration> {
+        let started = self.started.filter(|_| !self.is_paused)?;
+        self.is_paused = true;
+        Some(now.saturating_duration_since(started))
+    }
+
+    /// Sound is recorded again. Returns where; `None` when it was not paused.
+    pub fn resume(&mut self, now: Instant) -> Option<Duration> {
+        let started = self.started.filter(|_| self.is_paused)?;
+        self.is_paused = false;
+        Some(now.saturating_duration_since(started))
+    }
+
+    /// Tells whether silence stands for what is said.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// The next stretch of what the leg heard, in the order of the agent's timeline.
     pub fn handle_heard(&mut self, samples: &[i16], origin: Origin, now: Instant) {
         let Some(at) = self.clock(now) else { return };
-        let count = samples.len() as u64;
+        let (count, scale) = (samples.len() as u64, self.tick_samples);
         if origin == Origin::Silence {
             // Sound that is ahead of the clock is made good in silence.
             let ahead = self.heard.expected.saturating_sub(at);
@@ -93,7 +140,7 @@ impl Recording {
         }
         if origin == Origin::Arrived {
             self.catch_up(at);
-            self.heard.handle_arrival(at);
+            self.heard.handle_arrival(at, scale);
         }
         let place = self.heard.expected;
         // What lies before the last sound would write over it: the surplus of a sender whose clock is fast.
@@ -102,16 +149,45 @@ impl Recording {
         self.heard.extend(place + surplus, place + count);
     }
 
-    /// A frame has left for the wire with this RTP timestamp.
+    /// A frame has left for the wire with this timestamp in ticks of 125 µs.
     pub fn handle_sent(&mut self, samples: &[i16], timestamp: u32, now: Instant) {
         let Some(at) = self.clock(now) else { return };
-        let count = samples.len() as u64;
-        let gap = self.sent.timestamp.map(|expected| u64::from(timestamp.wrapping_sub(expected)));
-        let follows = gap.map(|gap| self.sent.end + gap).filter(|place| place.abs_diff(at) <= SENT_TOLERANCE);
+        let (count, scale) = (samples.len() as u64, self.tick_samples);
+        let gap = self.sent.timestamp.map(|expected| u64::from(timestamp.wrapping_sub(expected)) * scale);
+        let follows = gap.map(|gap| self.sent.end + gap).filter(|place| place.abs_diff(at) <= SENT_TOLERANCE * scale);
         let place = follows.unwrap_or(at).max(self.sent.end).max(self.base);
         self.write(place, samples, RIGHT);
         self.sent.end = place + count;
-        self.sent.timestamp = Some(timestamp.wrapping_add(samples.len() as u32));
+        self.sent.timestamp = Some(timestamp.wrapping_add((count / scale) as u32));
+    }
+
+    /// The agent has delivered the speech from one position of its queue to another, in ticks of 125 µs.
+    pub fn handle_said(&mut self, from: u64, to: u64, now: Instant) {
+        if let Some(at) = self.clock(now) {
+            self.said.handle_delivery(from, to, at / self.tick_samples);
+        }
+    }
+
+    /// What was queued is not going to be said.
+    pub fn handle_cleared(&mut self, now: Instant) {
+        if let Some(at) = self.clock(now) {
+            self.said.handle_clear(at / self.tick_samples);
+        }
+    }
+
+    /// The frame that has just left is the agent's speech from this position of its queue, in ticks of 125 µs.
+    pub fn handle_played(&mut self, samples: &[i16], position: u64) {
+        let Some(place) = self.said.place_of(position) else { return };
+        let place = (place * self.tick_samples).max(self.said.end).max(self.base);
+        self.said.end = place + samples.len() as u64;
+        if self.is_paused {
+            return;
+        }
+        let size = self.pending_said.len() as u64;
+        let room = (self.base + size).saturating_sub(place);
+        for (place, sample) in (place..).zip(samples.iter().take(room as usize)) {
+            self.pending_said[(place % size) as usize] = *sample;
+        }
     }
 
     /// The call is over: what is left is given out. Nothing is taken any more.
@@ -119,26 +195,31 @@ impl Recording {
         self.is_over = true;
     }
 
-    /// Fills `block` with the next stretch and returns its length in samples a track, or `None` while there is none.
+    /// Fills `block` with the next stretch and returns its length in samples a track, or `None` while there is none. The
+    /// first two thirds of what is filled are both sides in turn, the rest is the agent's track.
     ///
     /// A stretch is [`BLOCK_SAMPLES`] long; behind [`Recording::finish`] the last may be shorter.
     pub fn poll_block(&mut self, block: &mut Block, now: Instant) -> Option<usize> {
         let clock = self.clock(now)?;
         let end = self.base + BLOCK_SAMPLES;
         let count = if self.is_over {
-            (self.heard.end.max(self.sent.end)).saturating_sub(self.base).min(BLOCK_SAMPLES) as usize
+            let last = self.heard.end.max(self.sent.end).max(self.said.end);
+            last.saturating_sub(self.base).min(BLOCK_SAMPLES) as usize
         } else {
-            let is_past = |track_end: u64| track_end >= end || clock >= end + PATIENCE;
+            let is_past = |track_end: u64| track_end >= end || clock >= end + PATIENCE * self.tick_samples;
             if is_past(self.heard.end) && is_past(self.sent.end) { BLOCK_SAMPLES as usize } else { 0 }
         };
         if count == 0 {
             return None;
         }
-        // The ring is a whole number of blocks, so that a block never wraps.
-        let from = (self.base % PENDING_SAMPLES) as usize * 2;
-        let stretch = &mut self.pending[from..from + count * 2];
-        block[..count * 2].copy_from_slice(stretch);
-        stretch.fill(0);
+        // The rings are a whole number of blocks, so that a block never wraps.
+        let from = (self.base % self.pending_said.len() as u64) as usize;
+        let sides = &mut self.pending[from * 2..(from + count) * 2];
+        block[..count * 2].copy_from_slice(sides);
+        sides.fill(0);
+        let said = &mut self.pending_said[from..from + count];
+        block[count * 2..count * 3].copy_from_slice(said);
+        said.fill(0);
         self.base += count as u64;
         self.heard.expected = self.heard.expected.max(self.base);
         Some(count)
@@ -146,7 +227,7 @@ impl Recording {
 
     /// When a block is due although a track has nothing for it.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.base + BLOCK_SAMPLES + PATIENCE;
+        let due = (self.base + BLOCK_SAMPLES) / self.tick_samples + PATIENCE;
         self.started.filter(|_| !self.is_over).map(|started| started + Duration::from_micros(due * 125 + 124))
     }
 
@@ -156,12 +237,13 @@ impl Recording {
         let Heard { end, expected, run, run_before, .. } = self.heard;
         let ahead = expected.saturating_sub(at);
         let shift = ahead.min(run.saturating_sub(run_before.max(self.base)));
-        if ahead <= TOLERANCE || shift == 0 {
+        if ahead <= TOLERANCE * self.tick_samples || shift == 0 {
             return;
         }
         for place in run..end {
-            let value = std::mem::take(&mut self.pending[index(place, LEFT)]);
-            self.pending[index(place - shift, LEFT)] = value;
+            let from = self.index(place, LEFT);
+            let to = self.index(place - shift, LEFT);
+            self.pending[to] = std::mem::take(&mut self.pending[from]);
         }
         self.heard.end -= shift;
         self.heard.expected -= shift;
@@ -171,37 +253,39 @@ impl Recording {
 
     fn clock(&self, now: Instant) -> Option<u64> {
         let elapsed = now.saturating_duration_since(self.started?);
-        Some(elapsed.as_micros() as u64 / 125)
+        Some(elapsed.as_micros() as u64 * self.tick_samples / 125)
     }
 
     /// Writes one track's samples where there is room for them.
     fn write(&mut self, place: u64, samples: &[i16], track: usize) {
-        let room = (self.base + PENDING_SAMPLES).saturating_sub(place);
+        if self.is_paused {
+            return;
+        }
+        let room = (self.base + self.pending_said.len() as u64).saturating_sub(place);
         for (place, sample) in (place..).zip(samples.iter().take(room as usize)) {
-            self.pending[index(place, track)] = *sample;
+            let index = self.index(place, track);
+            self.pending[index] = *sample;
         }
     }
-}
 
-impl Default for Recording {
-    fn default() -> Self {
-        Recording::new()
+    fn index(&self, place: u64, track: usize) -> usize {
+        (place % self.pending_said.len() as u64) as usize * 2 + track
     }
 }
 
 impl Heard {
     /// A packet has arrived: the next sound is moved where the clock says, if it has strayed.
-    fn handle_arrival(&mut self, at: u64) {
+    fn handle_arrival(&mut self, at: u64, scale: u64) {
         let behind = at as i64 - self.expected as i64;
         // The first packet begins where it arrives, and so does whatever comes behind a break.
-        if behind > BREAK || self.end == 0 {
+        if behind > BREAK * scale as i64 || self.end == 0 {
             (self.expected, self.arrivals) = (at, 0);
             return;
         }
         self.behind_min = if self.arrivals == 0 { behind } else { self.behind_min.min(behind) };
         self.arrivals += 1;
         if self.arrivals >= WINDOW {
-            if self.behind_min.unsigned_abs() > TOLERANCE {
+            if self.behind_min.unsigned_abs() > TOLERANCE * scale {
                 self.expected = self.expected.saturating_add_signed(self.behind_min);
             }
             self.arrivals = 0;
@@ -218,21 +302,18 @@ impl Heard {
     }
 }
 
-fn index(place: u64, track: usize) -> usize {
-    (place % PENDING_SAMPLES) as usize * 2 + track
-}
-
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
 
-/// 200 ms a block: five writes a second and call.
+/// 200 ms a block at 8 kHz, 100 ms at 16 kHz: five or ten writes a second and call.
 pub const BLOCK_SAMPLES: u64 = 1600;
 
-/// Both tracks.
-pub const BLOCK_VALUES: usize = 2 * BLOCK_SAMPLES as usize;
+/// Three tracks.
+pub const BLOCK_VALUES: usize = 3 * BLOCK_SAMPLES as usize;
 
-/// 2 s are pending at the most: ten blocks, 64 kB a call. Sound beyond is lost from the recording.
-const PENDING_SAMPLES: u64 = 10 * BLOCK_SAMPLES;
+/// 800 ms are pending at the most, 38 kB a call at 8 kHz: a block, the patience with it, and 300 ms that sound may be
+/// ahead of the clock when a network lets go of what it held up. Sound beyond is lost from the recording.
+const PENDING_TICKS: u64 = 4 * BLOCK_SAMPLES;
 
 /// 300 ms behind its end a block is due with what it has: the receiver's longest patience is 200 ms, and a frame or two.
 const PATIENCE: u64 = 2400;
@@ -250,209 +331,4 @@ const BREAK: i64 = 2000;
 const WINDOW: u32 = 50;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_marker_on_each_side_lands_within_20_ms_of_its_place_for_an_hour_of_jitter_loss_and_drift() {
-        for (drift_ppm, jitter_ms) in [(0i64, 0u64), (200, 0), (-200, 0), (200, 40), (-200, 40), (0, 60)] {
-            let mut bench = Bench::new();
-            bench.run(drift_ppm, jitter_ms, 3600);
-            let worst = bench.worst_ms();
-            assert!(worst <= 20.0, "{drift_ppm} ppm and {jitter_ms} ms of jitter: {worst} ms off");
-            assert!(bench.marks >= 700, "{} marks were found", bench.marks);
-        }
-    }
-
-    #[test]
-    fn silence_is_kept_on_both_sides_and_the_tracks_stay_where_they_are() {
-        let mut bench = Bench::new();
-        bench.drain_to(2_000);
-        bench.hear(2_000, MARK);
-        bench.send(2_000, MARK);
-        // Hold, or nobody there: 30 s of nothing at all.
-        bench.drain_to(32_000);
-        bench.hear(32_000, MARK);
-        bench.send(32_000, MARK);
-        bench.drain_to(33_000);
-        for track in [LEFT, RIGHT] {
-            assert_eq!(bench.marks_of(track), [16_000, 256_000], "track {track}");
-        }
-    }
-
-    #[test]
-    fn made_up_silence_gives_way_to_what_it_stood_for() {
-        let mut bench = Bench::new();
-        for step in 0..10 {
-            bench.hear(step * 20, 100);
-        }
-        // Nothing for 100 ms: the receiver makes silence up, and then the packets come after all, all at once.
-        bench.recording.handle_heard(&[0; 800], Origin::Silence, bench.at(300));
-        for _ in 0..5 {
-            bench.hear(300, MARK);
-        }
-        bench.hear(320, 100);
-        bench.drain_to(1000);
-        let first = bench.marks_of(LEFT)[0];
-        assert!(first.abs_diff(1600) <= 160, "the burst begins at {first}");
-        assert_eq!(bench.left().iter().filter(|sample| **sample == MARK).count(), 800, "none of it was lost");
-    }
-
-    #[test]
-    fn what_the_playout_clears_never_stands_in_the_recording_and_the_rest_stays_in_place() {
-        let mut bench = Bench::new();
-        let mut timestamp = u32::MAX - 500;
-        for step in 0..500u64 {
-            // Barge-in every second: the timestamps go on with the wall clock behind a pause of 100 ms.
-            if step % 50 >= 5 {
-                let value = if step % 50 == 5 { MARK } else { 100 };
-                bench.recording.handle_sent(&[value; 160], timestamp, bench.at(step * 20));
-            }
-            timestamp = timestamp.wrapping_add(160);
-            bench.drain_to(step * 20);
-        }
-        bench.drain_to(11_000);
-        let expected: Vec<u64> = (0..10).map(|second| (second * 50 + 5) * 160).collect();
-        assert_eq!(bench.marks_of(RIGHT), expected);
-    }
-
-    #[test]
-    fn the_end_gives_out_what_is_left_and_nothing_is_taken_before_the_answer() {
-        let start = Instant::now();
-        let mut recording = Recording::new();
-        let mut block = [0; BLOCK_VALUES];
-        recording.handle_heard(&[1; 160], Origin::Arrived, start);
-        assert_eq!(recording.poll_block(&mut block, start + Duration::from_secs(9)), None);
-        recording.start(start);
-        recording.handle_sent(&[2; 160], 0, start);
-        recording.handle_heard(&[1; 160], Origin::Arrived, start + Duration::from_millis(20));
-        recording.finish();
-        assert_eq!(recording.poll_block(&mut block, start), Some(320));
-        assert_eq!(block[..4], [0, 2, 0, 2]);
-        assert_eq!(block[636..640], [1, 0, 1, 0]);
-        assert_eq!(recording.poll_block(&mut block, start), None);
-    }
-
-    #[test]
-    fn a_recording_that_nobody_fetches_holds_two_seconds() {
-        let mut bench = Bench::new();
-        for step in 0..500 {
-            bench.hear(step * 20, 100);
-        }
-        bench.drain_to(10_000);
-        let sound = bench.left().iter().filter(|sample| **sample != 0).count() as u64;
-        assert!((PENDING_SAMPLES - 160..=PENDING_SAMPLES).contains(&sound), "{sound} samples");
-    }
-
-    const MARK: i16 = 9999;
-
-    struct Bench {
-        recording: Recording,
-        start: Instant,
-        out: Vec<i16>,
-        given: u64,
-        last: [i16; 2],
-        worst: u64,
-        marks: usize,
-        due: [std::collections::VecDeque<u64>; 2],
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let start = Instant::now();
-            let mut recording = Recording::new();
-            recording.start(start);
-            Bench {
-                recording,
-                start,
-                out: Vec::new(),
-                given: 0,
-                last: [0; 2],
-                worst: 0,
-                marks: 0,
-                due: Default::default(),
-            }
-        }
-
-        fn at(&self, ms: u64) -> Instant {
-            self.start + Duration::from_millis(ms)
-        }
-
-        fn hear(&mut self, ms: u64, value: i16) {
-            self.recording.handle_heard(&[value; 160], Origin::Arrived, self.at(ms));
-        }
-
-        fn send(&mut self, ms: u64, value: i16) {
-            self.recording.handle_sent(&[value; 160], (ms * 8) as u32, self.at(ms));
-        }
-
-        fn drain_to(&mut self, ms: u64) {
-            let mut block = [0; BLOCK_VALUES];
-            while let Some(count) = self.recording.poll_block(&mut block, self.at(ms)) {
-                self.out.extend_from_slice(&block[..count * 2]);
-            }
-        }
-
-        fn left(&self) -> Vec<i16> {
-            self.out.iter().copied().step_by(2).collect()
-        }
-
-        fn marks_of(&self, track: usize) -> Vec<u64> {
-            let samples: Vec<i16> = self.out.iter().copied().skip(track).step_by(2).collect();
-            (0..samples.len())
-                .filter(|&at| samples[at] == MARK && (at == 0 || samples[at - 1] != MARK))
-                .map(|at| at as u64)
-                .collect()
-        }
-
-        /// A call with a mark on each side every five seconds; each packet of the caller comes late by up to `jitter_ms`
-        /// and one of a hundred is lost.
-        fn run(&mut self, drift_ppm: i64, jitter_ms: u64, seconds: u64) {
-            let (mut random, mut block) = (1u32, [0; BLOCK_VALUES]);
-            let (mut said, mut arrives) = (0u64, self.start);
-            for step in 0..seconds * 50 {
-                let now = self.start + Duration::from_millis(step * 20);
-                let value = |step: u64| if step % 250 == 125 { MARK } else { 100 };
-                if value(step) == MARK {
-                    self.due[RIGHT].push_back(step * 160);
-                }
-                self.recording.handle_sent(&[value(step); 160], (step * 160) as u32, now);
-                while arrives <= now {
-                    let is_lost = random % 100 == 0 && value(said) != MARK;
-                    let origin = if is_lost { Origin::Concealed } else { Origin::Arrived };
-                    self.recording.handle_heard(&[value(said); 160], origin, arrives);
-                    said += 1;
-                    random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    let late_us = u64::from(random >> 16) * jitter_ms * 1000 / 65_536;
-                    let said_us = (said as i64 * 20_000 * (1_000_000 - drift_ppm) / 1_000_000) as u64;
-                    if value(said) == MARK {
-                        self.due[LEFT].push_back(said_us / 125);
-                    }
-                    // In order: the receiver holds back what overtakes.
-                    arrives = arrives.max(self.start + Duration::from_micros(said_us + late_us));
-                }
-                while let Some(count) = self.recording.poll_block(&mut block, now) {
-                    self.judge(&block[..count * 2]);
-                }
-            }
-        }
-
-        fn judge(&mut self, block: &[i16]) {
-            for pair in block.chunks_exact(2) {
-                for track in [LEFT, RIGHT] {
-                    if pair[track] == MARK && self.last[track] != MARK {
-                        let due = self.due[track].pop_front().expect("a mark that was made");
-                        self.worst = self.worst.max(due.abs_diff(self.given));
-                        self.marks += 1;
-                    }
-                    self.last[track] = pair[track];
-                }
-                self.given += 1;
-            }
-        }
-
-        fn worst_ms(&self) -> f64 {
-            self.worst as f64 / 8.0
-        }
-    }
-}
+mod tests;

@@ -98,6 +98,15 @@ impl Latch {
         Verdict::Accept
     }
 
+    /// Takes an authenticated packet: one is proof, wherever it comes from. Replays are not authenticated.
+    pub fn handle_authenticated(&mut self, source: SocketAddr, now: Instant) -> Verdict {
+        match &mut self.locked {
+            Some(locked) if locked.source == source => locked.last_heard = now,
+            _ => self.lock(source, now),
+        }
+        Verdict::Accept
+    }
+
     /// Tells whether a source has proved itself.
     pub fn is_locked(&self) -> bool {
         self.locked.is_some()

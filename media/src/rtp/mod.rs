@@ -8,4 +8,5 @@ pub mod quality;
 pub mod receiver;
 pub mod rtcp;
 pub mod sender;
+pub mod srtp;
 pub mod xr;

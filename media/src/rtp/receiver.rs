@@ -67,7 +67,6 @@ pub struct Receiver {
     /// A source or sequence that may take over, and the sequence number that would prove it.
     probation: Option<(u32, u16)>,
     events: EventReceiver,
-    last_event_at: Option<Instant>,
     digits: VecDeque<char>,
     reception: Reception,
     timing: Timing,
@@ -143,7 +142,6 @@ impl Receiver {
             stream: None,
             probation: None,
             events: EventReceiver::default(),
-            last_event_at: None,
             digits: VecDeque::new(),
             reception: Reception::new(payload_types.codec.clock_rate()),
             timing: Timing::new(payload_types.codec.clock_rate()),
@@ -206,6 +204,11 @@ impl Receiver {
             stream.is_resumed = true;
         }
         self.payload_types = payload_types;
+    }
+
+    /// The peers have agreed on a clock of telephone events, in hertz.
+    pub fn set_event_clock(&mut self, clock_rate: u32) {
+        self.events.set_clock_rate(clock_rate);
     }
 
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
@@ -324,7 +327,7 @@ impl Receiver {
             }
             return Err(Rejected::Late);
         }
-        if ssrc == stream.ssrc && ahead < DROPOUT_MAX && kind == Kind::Audio {
+        if ssrc == stream.ssrc && ahead < DROPOUT_MAX && kind != Kind::Other {
             self.skip_to(sequence, ahead);
             return Ok(());
         }
@@ -340,8 +343,7 @@ impl Receiver {
         self.forget_waiting();
         self.probation = None;
         let former = self.stream;
-        // Another timeline: the timestamp of the last key tells nothing of the next one's.
-        self.events = EventReceiver::default();
+        self.events.handle_restart(former.is_some_and(|stream| stream.ssrc == ssrc), now);
         self.reception.begin(sequence);
         self.timing.restart();
         self.history = History::default();
@@ -414,10 +416,10 @@ impl Receiver {
             return Some(Received::Silence(0));
         }
         stream.cover(units, now);
-        if self.events.is_held() && self.last_event_at.is_some_and(|at| now < at + EVENT_QUIET) {
+        // By when packets came: one that has waited for a hole in front of it is no later than its key.
+        if self.events.is_muting(slot.arrived.unwrap_or(now)) {
             return Some(Received::Silence(units as usize));
         }
-        self.events.release();
         std::mem::swap(payload, &mut slot.payload);
         Some(Received::Audio)
     }
@@ -430,8 +432,8 @@ impl Receiver {
             self.noise = ComfortNoise::of_payload(&slot.payload).or(self.noise.take());
         }
         if kind == Kind::Event {
-            self.last_event_at = Some(now);
-            let digit = self.events.handle_payload(slot.timestamp, slot.marker, &slot.payload);
+            let arrived = slot.arrived.unwrap_or(now);
+            let digit = self.events.handle_payload(slot.timestamp, slot.marker, &slot.payload, arrived);
             if self.digits.len() < DIGITS_MAX {
                 self.digits.extend(digit);
             }
@@ -468,9 +470,6 @@ const MISORDER_MAX: u16 = 100;
 
 /// RFC 3550 A.1: 3,000 packets, one minute.
 const DROPOUT_MAX: u16 = 3000;
-
-/// 60 ms without event packets: the key was let go and the end packets were lost.
-const EVENT_QUIET: Duration = Duration::from_millis(60);
 
 /// 32 keys wait at the most; a person presses ten a second.
 const DIGITS_MAX: usize = 32;

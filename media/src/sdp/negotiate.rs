@@ -4,20 +4,20 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::crypto::{self, CryptoError};
+use super::dtmf::DtmfMode;
 use super::parse::{Attribute, Direction, Media, RtpMap, SessionDescription};
+use super::repertoire::Repertoire;
+use super::security::{Chosen, Keying, Security};
 use crate::codec::{Codec, comfort_noise, opus};
 
 /// What we can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The codecs, the preferred first: the order of our offers. Answers follow the offer's order.
-    pub codecs: Vec<Codec>,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Capabilities { codecs: Codec::ALL.to_vec() }
-    }
+    /// The codecs: our offers are in its order, answers follow the offer's.
+    pub repertoire: Repertoire,
+    /// Whether media is encrypted, and with what.
+    pub security: Security,
 }
 
 /// Our side of a session.
@@ -42,6 +42,8 @@ pub struct Negotiated {
     pub payload_type: Numbered,
     /// telephone-event, if both know it.
     pub telephone_event: Option<TelephoneEvent>,
+    /// How keys travel.
+    pub dtmf: DtmfMode,
     /// Comfort noise's payload type, if both know it: the far end may fall silent (RFC 3389).
     pub comfort_noise: Option<u8>,
     /// What the far end wishes to be sent, of Opus.
@@ -57,6 +59,8 @@ pub struct Negotiated {
     pub rtcp_mux: bool,
     /// Our direction.
     pub direction: Direction,
+    /// How packets are protected.
+    pub keying: Keying,
 }
 
 /// A payload type as each side numbers it: who answers may take a number of its own (RFC 3264 §5.1).
@@ -121,9 +125,22 @@ pub enum NegotiateError {
         /// What they offered.
         offered: CodecList,
     },
-    /// No audio section over plain RTP. The peer's doing; answer 488.
-    #[error("no audio over RTP/AVP is offered")]
+    /// No audio section that RTP carries. The peer's doing; answer 488.
+    #[error("no audio over RTP/AVP or RTP/SAVP is offered")]
     NoAudio,
+    /// SRTP is required here, and they have none. Answer 488, or end the call.
+    #[error("SRTP is required, and they offer none: have them offer RTP/SAVP with a=crypto")]
+    SrtpRequired,
+    /// They take nothing but SRTP, and it is off here. Answer 488, or end the call.
+    #[error("they take nothing but SRTP, and it is off here")]
+    SrtpOff,
+    /// SRTP is required, and our offer may not tell keys. The owner's doing: TLS carries them, or `sdes_over_plain` says
+    /// that they may go without.
+    #[error("SRTP is required, and the signalling is not encrypted: keys would be told to everybody")]
+    KeysUntold,
+    /// None of their `a=crypto` lines can be used; this is what is wrong with the first. Answer 488.
+    #[error("their a=crypto cannot be used: {0}")]
+    Crypto(#[source] CryptoError),
     /// An audio section without an address. The peer's doing; answer 400 or 488.
     #[error("the audio has no connection address")]
     NoAddress,
@@ -139,7 +156,7 @@ impl fmt::Display for CodecList {
     }
 }
 
-/// Answers an offer: the first audio section that plain RTP can carry, the offer's first codec that we have.
+/// Answers an offer: the first audio section that is as secure as it is to be, the offer's first codec that we have.
 ///
 /// # Errors
 /// [`NegotiateError`].
@@ -148,12 +165,14 @@ pub fn answer(
     capabilities: &Capabilities,
     local: &LocalMedia,
 ) -> Result<Answer, NegotiateError> {
-    let at = offer.media.iter().position(is_usable).ok_or(NegotiateError::NoAudio)?;
-    let negotiated = agree(offer, &offer.media[at], capabilities, |number, _| Numbered::alike(number))?;
+    let Chosen { at, keying, crypto } = capabilities.security.choose(offer)?;
+    let agreed = agree(offer, &offer.media[at], capabilities, |number, _| Numbered::alike(number))?;
+    let negotiated = Negotiated { keying, ..agreed };
     let mut sdp = head(local);
     for (index, media) in offer.media.iter().enumerate() {
         if index == at {
             write_audio(&mut sdp, local, &negotiated, &media.protocol);
+            crypto.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
         } else {
             // RFC 3264 §6: every section is answered in its place; port 0 refuses it.
             let _ = write!(sdp, "m={} 0 {} {}\r\n", media.kind, media.protocol, media.formats[0]);
@@ -163,13 +182,19 @@ pub fn answer(
 }
 
 /// Writes an offer: the codecs in our order, comfort noise beside G.711, keys in the clock of each codec.
-pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
-    let has_g711 = capabilities.codecs.iter().any(|codec| is_g711(*codec));
-    let has_opus = capabilities.codecs.contains(&Codec::Opus);
-    let events = OFFERED_EVENTS.into_iter().filter(|(_, clock_rate)| *clock_rate == 8000 || has_opus);
+///
+/// # Errors
+/// [`NegotiateError::KeysUntold`].
+pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, NegotiateError> {
+    let (protocol, lines) = capabilities.security.offer()?;
+    let repertoire = capabilities.repertoire;
+    let has_g711 = repertoire.codecs().any(is_g711);
+    let has_opus = repertoire.contains(Codec::Opus);
+    let has_events = repertoire.dtmf().has_events();
+    let events = OFFERED_EVENTS.into_iter().filter(|(_, clock_rate)| has_events && (*clock_rate == 8000 || has_opus));
     let mut sdp = head(local);
-    let _ = write!(sdp, "m=audio {} RTP/AVP", local.port);
-    for codec in &capabilities.codecs {
+    let _ = write!(sdp, "m=audio {} {protocol}", local.port);
+    for codec in repertoire.codecs() {
         let _ = write!(sdp, " {}", codec.payload_type());
     }
     if has_g711 {
@@ -179,8 +204,8 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
         let _ = write!(sdp, " {number}");
     }
     sdp.push_str("\r\n");
-    for codec in &capabilities.codecs {
-        write_codec(&mut sdp, codec.payload_type(), *codec);
+    for codec in repertoire.codecs() {
+        write_codec(&mut sdp, codec.payload_type(), codec);
     }
     if has_g711 {
         write_noise(&mut sdp, comfort_noise::PAYLOAD_TYPE);
@@ -188,8 +213,9 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
     for (number, clock_rate) in events {
         write_event(&mut sdp, number, clock_rate);
     }
-    sdp.push_str("a=ptime:20\r\na=sendrecv\r\n");
-    sdp
+    let _ = write!(sdp, "a=ptime:{}\r\na=sendrecv\r\n", repertoire.ptime_ms());
+    lines.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
+    Ok(sdp)
 }
 
 /// Reads the answer to [`offer`].
@@ -197,12 +223,9 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> String {
 /// # Errors
 /// [`NegotiateError`]; the session cannot stand then.
 pub fn accept_answer(answer: &SessionDescription, capabilities: &Capabilities) -> Result<Negotiated, NegotiateError> {
-    let media = answer.media.first().filter(|media| is_usable(media)).ok_or(NegotiateError::NoAudio)?;
-    agree(answer, media, capabilities, |sent, received| Numbered { sent, received })
-}
-
-fn is_usable(media: &Media) -> bool {
-    media.kind == "audio" && media.port != 0 && matches!(media.protocol.as_str(), "RTP/AVP" | "RTP/AVPF")
+    let media = answer.media.first().ok_or(NegotiateError::NoAudio)?;
+    let keying = capabilities.security.accept_answer(media)?;
+    Ok(Negotiated { keying, ..agree(answer, media, capabilities, |sent, received| Numbered { sent, received })? })
 }
 
 fn agree(
@@ -214,7 +237,7 @@ fn agree(
     let maps: Vec<_> = media.payload_types().filter_map(|payload_type| media.rtp_map(payload_type)).collect();
     let found = maps.iter().find_map(|map| {
         let codec = Codec::of_name(&map.encoding).filter(|codec| codec.clock_rate() == map.clock_rate)?;
-        capabilities.codecs.contains(&codec).then_some((codec, map.payload_type))
+        capabilities.repertoire.contains(codec).then_some((codec, map.payload_type))
     });
     let Some((codec, payload_type)) = found else {
         let offered = CodecList(maps.into_iter().map(|map| map.encoding).collect());
@@ -223,18 +246,21 @@ fn agree(
     let comfort_noise = maps.iter().find(|map| is_named(map, "CN") && map.clock_rate == 8000 && is_g711(codec));
     let address = media.connection.or(theirs.connection).ok_or(NegotiateError::NoAddress)?;
     let rtcp_mux = media.attributes.contains(&Attribute::RtcpMux);
+    let dtmf = capabilities.repertoire.dtmf();
     let remote_rtp = SocketAddr::new(address, media.port);
     Ok(Negotiated {
         codec,
         payload_type: numbered(payload_type, codec.payload_type()),
-        telephone_event: telephone_event(&maps, codec, numbered),
+        telephone_event: telephone_event(&maps, codec, numbered).filter(|_| dtmf.has_events()),
+        dtmf,
         comfort_noise: comfort_noise.map(|map| map.payload_type),
         opus: opus::Wishes::of_parameters(media.parameters(payload_type)),
-        ptime_ms: ptime(media, codec),
+        ptime_ms: ptime(media, codec, capabilities.repertoire.ptime_ms()),
         remote_rtp,
         remote_rtcp: if rtcp_mux { remote_rtp } else { rtcp_address(media, remote_rtp) },
         rtcp_mux,
         direction: media.direction(theirs.direction).mirrored(),
+        keying: Keying::Plain,
     })
 }
 
@@ -255,14 +281,14 @@ fn telephone_event(maps: &[RtpMap], codec: Codec, numbered: fn(u8, u8) -> Number
     Some(TelephoneEvent { payload_type: numbered(map.payload_type, number), clock_rate })
 }
 
-/// What the far end wishes its packets to play for (RFC 8866 §6.4), as far as the codec can do it.
-fn ptime(media: &Media, codec: Codec) -> u8 {
+/// What the far end wishes its packets to play for (RFC 8866 §6.4), as far as the codec can do it; ours without a wish.
+fn ptime(media: &Media, codec: Codec, ours: u8) -> u8 {
     let is_packet = |ms: u16| match codec {
         // RFC 7587 §6.1: these, and some that nobody uses.
         Codec::Opus => [10, 20, 40, 60].contains(&ms),
         _ => (10..=60).contains(&ms) && ms.is_multiple_of(10),
     };
-    let (mut wanted, mut max) = (20, 60);
+    let (mut wanted, mut max) = (u16::from(ours), 60);
     for attribute in &media.attributes {
         match attribute {
             Attribute::Ptime(ms) if is_packet(*ms) => wanted = *ms,
@@ -355,7 +381,8 @@ mod tests {
     #[test]
     fn our_own_offer_is_answered_and_accepted() {
         let capabilities = Capabilities::default();
-        let offered = SessionDescription::parse(offer(&capabilities, &local()).as_bytes()).expect("readable");
+        let offered =
+            SessionDescription::parse(offer(&capabilities, &local()).expect("plain").as_bytes()).expect("readable");
         let answered = answer(&offered, &capabilities, &local()).expect("agreed");
         let read = SessionDescription::parse(answered.sdp.as_bytes()).expect("readable");
         let accepted = accept_answer(&read, &capabilities).expect("accepted");
@@ -367,15 +394,15 @@ mod tests {
 
     #[test]
     fn an_offer_is_in_our_order_and_leaves_room_in_a_datagram() {
-        let sdp = offer(&Capabilities::default(), &local());
+        let sdp = offer(&Capabilities::default(), &local()).expect("an offer");
         assert!(sdp.contains("m=audio 10000 RTP/AVP 96 9 0 8 13 97 101\r\n"), "{sdp}");
         // 1,300 bytes of an INVITE over UDP: what remains is for its header fields.
         assert!(sdp.len() < 520, "{} bytes:\n{sdp}", sdp.len());
-        let narrow = Capabilities { codecs: vec![Codec::Pcma, Codec::G722] };
-        let sdp = offer(&narrow, &local());
+        let narrow = speaking(&[Codec::Pcma, Codec::G722]);
+        let sdp = offer(&narrow, &local()).expect("an offer");
         assert!(sdp.contains("m=audio 10000 RTP/AVP 8 9 13 101\r\n"), "{sdp}");
-        let wide = Capabilities { codecs: vec![Codec::G722] };
-        assert!(offer(&wide, &local()).contains("m=audio 10000 RTP/AVP 9 101\r\n"));
+        let wide = speaking(&[Codec::G722]);
+        assert!(offer(&wide, &local()).expect("an offer").contains("m=audio 10000 RTP/AVP 9 101\r\n"));
     }
 
     #[test]
@@ -386,7 +413,7 @@ mod tests {
             (vec![Codec::Pcma, Codec::Opus], Codec::Opus, 111),
             (vec![Codec::Pcma, Codec::Pcmu], Codec::Pcmu, 0),
         ] {
-            let answer = check_with(all, &Capabilities { codecs: allowed }).expect("agreed");
+            let answer = check_with(all, &speaking(&allowed)).expect("agreed");
             assert_eq!((answer.negotiated.codec, answer.negotiated.payload_type.sent), (codec, number));
             let map = format!("a=rtpmap:{number} {}/{}", codec.name(), codec.clock_rate());
             assert!(answer.sdp.contains(&map), "{}", answer.sdp);
@@ -448,6 +475,11 @@ mod tests {
             assert_eq!(answer.negotiated.ptime_ms, ms, "{formats} {wish:?}");
             assert!(answer.sdp.contains(&format!("a=ptime:{ms}\r\n")));
         }
+        let ours = Capabilities { repertoire: Repertoire::new([], 30), ..Capabilities::default() };
+        assert!(offer(&ours, &local()).expect("an offer").contains("a=ptime:30\r\n"));
+        let length = |sections| check_with(sections, &ours).expect("agreed").negotiated.ptime_ms;
+        assert_eq!(length("m=audio 4000 RTP/AVP 0\r\n"), 30, "who wishes nothing gets what we wish for");
+        assert_eq!(length("m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 opus/48000/2\r\n"), 20);
     }
 
     #[test]
@@ -493,7 +525,8 @@ mod tests {
         let error = check("m=audio 4000 RTP/AVP 18 13\r\n").expect_err("no codec");
         assert_eq!(error.to_string(), "no common codec: they offered G729, CN");
         assert_eq!(check("m=audio 0 RTP/AVP 0\r\n"), Err(NegotiateError::NoAudio));
-        assert_eq!(check("m=audio 1 RTP/SAVP 0\r\n"), Err(NegotiateError::NoAudio));
+        assert_eq!(check("m=audio 1 RTP/SAVP 0\r\n"), Err(NegotiateError::SrtpOff));
+        assert_eq!(check("m=audio 1 UDP/BFCP 0\r\n"), Err(NegotiateError::NoAudio));
         let homeless = SessionDescription::parse(b"v=0\r\nm=audio 4000 RTP/AVP 0\r\n").expect("readable");
         assert_eq!(answer(&homeless, &Capabilities::default(), &local()), Err(NegotiateError::NoAddress));
     }
@@ -529,9 +562,15 @@ mod tests {
         }
         answered.sort();
         unreadable.sort();
-        // The rest has no audio over plain RTP in G.711; alac.sdp maps a payload type to a name without a clock.
-        assert_eq!(answered, ["invalid.sdp", "simulcast.sdp", "ts-refclk-media.sdp", "ts-refclk-sess.sdp"]);
+        // The rest has no audio over plain RTP in a codec of ours; alac.sdp maps a payload type to a name without a clock.
+        let known =
+            ["bfcp.sdp", "invalid.sdp", "rtcp-fb.sdp", "simulcast.sdp", "ts-refclk-media.sdp", "ts-refclk-sess.sdp"];
+        assert_eq!(answered, known);
         assert_eq!(unreadable, ["alac.sdp"]);
+    }
+
+    fn speaking(codecs: &[Codec]) -> Capabilities {
+        Capabilities { repertoire: Repertoire::new(codecs.iter().copied(), 20), ..Capabilities::default() }
     }
 
     fn check(sections: &str) -> Result<Answer, NegotiateError> {

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use super::crypto::{Crypto, CryptoError};
+
 /// A session description, as far as it concerns audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDescription {
@@ -48,6 +50,8 @@ pub enum Attribute {
     Rtcp(u16, Option<IpAddr>),
     /// `a=rtcp-mux` (RFC 5761).
     RtcpMux,
+    /// `a=crypto` (RFC 4568), or why it cannot be used.
+    Crypto(Result<Crypto, CryptoError>),
 }
 
 /// What a payload type stands for.
@@ -284,6 +288,8 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
         "ptime" => milliseconds(value).map(Attribute::Ptime),
         "maxptime" => milliseconds(value).map(Attribute::MaxPtime),
         "rtcp-mux" => Some(Attribute::RtcpMux),
+        // A line that cannot be used leaves the others: the section is refused when none is left.
+        "crypto" => Some(Attribute::Crypto(Crypto::parse(value))),
         "rtcp" => {
             let (port, address) = value.split_once(' ').unwrap_or((value, ""));
             let port: u16 = port.trim().parse().ok()?;

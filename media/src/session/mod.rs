@@ -1,21 +1,25 @@
 //! The sound of one leg: everything between its packets and its audio, behind one face.
 //!
 //! ```text
-//!   RTP in ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
-//!   Speech ─▶ convert ─▶ playout (20 ms clock) ─▶ encode ─▶ sender ─▶ RTP out
+//!   RTP in ─▶ SRTP opens ─▶ latch ─▶ receiver (order, loss, digits) ─▶ decode, conceal ─▶ Heard
+//!   Speech ─▶ convert ─▶ playout (20 ms clock) ─▶ encode ─▶ sender ─▶ SRTP seals ─▶ RTP out
 //!   RTCP in ─▶ figures ─▶ RTCP out
 //! ```
 
+mod digits;
 mod exchange;
 mod hearing;
+mod keys;
 mod noise;
 mod rtp;
+mod secure;
 mod speaking;
 
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
 pub use exchange::{Exchange, Heed};
+pub use keys::Pressed;
 pub use rtp::RtpSession;
 pub use rtp::quality::{Inbound, Outbound, Quality, Sound};
 
@@ -51,3 +55,6 @@ pub struct Transmit {
     /// Its length.
     pub bytes: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use rtp_rs::RtpReader;
 
+use super::digits::{Digits, Way};
 use super::exchange::{Exchange, Heed};
 use super::hearing::Hearing;
+use super::keys::{KeyFrame, Keys};
+use super::secure::Secure;
 use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
@@ -16,7 +19,6 @@ use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
-use crate::rtp::dtmf::{EventFrame, EventSender};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -26,9 +28,9 @@ use crate::sdp::Negotiated;
 /// The sound of one SIP leg.
 #[derive(Debug)]
 pub struct RtpSession {
-    negotiated: Negotiated,
-    input: Input,
-    output: Output,
+    pub(super) negotiated: Negotiated,
+    pub(super) input: Input,
+    pub(super) output: Output,
     rtcp: Rtcp,
     control_latch: Latch,
     control_packets: u16,
@@ -39,14 +41,25 @@ pub struct RtpSession {
     refused_packets: u64,
     received_packets: u64,
     heed: Heed,
+    secure: Option<Box<Secure>>,
+}
+
+/// What says that a packet is the far end's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Nothing but where it comes from, and that others came before it.
+    Sequence,
+    /// Its tag (RFC 3711 §3.3).
+    Authenticated,
 }
 
 /// From packets to audio.
 #[derive(Debug)]
-struct Input {
+pub(super) struct Input {
     latch: Latch,
-    receiver: Receiver,
+    pub(super) receiver: Receiver,
     hearing: Hearing,
+    pub(super) digits: Digits,
     level: Level,
     coded: Vec<u8>,
     samples: Vec<i16>,
@@ -54,10 +67,10 @@ struct Input {
 
 /// From audio to packets.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     playout: Playout,
     sender: Sender,
-    keys: EventSender,
+    pub(super) keys: Keys,
     speaking: Speaking,
     level: Level,
     /// Where the last frame of audio stood, in ticks.
@@ -71,12 +84,16 @@ impl RtpSession {
     pub fn new(negotiated: Negotiated, signalling: IpAddr, pool: SpeechPool, seed: u64, now: Instant) -> Self {
         // SSRC, first sequence number and first timestamp from disjoint bits of a hash of the seed (RFC 3550 §5.1).
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16, mixed as u32);
-        RtpSession {
+        // RFC 4568 §6.4: below 2^15, so that a roll-over is seen although the first packets are lost.
+        let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
+        let mut secure = None;
+        Secure::agree(&mut secure, &negotiated.keying, now);
+        let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
                 receiver: Receiver::new(payload_types(&negotiated)),
                 hearing: Hearing::new(negotiated.codec),
+                digits: Digits::default(),
                 level: Level::default(),
                 coded: Vec::new(),
                 samples: Vec::new(),
@@ -84,7 +101,7 @@ impl RtpSession {
             output: Output {
                 playout: Playout::new(timestamp, packing(&negotiated), pool, now),
                 sender: Sender::new(ssrc, sequence),
-                keys: EventSender::default(),
+                keys: Keys::new(&negotiated),
                 speaking: Speaking::new(&negotiated),
                 level: Level::default(),
                 sent_position: 0,
@@ -99,16 +116,21 @@ impl RtpSession {
             refused_packets: 0,
             received_packets: 0,
             heed: Heed::Untold,
+            secure,
             negotiated,
-        }
+        };
+        session.listen_for_keys();
+        session
     }
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
+        Secure::agree(&mut self.secure, &negotiated.keying, now);
         self.input.receiver.renumber(payload_types(&negotiated));
         self.input.hearing.set_codec(negotiated.codec);
         self.output.playout.repack(packing(&negotiated));
         self.output.speaking.renegotiate(&self.negotiated, &negotiated);
+        self.output.keys.agree(&negotiated);
         if negotiated.codec.clock_rate() != self.negotiated.codec.clock_rate() {
             self.begin_stream(now);
         }
@@ -122,6 +144,7 @@ impl RtpSession {
         // Held time does not count towards the media time-out.
         self.hear_of(now);
         self.negotiated = negotiated;
+        self.listen_for_keys();
     }
 
     /// Takes a packet from the RTP port.
@@ -129,13 +152,25 @@ impl RtpSession {
         if self.negotiated.rtcp_mux && is_rtcp(packet) {
             return self.handle_rtcp(source, packet, now);
         }
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened(source, packet, Proof::Sequence, now);
+        };
+        match secure.open(packet, now) {
+            Some(packet) => self.handle_opened(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let Ok(reader) = RtpReader::new(packet) else {
             self.refused_packets += 1;
             return;
         };
         let payload_type = reader.payload_type();
-        let is_negotiated = self.negotiated.takes(payload_type);
-        let verdict = if is_negotiated {
+        let verdict = if proof == Proof::Authenticated {
+            self.input.latch.handle_authenticated(source, now)
+        } else if self.negotiated.takes(payload_type) {
             let sequence = u16::from(reader.sequence_number());
             self.input.latch.handle_packet(source, reader.ssrc(), sequence, now)
         } else if source == self.input.latch.destination() {
@@ -157,10 +192,24 @@ impl RtpSession {
 
     /// Takes a packet from the RTCP port.
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
+        let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
+            return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
+        };
+        match secure.open_control(packet, now) {
+            Some(packet) => self.handle_opened_rtcp(source, packet, Proof::Authenticated, now),
+            None => self.refused_packets += 1,
+        }
+        self.secure = Some(secure);
+    }
+
+    fn handle_opened_rtcp(&mut self, source: SocketAddr, packet: &[u8], proof: Proof, now: Instant) {
         let ssrc = packet.get(4..8).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes));
         // Reports carry no sequence number; counting them makes five of one source in a row the proof.
         self.control_packets = self.control_packets.wrapping_add(1);
-        let verdict = self.control_latch.handle_packet(source, ssrc, self.control_packets, now);
+        let verdict = match proof {
+            Proof::Authenticated => self.control_latch.handle_authenticated(source, now),
+            Proof::Sequence => self.control_latch.handle_packet(source, ssrc, self.control_packets, now),
+        };
         let (Verdict::Accept, Ok(figures)) = (verdict, self.rtcp.handle_packet(packet, self.report_time(now))) else {
             self.refused_packets += 1;
             return;
@@ -171,7 +220,10 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, hearing, level, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, digits, level, coded, samples, .. } = &mut self.input;
+        if let Some(digit) = digits.poll() {
+            return Some(Heard::Digit(digit));
+        }
         samples.clear();
         let (origin, is_as_sent) = loop {
             match receiver.poll_output(coded, now)? {
@@ -196,10 +248,16 @@ impl RtpSession {
                     hearing.conceal(count, receiver, samples);
                     break (Origin::Concealed, false);
                 }
-                Received::Digit(digit) => return Some(Heard::Digit(digit)),
+                Received::Digit(digit) => {
+                    digits.handle_key(digit, Way::Events, now);
+                    if let Some(digit) = digits.poll() {
+                        return Some(Heard::Digit(digit));
+                    }
+                }
             }
         };
         let rate = self.negotiated.codec.rate();
+        digits.handle_audio(samples, now);
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
             samples.fill(0);
@@ -244,14 +302,20 @@ impl RtpSession {
         }
         let Output { playout, sender, keys, speaking, level, sent_position, .. } = &mut self.output;
         loop {
-            let frame = playout.take(&mut speaking.frame, now)?;
-            let bytes = match (keys.take(frame.timestamp), self.negotiated.telephone_event) {
-                (Some(EventFrame::Packet { payload, timestamp, marker }), Some(event)) => {
+            // What is said waits until the key is up (RFC 4733 §2.5.1.2).
+            let (frame, key) = if keys.is_busy() {
+                let frame = playout.pass(now)?;
+                (frame, Some(keys.take(frame.timestamp, playout.packing(), &mut speaking.frame)))
+            } else {
+                (playout.take(&mut speaking.frame, now)?, None)
+            };
+            let bytes = match (key, self.negotiated.telephone_event) {
+                (Some(KeyFrame::Packet { payload, timestamp, marker }), Some(event)) => {
                     sender.build(event.payload_type.sent, timestamp, marker, &payload, packet)
                 }
-                (Some(EventFrame::Pause), _) => continue,
-                _ => {
-                    if frame.kind == FrameKind::ComfortNoise {
+                (Some(KeyFrame::Packet { .. } | KeyFrame::Pause), _) => continue,
+                (None | Some(KeyFrame::Tone), _) => {
+                    if frame.kind == FrameKind::ComfortNoise && key.is_none() {
                         speaking.fill_noise(playout.packing());
                     }
                     if frame.kind == FrameKind::Speech {
@@ -262,14 +326,9 @@ impl RtpSession {
                     sender.build(self.negotiated.payload_type.sent, frame.timestamp, marker, payload, packet)
                 }
             };
+            let bytes = self.secured().map_or(bytes, |secure| secure.seal(packet, bytes));
             return Some(Transmit { channel: Channel::Rtp, to: self.input.latch.destination(), bytes });
         }
-    }
-
-    /// Presses a key: the far end gets it in place of audio, behind those that wait. `false` when it does not know
-    /// telephone events, or too many wait.
-    pub fn press(&mut self, key: char) -> bool {
-        self.negotiated.telephone_event.is_some() && self.output.keys.press(key)
     }
 
     /// Speech that waits for its turn, in time.
@@ -280,6 +339,7 @@ impl RtpSession {
     /// The audio in the packet that [`RtpSession::poll_transmit`] wrote last, and where it stands on the leg's own clock in
     /// ticks of 125 µs. `None` for a report or a key.
     pub fn sent_audio<'a>(&'a self, packet: &'a [u8]) -> Option<(u32, Speech<'a>)> {
+        let packet = self.secure.as_ref().filter(|secure| secure.is_active()).map_or(packet, |secure| secure.sent());
         // The sender's header has its shortest form (RFC 3550 §5.1).
         let (header, payload) = packet.split_first_chunk::<RTP_HEADER_BYTES>()?;
         let is_audio = header[1] & 0x7f == self.negotiated.payload_type.sent;
@@ -294,7 +354,11 @@ impl RtpSession {
         if let Some(receiver) = self.input.receiver.poll_timeout() {
             at = at.min(receiver);
         }
-        if self.negotiated.is_held() { at } else { at.min(self.output.playout.deadline()) }
+        if self.negotiated.is_held() {
+            return at;
+        }
+        let playout = &self.output.playout;
+        at.min(if self.output.keys.is_busy() { playout.due() } else { playout.deadline() })
     }
 
     /// Tells whether the far end has put us on hold.
@@ -323,6 +387,16 @@ impl RtpSession {
         self.refused_packets
     }
 
+    /// Packets that were refused because nothing says that they are the far end's: SRTP alone has them.
+    pub fn unauthenticated_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.unauthenticated())
+    }
+
+    /// Packets that were refused because they had come before: SRTP alone counts them.
+    pub fn replayed_packets(&self) -> u64 {
+        self.secure.as_ref().map_or(0, |secure| secure.replayed())
+    }
+
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
@@ -337,6 +411,10 @@ impl RtpSession {
         self.output.sent_before = self.output.sent_before.wrapping_add(sent);
         self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
         self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
+    }
+
+    fn secured(&mut self) -> Option<&mut Secure> {
+        self.secure.as_deref_mut().filter(|secure| secure.is_active())
     }
 
     fn hear_of(&mut self, now: Instant) {
@@ -355,6 +433,7 @@ impl RtpSession {
         let received = self.account(now);
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
+        let bytes = self.secured().map_or(bytes, |secure| secure.seal_control(packet, bytes));
         let (channel, to) = if self.negotiated.rtcp_mux {
             (Channel::Rtp, self.input.latch.destination())
         } else {
@@ -406,7 +485,11 @@ const RTP_HEADER_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::{Direction, Numbered, TelephoneEvent};
+    use crate::codec::Codec;
+    use crate::rtp::dtmf::PRESS;
+    use crate::sdp::DtmfMode;
+    use crate::sdp::{Direction, Keying, Numbered, TelephoneEvent};
+    use crate::session::Pressed;
 
     #[test]
     fn reports_share_the_media_s_port_where_both_sides_agreed_on_it() {
@@ -483,6 +566,136 @@ mod tests {
         assert_eq!(bench.session.exchange().heed, Heed::Nothing);
     }
 
+    #[test]
+    fn what_is_said_waits_while_keys_are_pressed_and_none_of_it_is_lost() {
+        let mut bench = Bench::new(false);
+        let speech: Vec<u8> = (0..8000u32).map(|at| (at / 160) as u8).collect();
+        bench.session.play(Speech::Coded(Codec::Pcmu, &speech), bench.now).expect("queued");
+        let mut sent = bench.run(Duration::from_millis(100));
+        assert!(['5', '6'].into_iter().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        sent.extend(bench.run(Duration::from_millis(1700)));
+        let packets: Vec<Vec<u8>> = sent.into_iter().map(|(_, packet)| packet).filter(|it| !is_rtcp(it)).collect();
+        let first = packets.iter().position(|packet| packet[1] & 0x7f == 101).expect("a key");
+        let last = packets.iter().rposition(|packet| packet[1] & 0x7f == 101).expect("a key");
+        assert!(packets[first..=last].iter().all(|packet| packet[1] & 0x7f == 101), "the audio pauses");
+        assert_eq!((first, last - first + 1), (5, 20), "two presses of ten packets");
+        let spoken: Vec<u8> = packets.iter().filter(|it| it[1] & 0x7f == 0).flat_map(|it| it[12..].to_vec()).collect();
+        assert_eq!(spoken[..8000], speech, "all of it, in its order");
+        let goes_on = &packets[last + 1];
+        assert_eq!(goes_on[1], 0x80, "a talk spurt of its own begins");
+        let timestamps: Vec<u32> = packets.iter().map(|it| u32::from_be_bytes([it[4], it[5], it[6], it[7]])).collect();
+        // Two presses of twelve frames lie between what was said before and what is said behind them.
+        assert_eq!(timestamps[last + 1].wrapping_sub(timestamps[first - 1]), 25 * 160);
+    }
+
+    #[test]
+    fn without_events_keys_are_tones_both_ways_and_what_is_said_waits() {
+        let without = |bench: &mut Bench| {
+            let negotiated = Negotiated { telephone_event: None, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        let (mut bench, mut other) = (Bench::new(false), Bench::new(false));
+        [&mut bench, &mut other].into_iter().for_each(without);
+        bench.session.play(Speech::Coded(Codec::Pcmu, &[0x33; 1600]), bench.now).expect("queued");
+        assert!("159D".chars().all(|key| bench.session.press(key, PRESS) == Pressed::OnTheLine));
+        let (mut keys, mut spoken) = (String::new(), 0);
+        for (_, packet) in bench.run(Duration::from_secs(2)).into_iter().filter(|(_, packet)| !is_rtcp(packet)) {
+            spoken += packet[12..].iter().filter(|code| **code == 0x33).count();
+            other.receive("10.0.0.1:4000", &packet);
+            while let Some(heard) = other.session.poll_heard(other.now) {
+                if let Heard::Digit(key) = heard {
+                    keys.push(key);
+                }
+            }
+            other.now += Duration::from_millis(20);
+        }
+        assert_eq!(keys, "159D");
+        assert!(spoken >= 1600, "what waited was said: {spoken}");
+        let set = |bench: &mut Bench, dtmf| {
+            let negotiated = Negotiated { dtmf, ..bench.session.negotiated.clone() };
+            bench.session.renegotiate(negotiated, bench.now);
+        };
+        set(&mut bench, DtmfMode::Rfc4733);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::Refused, "no events, and no tones either");
+        set(&mut bench, DtmfMode::Info);
+        assert_eq!(bench.session.press('1', PRESS), Pressed::ByInfo);
+        assert_eq!(bench.session.press('x', PRESS), Pressed::Refused);
+    }
+
+    #[test]
+    fn a_key_by_info_and_by_event_is_heard_once_and_in_order_with_speech() {
+        let mut bench = Bench::new(false);
+        let mut heard = Vec::new();
+        let mut event = packet(1, 101);
+        event.truncate(16);
+        event[12..].copy_from_slice(&[5, 0x0a, 0, 160]);
+        for (at, packet) in [packet(0, 0), event, packet(2, 0)].iter().enumerate() {
+            if at == 2 {
+                bench.session.handle_info_digit('5', bench.now);
+                bench.session.handle_info_digit('6', bench.now);
+            }
+            bench.receive("10.0.0.1:4000", packet);
+            while let Some(next) = bench.session.poll_heard(bench.now) {
+                heard.push(match next {
+                    Heard::Digit(key) => key,
+                    Heard::Audio(_) | Heard::Held(_) => '~',
+                });
+            }
+            bench.now += Duration::from_millis(80);
+        }
+        assert_eq!(heard.iter().collect::<String>().replace("~~", "~"), "~5~6~");
+    }
+
+    #[test]
+    fn the_sound_of_a_key_is_not_heard_from_its_first_packet_to_its_end_whatever_is_lost() {
+        // A sender that goes on with its audio beside the events; the key sounds in frames 10 to 30.
+        for lost in 0..200u64 {
+            let mut bench = Bench::new(false);
+            let (mut heard, mut keys, mut sequence) = (Vec::new(), String::new(), 0u16);
+            for frame in 0..60u16 {
+                let is_down = (10..=30).contains(&frame);
+                let mut audio = packet(sequence, 0);
+                audio[4..8].copy_from_slice(&(u32::from(frame) * 160).to_be_bytes());
+                audio[12..].fill(if is_down { 0x11 } else { 0x33 });
+                let mut packets = vec![audio];
+                if is_down {
+                    sequence += 1;
+                    let mut event = packet(sequence, 101);
+                    event.truncate(16);
+                    event[4..8].copy_from_slice(&(10u32 * 160).to_be_bytes());
+                    let [high, low] = ((frame - 9) * 160).to_be_bytes();
+                    event[12..].copy_from_slice(&[5, if frame >= 28 { 0x8a } else { 0x0a }, high, low]);
+                    packets.insert(0, event);
+                    // The event goes first.
+                    packets[0][2..4].copy_from_slice(&(sequence - 1).to_be_bytes());
+                    packets[1][2..4].copy_from_slice(&sequence.to_be_bytes());
+                }
+                sequence += 1;
+                for packet in packets {
+                    // Every tenth event packet or so, another in each run; never all three ends.
+                    let is_event = packet[1] == 101;
+                    if !(is_event && frame > 10 && frame < 28 && (u64::from(frame) * 7 + lost).is_multiple_of(5)) {
+                        bench.receive("10.0.0.1:4000", &packet);
+                    }
+                }
+                bench.now += Duration::from_millis(20);
+                while let Some(next) = bench.session.poll_heard(bench.now) {
+                    match next {
+                        Heard::Digit(key) => keys.push(key),
+                        Heard::Audio(frame) => heard.extend_from_slice(frame.samples),
+                        Heard::Held(_) => {}
+                    }
+                }
+            }
+            assert_eq!(keys, "5");
+            let mut sound = Vec::new();
+            Codec::Pcmu.decode(&[0x11], &mut sound);
+            let loud = heard.iter().filter(|sample| **sample == sound[0]).count();
+            // Behind the end, which is told in frame 28, the audio is heard again.
+            assert!(loud <= 3 * 160, "{loud} samples of the key's sound");
+        }
+    }
+
     fn packet(sequence: u16, payload_type: u8) -> Vec<u8> {
         let mut packet = vec![0x80, payload_type];
         packet.extend(sequence.to_be_bytes());
@@ -501,9 +714,11 @@ mod tests {
         fn new(rtcp_mux: bool) -> Self {
             let remote_rtp: SocketAddr = "10.0.0.1:4000".parse().expect("address");
             let negotiated = Negotiated {
+                keying: Keying::Plain,
                 codec: crate::codec::Codec::Pcmu,
                 payload_type: Numbered::alike(0),
                 telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
+                dtmf: DtmfMode::Auto,
                 comfort_noise: Some(13),
                 opus: Default::default(),
                 ptime_ms: 20,

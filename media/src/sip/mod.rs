@@ -5,6 +5,7 @@ pub mod auth;
 pub mod dialog;
 pub mod digest;
 pub mod endpoint;
+pub mod info_digit;
 pub mod message;
 pub mod registrar;
 pub mod registration;
@@ -19,4 +20,5 @@ pub use endpoint::{
     InviteOrder, LARGE_CONNECT_MAX, Offered, Output, OutsideReply, OutsideRequest, Refusal, RefusalSeen, Reliable,
     RequestId, SavedError, ServerRequestId, StreamId, Transport, UdpLarge,
 };
+pub use info_digit::InfoDigit;
 pub use message::Replaces;

@@ -199,7 +199,7 @@ impl Bench {
     /// A call that comes in.
     fn new(sdp: Option<&[u8]>) -> Self {
         Bench::of(Greets::WhenReady, |plan, local, limits, now| {
-            let offer = Offer { sdp, local, signalling: [10, 0, 0, 1].into() };
+            let offer = Offer { sdp, local, signalling: [10, 0, 0, 1].into(), security: Default::default() };
             Call::new(CallId(1), plan, offer, limits, 42, now)
         })
     }
@@ -207,7 +207,14 @@ impl Bench {
     /// A call that is placed.
     fn dialling() -> Self {
         Bench::of(Greets::WhenTold, |plan, local, limits, now| {
-            Call::dial(CallId(1), plan, Line { local, signalling: [10, 0, 0, 1].into() }, limits, 42, now)
+            Call::dial(
+                CallId(1),
+                plan,
+                Line { local, signalling: [10, 0, 0, 1].into(), security: Default::default() },
+                limits,
+                42,
+                now,
+            )
         })
     }
 

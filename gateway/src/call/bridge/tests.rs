@@ -4,7 +4,9 @@ mod bench;
 
 use std::net::SocketAddr;
 
+use talkstack_media::audio::dtmf::DtmfDetector;
 use talkstack_media::codec::Codec;
+use talkstack_media::sip::InfoDigit;
 
 use super::*;
 use crate::route::Plan;
@@ -95,6 +97,34 @@ fn a_caller_for_whom_nobody_answers_learns_what_the_last_one_said_or_what_the_ru
         assert!(bench.outputs.contains(&CallOutput::End(LegId::First, busy)));
         assert_eq!(bench.outputs.contains(&CallOutput::Refuse(404)), status.is_some());
     }
+}
+
+#[test]
+fn keys_cross_the_bridge_once_by_whichever_way_each_line_has() {
+    let info = |key| InfoDigit { key, held: Duration::from_millis(160) };
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.talk(10);
+    bench.press(LegId::First, 4);
+    // The same press again, and another.
+    bench.call.handle_info_digit(LegId::First, info('4'), bench.now);
+    bench.call.handle_info_digit(LegId::First, info('9'), bench.now);
+    bench.talk(50);
+    assert_eq!(bench.phones[1].keys, "49", "by events");
+    // A far phone that knows no events hears tones, and its own tones are events for the caller.
+    let mut bench = Bench::new(&[extension("102")], Codec::Pcmu);
+    bench.place();
+    bench.has_events[1] = false;
+    bench.accept(Codec::Pcmu);
+    bench.talk(10);
+    bench.press(LegId::First, 4);
+    bench.talk(50);
+    let mut detector = DtmfDetector::new(8000);
+    detector.handle_audio(&bench.heard(LegId::Second));
+    assert_eq!((detector.poll_digit(), detector.poll_digit()), (Some('4'), None));
+    assert_eq!(bench.phones[1].keys, "");
+    bench.dial_in_audio(LegId::Second, "12");
+    bench.talk(20);
+    assert_eq!(bench.phones[0].keys, "12");
 }
 
 #[test]

@@ -1,96 +1,80 @@
 //! A WAV file that can be read at any moment while it grows.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
 
-/// 16-bit stereo PCM at 8 kHz.
+/// 16-bit PCM of one or two channels.
 #[derive(Debug)]
 pub(super) struct Wav {
     file: File,
-    name: String,
+    layout: Layout,
     /// Sound on disk that the header counts, in bytes.
     bytes: u64,
-    /// Sound that is to be written.
-    unwritten: Vec<u8>,
-    samples: u64,
+    /// The bytes of a stretch; reused.
+    written: Vec<u8>,
+}
+
+/// What the samples are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) channels: u16,
+    /// In hertz.
+    pub(super) sample_rate: u32,
+}
+
+impl Layout {
+    fn frame_bytes(self) -> u64 {
+        u64::from(self.channels) * 2
+    }
 }
 
 impl Wav {
-    /// Makes `name` below `dir`, with the directories it needs.
-    pub(super) fn create(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(name);
-        if let Some(day) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(day)?;
-        }
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        file.write_all_at(&header(0), 0)?;
-        Ok(Wav { file, name: name.to_owned(), bytes: 0, unwritten: Vec::with_capacity(FLUSH_BYTES * 2), samples: 0 })
+    /// Begins an empty file.
+    pub(super) fn create(file: File, layout: Layout) -> Result<Self> {
+        let wav = Wav { file, layout, bytes: 0, written: Vec::new() };
+        wav.file.write_all_at(&wav.header(), 0)?;
+        Ok(wav)
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Samples of each track so far.
-    pub(super) fn samples(&self) -> u64 {
-        self.samples
-    }
-
-    /// Appends `gap` samples of silence and then interleaved samples.
+    /// Appends `gap` samples of silence, which take no room on the disk, and then interleaved samples.
     pub(super) fn write(&mut self, gap: u64, interleaved: &[i16]) -> Result<()> {
-        let added = gap + interleaved.len() as u64 / 2;
-        if (self.samples + added) * FRAME_BYTES > DATA_BYTES_MAX {
+        let gap_bytes = gap * self.layout.frame_bytes();
+        if self.bytes + gap_bytes + interleaved.len() as u64 * 2 > DATA_BYTES_MAX {
             return Err(Error::from(ErrorKind::FileTooLarge));
         }
-        for _ in 0..gap {
-            self.unwritten.extend([0; FRAME_BYTES as usize]);
-            if self.unwritten.len() >= FLUSH_BYTES {
-                self.flush()?;
-            }
-        }
-        self.unwritten.extend(interleaved.iter().flat_map(|sample| sample.to_le_bytes()));
-        self.samples += added;
-        if self.unwritten.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+        self.written.clear();
+        self.written.extend(interleaved.iter().flat_map(|sample| sample.to_le_bytes()));
+        // The sound before the header that counts it: whoever reads in between finds less, never garbage.
+        self.file.write_all_at(&self.written, HEADER_BYTES + self.bytes + gap_bytes)?;
+        self.bytes += gap_bytes + self.written.len() as u64;
+        self.file.write_all_at(&self.header(), 0)
     }
 
-    /// Writes the rest and waits until all of it is on disk.
-    pub(super) fn close(mut self) -> Result<()> {
-        self.flush()?;
+    /// Waits until all of it is on disk.
+    pub(super) fn close(self) -> Result<()> {
         self.file.sync_data()
     }
 
-    fn flush(&mut self) -> Result<()> {
-        // The sound before the header that counts it: whoever reads in between finds less, never garbage.
-        self.file.write_all_at(&self.unwritten, HEADER_BYTES + self.bytes)?;
-        self.bytes += self.unwritten.len() as u64;
-        self.unwritten.clear();
-        self.file.write_all_at(&header(self.bytes as u32), 0)
+    fn header(&self) -> [u8; HEADER_BYTES as usize] {
+        let Layout { channels, sample_rate } = self.layout;
+        // RIFF counts in 32 bits, and no more is written.
+        let bytes = self.bytes as u32;
+        let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\0\0\0\0\0\0\0\0\x04\0\x10\0data\0\0\0\0";
+        header[4..8].copy_from_slice(&(HEADER_BYTES as u32 - 8 + bytes).to_le_bytes());
+        header[22..24].copy_from_slice(&channels.to_le_bytes());
+        header[24..28].copy_from_slice(&sample_rate.to_le_bytes());
+        header[28..32].copy_from_slice(&(sample_rate * self.layout.frame_bytes() as u32).to_le_bytes());
+        header[32..34].copy_from_slice(&(channels * 2).to_le_bytes());
+        header[40..].copy_from_slice(&bytes.to_le_bytes());
+        header
     }
 }
 
-fn header(bytes: u32) -> [u8; HEADER_BYTES as usize] {
-    let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\0\0\0\0\0\0\0\0\x04\0\x10\0data\0\0\0\0";
-    header[4..8].copy_from_slice(&(HEADER_BYTES as u32 - 8 + bytes).to_le_bytes());
-    header[24..28].copy_from_slice(&RATE.to_le_bytes());
-    header[28..32].copy_from_slice(&(RATE * FRAME_BYTES as u32).to_le_bytes());
-    header[40..].copy_from_slice(&bytes.to_le_bytes());
-    header
-}
-
-const RATE: u32 = 8000;
-
-/// Two samples of 16 bits.
-const FRAME_BYTES: u64 = 4;
-
 const HEADER_BYTES: u64 = 44;
 
-/// RIFF counts in 32 bits: 37 hours.
+/// RIFF counts in 32 bits: 37 hours of stereo at 8 kHz.
 const DATA_BYTES_MAX: u64 = u32::MAX as u64 - HEADER_BYTES;
-
-/// Two blocks, 400 ms: with the blocks themselves a file is less than a second behind its call.
-const FLUSH_BYTES: usize = 12_800;
 
 #[cfg(test)]
 mod tests {
@@ -98,26 +82,35 @@ mod tests {
 
     #[test]
     fn the_file_is_whole_after_every_write() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut wav = Wav::create(dir.path(), "2026/11/25/a.wav").expect("made");
-        for block in 0..7u64 {
-            let bytes = std::fs::read(dir.path().join("2026/11/25/a.wav")).expect("readable");
-            let count = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-            assert_eq!(count(40) as usize + 44, bytes.len());
-            assert_eq!(count(4) as usize + 8, bytes.len());
-            assert_eq!((count(24), count(28), bytes[22], bytes[34]), (8000, 32_000, 2, 16));
-            assert!(bytes.len() as u64 >= 44 + block.saturating_sub(1) * 6400, "at most a block behind");
-            wav.write(0, &[block as i16; 3200]).expect("written");
+        for (channels, sample_rate) in [(2u16, 8000u32), (1, 8000), (2, 16_000)] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("a.wav");
+            let file = File::create(&path).expect("made");
+            let mut wav = Wav::create(file, Layout { channels, sample_rate }).expect("made");
+            let mut expected = 0;
+            for block in 0..7u64 {
+                let bytes = std::fs::read(&path).expect("readable");
+                let count = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+                assert_eq!(count(40) as usize + 44, bytes.len());
+                assert_eq!(count(4) as usize + 8, bytes.len());
+                let rate = sample_rate * u32::from(channels) * 2;
+                assert_eq!((count(24), count(28), bytes[22], bytes[34]), (sample_rate, rate, channels as u8, 16));
+                assert_eq!(bytes[32], channels as u8 * 2);
+                assert_eq!(bytes.len() as u64, 44 + expected, "nothing is behind");
+                wav.write(block % 2, &[block as i16; 3200]).expect("written");
+                expected += 6400 + block % 2 * u64::from(channels) * 2;
+            }
+            wav.close().expect("closed");
         }
-        wav.close().expect("closed");
     }
 
     #[test]
     fn a_file_never_grows_beyond_what_riff_can_count() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut wav = Wav::create(dir.path(), "a.wav").expect("made");
-        wav.samples = DATA_BYTES_MAX / FRAME_BYTES - 1600;
-        wav.write(0, &[0; 3200]).expect("just fits");
+        let file = File::create(dir.path().join("a.wav")).expect("made");
+        let mut wav = Wav::create(file, Layout { channels: 2, sample_rate: 8000 }).expect("made");
+        let samples_max = DATA_BYTES_MAX / 4;
+        wav.write(samples_max - 1600, &[0; 3200]).expect("just fits, as a hole");
         assert_eq!(wav.write(0, &[0; 2]).map_err(|error| error.kind()), Err(ErrorKind::FileTooLarge));
     }
 }

@@ -6,11 +6,17 @@ use std::time::Instant;
 use talkstack_control::port::{Blame, CallId, EndReason, Outcome};
 
 use super::{GivenLeg, Shard, Surroundings};
-use crate::call::{LegAddress, LegId, Line};
+use crate::call::{LegAddress, LegId, Line, LineSecurity};
 
 impl<S: Surroundings> Shard<S> {
     /// Takes ports for a line that a call is led on to. What a line called before still sends goes to the old ones.
-    pub(super) fn open_line(&mut self, key: u32, local: IpAddr, signalling: IpAddr, seed: u64, now: Instant) {
+    pub(super) fn open_line(
+        &mut self,
+        key: u32,
+        (local, signalling, security): (IpAddr, IpAddr, LineSecurity),
+        seed: u64,
+        now: Instant,
+    ) {
         let taken = self.take_pair(local, now);
         self.let_go(key, LegId::Second);
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
@@ -19,7 +25,7 @@ impl<S: Surroundings> Shard<S> {
             Ok(pair) => {
                 self.pairs.assign(pair, Some((key, LegId::Second)));
                 let local = LegAddress { host: local, port: self.pairs.port(pair) };
-                self.turn(key, |call| call.handle_line(Line { local, signalling }, seed, now));
+                self.turn(key, |call| call.handle_line(Line { local, signalling, security }, seed, now));
             }
             Err(_) => {
                 tracing::warn!("No RTP port is free for the line that a caller is led on to");
@@ -35,14 +41,15 @@ impl<S: Surroundings> Shard<S> {
         key: u32,
         leg: LegId,
         sdp: Option<&[u8]>,
-        (local, signalling, seed): (IpAddr, IpAddr, u64),
+        (local, signalling, security): (IpAddr, IpAddr, LineSecurity),
+        seed: u64,
         now: Instant,
     ) {
         let Ok(pair) = self.take_pair(local, now) else {
             tracing::warn!("No RTP port is free for the line that takes a leg over");
             return self.turn(key, |call| call.refuse_replacement(leg));
         };
-        let line = Line { local: LegAddress { host: local, port: self.pairs.port(pair) }, signalling };
+        let line = Line { local: LegAddress { host: local, port: self.pairs.port(pair) }, signalling, security };
         let mut is_taken = false;
         self.turn(key, |call| is_taken = call.handle_replaced(leg, line, sdp, seed, now));
         if !is_taken {

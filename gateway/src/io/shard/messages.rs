@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, Outcome};
 use talkstack_media::session::Exchange;
+use talkstack_media::sip::InfoDigit;
 
 use crate::agent::tone_test::ToneHeard;
-use crate::call::{Leg, LegId, LegOrder};
+use crate::call::{Leg, LegId, LegOrder, LineSecurity};
 use crate::io::connect::{AgentTarget, Connected};
 use crate::io::ports::PortPair;
 use crate::route::{BridgePlan, Plan};
@@ -43,6 +44,8 @@ pub struct OfferedCall {
     pub signalling: IpAddr,
     /// Unpredictable: SSRC, first sequence number and masking keys come from it.
     pub seed: u64,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
     /// Whether it belongs to a project, and hence is recorded where recordings are made at all.
     pub is_recorded: bool,
 }
@@ -60,6 +63,8 @@ pub struct PlacedCall {
     pub signalling: IpAddr,
     /// Unpredictable, as [`OfferedCall::seed`].
     pub seed: u64,
+    /// How its media is to be secured.
+    pub security: LineSecurity,
 }
 
 /// What a live call is told.
@@ -94,9 +99,20 @@ pub enum ToCall {
         signalling: IpAddr,
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
+        /// How its media is to be secured.
+        security: LineSecurity,
     },
+    /// The call goes on with another trunk, which wants other keys or none: the offer is made anew.
+    Carried(Box<LineSecurity>),
     /// The line that was called has refused, or cannot be called.
     Refused(Outcome),
+    /// The far end of a leg has pressed a key by INFO.
+    Pressed(LegId, InfoDigit),
+    /// Have silence stand for what is said on the recording, or record it again.
+    PauseRecording {
+        /// Whether silence stands for it.
+        is_paused: bool,
+    },
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
     /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
@@ -128,6 +144,8 @@ pub enum ToCall {
         signalling: IpAddr,
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
+        /// How its media is to be secured.
+        security: LineSecurity,
     },
     /// End the call.
     HangUp(Outcome),
@@ -180,6 +198,8 @@ pub enum SipWish {
     Refuse(u16),
     /// OPTIONS within the dialog.
     Probe(LegId),
+    /// INFO with a key.
+    Press(LegId, InfoDigit),
     /// What a test call has heard, and how its packets went.
     Measured(ToneHeard, Exchange),
     /// A final response, CANCEL or BYE.

@@ -25,7 +25,7 @@ impl<S: Surroundings> Shard<S> {
                 let block = recorder.block();
                 let Some(samples) = call.poll_recorded(block, now) else { return };
                 let answered = call.answered().unwrap_or(now);
-                recorder.write(recorded, samples, now.saturating_duration_since(answered));
+                recorder.write(recorded, samples, call.recorded_rate(), now.saturating_duration_since(answered));
             }
         }));
         if drained.is_err() {

@@ -138,6 +138,7 @@ impl Bench {
             local: host,
             signalling: host,
             seed: 7,
+            security: Default::default(),
             is_recorded: false,
         };
         self.shard.offer(offered, Instant::now());

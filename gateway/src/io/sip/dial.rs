@@ -7,6 +7,7 @@
 //! An order is taken once: its acceptance is on disk before the INVITE leaves.
 
 mod answers;
+mod keys;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use super::streams::{self, Opened};
 use super::tls::{PeerIdentity, TlsFault};
 use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
-use crate::call::LegId;
+use crate::call::{LegId, LineSecurity};
 use crate::caller_id::{Carrier, Disclosure, carriers, domain, present};
 use crate::dial::{Attempt, AttemptOutput, check};
 use crate::io::resolve::Dns;
@@ -67,6 +68,8 @@ struct Placing {
     /// It is on disk, and the trunk's addresses are awaited to the instant at the most.
     addresses_until: Option<Instant>,
     sdp: Option<String>,
+    /// What the offer was made for.
+    security: Option<LineSecurity>,
     /// The connection that was made for the next INVITE.
     stream: Option<StreamId>,
     /// The shard has the call, and makes or has made the offer.
@@ -76,7 +79,15 @@ struct Placing {
 
 impl Placing {
     fn new(attempt: Attempt) -> Self {
-        Placing { attempt, addresses_until: None, sdp: None, stream: None, is_at_shard: false, is_initiated: false }
+        Placing {
+            attempt,
+            addresses_until: None,
+            sdp: None,
+            security: None,
+            stream: None,
+            is_at_shard: false,
+            is_initiated: false,
+        }
     }
 }
 
@@ -341,12 +352,15 @@ impl SipThread {
             }
         };
         placing.addresses_until = None;
+        let Some(addresses) = self.secure_placing(id, addresses) else { return };
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
         let found = placing.attempt.handle_addresses(addresses);
         let Some(first) = found.filter(|_| !placing.is_at_shard) else { return self.carry_out_attempt(id) };
         placing.is_at_shard = true;
+        let security = placing.security.unwrap_or_default();
         let plan = dial_plan(&self.snapshot, placing.attempt.order());
         let local = self.media_address_towards(first, now);
-        let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64() };
+        let placed = PlacedCall { id, plan, local, signalling: first.ip(), seed: self.random.u64(), security };
         let shard = self.switchboard.entry(id).map(|entry| entry.shard);
         if shard.is_none_or(|shard| self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err()) {
             self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
@@ -411,6 +425,11 @@ impl SipThread {
 
     fn send_invite(&mut self, id: CallId, hop: Hop) {
         let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        if placing.would_tell_keys_to(hop) {
+            tracing::warn!(call = %id, "The trunk leads on to where SIP goes without TLS: no keys are told there");
+            placing.attempt.handle_unanswered();
+            return self.carry_out_attempt(id);
+        }
         let peer = PeerIdentity::of_trunk(&placing.attempt.carrier().trunk);
         let open = placing.stream.take().and_then(|stream| self.streams.flow(stream));
         // A connection that was made and has ended is made anew; what was to go under TLS goes no other way.

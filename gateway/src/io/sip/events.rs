@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
-use talkstack_media::sip::{EndCause, Event};
+use talkstack_media::sip::{EndCause, Event, InfoDigit};
 
 use super::{SipThread, offered};
 use crate::io::shard::ToCall;
@@ -52,6 +52,13 @@ impl SipThread {
             Event::Referred { dialog, target, replaces, .. } => {
                 self.handle_referred(dialog, &target, replaces.as_ref());
             }
+            Event::Info { dialog, content_type, body } => {
+                if let Some((id, leg)) = self.switchboard.leg_of(dialog)
+                    && let Some(digit) = InfoDigit::parse(&content_type, &body)
+                {
+                    self.tell(id, ToCall::Pressed(leg, digit));
+                }
+            }
             Event::Reanswered { dialog, sdp } => {
                 if let Some((id, leg)) = self.switchboard.leg_of(dialog) {
                     self.tell(id, ToCall::ReAnswered(leg, sdp));
@@ -63,13 +70,12 @@ impl SipThread {
                     self.tell(id, ToCall::ReOfferFailed(leg));
                 }
             }
-            // Nothing in the box sends callers elsewhere or takes digits out of INFO.
+            // Nothing in the box sends callers elsewhere.
             Event::ReferProgress { .. }
             | Event::ReferRefused { .. }
             | Event::Registering { .. }
             | Event::Responded { .. }
-            | Event::RequestTimedOut { .. }
-            | Event::Info { .. } => {}
+            | Event::RequestTimedOut { .. } => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use talkstack_media::sip::{DialogId, Event, Extensions, InviteOrder};
 use super::SipThread;
 use super::dial::{credentials, routes};
 use super::extensions::extensions;
+use super::security::Wanted;
 use super::tls::PeerIdentity;
 use crate::call::{LegId, LegOrder};
 use crate::caller_id::{Presentation, anonymous, present, quoted};
@@ -88,6 +89,8 @@ impl SipThread {
             }
             BridgeTarget::Agent { .. } => Ok(Vec::new()),
         };
+        let wanted = self.wanted_of(&order.target);
+        let ways = ways.and_then(|ways| fit(ways, wanted));
         let found = ways.and_then(|ways| Ok((ways.first().ok_or(UNREACHABLE)?.flow, ways)));
         let (first, ways) = match found {
             Ok(found) => found,
@@ -96,10 +99,11 @@ impl SipThread {
                 return;
             }
         };
+        let security = self.security_towards(wanted, ways.iter().map(|way| way.flow.transport));
         self.dialling.leading.calls.insert(id, Led::new(order, ways));
         let local = self.media_address(&first);
         let seed = self.random.u64();
-        self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed });
+        self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed, security });
     }
 
     /// The addresses of a trunk that has a channel left. Who calls for help needs none.
@@ -332,6 +336,13 @@ fn presented(order: &LegOrder, trunk: &TrunkRoute) -> Presentation {
     }
 }
 
+/// The ways that an offer may go. None is left where all would tell keys to everybody.
+fn fit(mut ways: Vec<Way>, wanted: Wanted) -> Result<Vec<Way>, Outcome> {
+    let is_there = !ways.is_empty();
+    ways.retain(|way| wanted.may_go_over(way.flow.transport));
+    if is_there && ways.is_empty() { Err(KEYS_UNTOLD) } else { Ok(ways) }
+}
+
 /// What a phone's final response says about the call.
 fn outcome_of(status: u16) -> Outcome {
     match status {
@@ -355,6 +366,9 @@ fn weight(failure: Outcome) -> u8 {
 
 /// No phone has registered, or none says anything.
 const UNREACHABLE: Outcome = Outcome::new(Blame::Trunk, EndReason::Unreachable);
+
+/// The owner wants SRTP, and SIP without TLS would tell its keys.
+const KEYS_UNTOLD: Outcome = Outcome::new(Blame::Operator, EndReason::KeysUntold);
 
 /// The trunk is gone from the configuration.
 const NO_TRUNK: Outcome = Outcome::new(Blame::Operator, EndReason::NoTrunk);

@@ -66,6 +66,7 @@ impl SipThread {
         if let Some(user) = &phone {
             self.switchboard.set_party(dialog, user);
         }
+        let security = self.security_of(phone.as_deref(), trunk_id.as_deref(), &offered.flow);
         self.record(id, CallEvent::Started(started(&offered, &route, trunk_id, shown)));
         match route.is_emergency() {
             true => tracing::warn!(call = %id, "An emergency call comes in from a phone of this box"),
@@ -80,6 +81,7 @@ impl SipThread {
             local: self.media_address(&offered.flow),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
+            security,
         };
         if self.shards[shard].send(ToShard::Offered(Box::new(call))).is_err() {
             let outcome = Outcome::new(Blame::Gateway, EndReason::Overloaded);

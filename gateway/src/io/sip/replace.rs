@@ -42,15 +42,18 @@ impl SipThread {
         }
         self.switchboard.leave(replaced);
         self.switchboard.bind_leg(id, leg, new);
-        if let Some(user) = user {
-            self.switchboard.set_party(new, &user);
+        if let Some(user) = &user {
+            self.switchboard.set_party(new, user);
         }
+        let trunk_id = self.dialling.trunks.trunk_of(offered.flow.remote.ip()).map(str::to_owned);
+        let security = self.security_of(user.as_deref(), trunk_id.as_deref(), &offered.flow);
         let replacement = ToCall::Replaced {
             leg,
             sdp: offered.sdp,
             local: self.media_address(&offered.flow),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
+            security,
         };
         if self.tell(id, replacement) != Some(true) {
             self.end_legs(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::dial::{credentials, route, routes};
+use super::security::Wanted;
 use super::streams::{self, ConnectFault, Connector, Opened};
 use super::tls::PeerIdentity;
 use super::{SipThread, ToSip};
@@ -308,6 +309,7 @@ impl SipThread {
         };
         let (trunk_id, max) = (running.trunk_id.clone(), running.trunk.max_channels);
         let from = caller(&running.trunk).to_owned();
+        let wanted = Wanted::of_trunk(&running.trunk.media);
         let call = CallId(self.random.u128());
         let shown = number.clone();
         running.call = Some(TestCall { id: call, hop, number, shown: None, outcome: None });
@@ -331,8 +333,9 @@ impl SipThread {
         };
         self.record(call, CallEvent::Started(started));
         let local = self.media_address_towards(hop.address, now);
+        let security = self.security_towards(wanted, [hop.transport]);
         let seed = self.random.u64();
-        let placed = PlacedCall { id: call, plan: Plan::ToneTest, local, signalling: hop.address.ip(), seed };
+        let placed = PlacedCall { id: call, plan: Plan::ToneTest, local, signalling: hop.address.ip(), seed, security };
         if self.shards[shard].send(ToShard::Placed(Box::new(placed))).is_err() {
             self.switchboard.remove(call);
             self.record(call, CallEvent::Ended { outcome: OVERLOADED });

@@ -46,6 +46,9 @@ impl SipThread {
                 .with_dialog(id, LegId::First, |endpoint, dialog| endpoint.refuse(dialog, Refusal::new(status), now)),
             SipWish::Measured(..) => {}
             SipWish::Probe(leg) => self.with_dialog(id, leg, |endpoint, dialog| endpoint.probe(dialog, now)),
+            SipWish::Press(leg, digit) => {
+                self.with_dialog(id, leg, |endpoint, dialog| endpoint.press_by_info(dialog, digit, now));
+            }
         }
     }
 
@@ -108,6 +111,14 @@ pub(super) fn refusal(outcome: Outcome) -> Refusal {
         EndReason::NotFound => (404, "nobody answers here"),
         EndReason::NoCommonCodec => (488, "no codec in common; this box speaks opus, G722, PCMU and PCMA"),
         EndReason::BadOffer => (488, "the session description cannot be used"),
+        EndReason::SrtpRequired => (488, "SRTP is required here: offer RTP/SAVP with a=crypto"),
+        EndReason::SrtpOff => {
+            (488, "this box speaks no SRTP on this line: offer RTP/AVP, or have srtp set to optional")
+        }
+        EndReason::BadKeys => {
+            (488, "no a=crypto line can be used: offer AES_CM_128_HMAC_SHA1_80 with a key of 30 bytes")
+        }
+        EndReason::KeysUntold => (488, "SRTP is required here, and its keys are not told over SIP without TLS"),
         EndReason::Overloaded => (503, "no RTP port is free"),
         EndReason::Busy => (486, "the called line is busy"),
         EndReason::NoAnswer => (480, "nobody answers"),
@@ -120,7 +131,9 @@ pub(super) fn refusal(outcome: Outcome) -> Refusal {
         _ => (480, "the call was ended by the box"),
     };
     let retry_after = (status == 503).then_some(RETRY_AFTER);
-    Refusal { reason: Some(reason.into()), retry_after, ..Refusal::new(status) }
+    // RFC 3261 §20.43: 399 is a warning in words.
+    let warning = (status == 488).then(|| ("Warning", format!("399 talkstack \"{reason}\"")));
+    Refusal { reason: Some(reason.into()), retry_after, fields: warning.into_iter().collect(), ..Refusal::new(status) }
 }
 
 /// What the BYE of an answered call says; nothing where a call simply ends.
@@ -130,7 +143,9 @@ fn farewell(outcome: Outcome) -> Option<String> {
         EndReason::MaxDuration => "the longest duration was reached",
         EndReason::Aborted => "the call failed inside the box",
         EndReason::Restarted => "the box is stopping",
-        EndReason::NoCommonCodec | EndReason::BadOffer => "the answer cannot be used",
+        EndReason::NoCommonCodec | EndReason::BadOffer | EndReason::BadKeys => "the answer cannot be used",
+        EndReason::SrtpRequired => "SRTP is required here, and the answer is without",
+        EndReason::SrtpOff => "this box speaks no SRTP on this line, and the answer is with it",
         _ => return None,
     };
     Some(text.into())

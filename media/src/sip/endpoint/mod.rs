@@ -237,6 +237,8 @@ enum Purpose {
     Refer,
     /// Telling what became of it.
     Notify,
+    /// Pressing a key.
+    Inform,
 }
 
 impl Purpose {
@@ -249,6 +251,7 @@ impl Purpose {
             Purpose::Update => Method::Update,
             Purpose::Refer => Method::Refer,
             Purpose::Notify => Method::Notify,
+            Purpose::Inform => Method::Info,
         }
     }
 }
@@ -365,6 +368,7 @@ impl Endpoint {
             Purpose::Probe if matches!(response.status, 408 | 481) => self.end_unreachable(dialog, now),
             Purpose::Refer => self.handle_refer_answer(dialog, response.status, &response.headers),
             Purpose::Notify => self.handle_notify_answer(dialog, response.status),
+            Purpose::Inform => self.handle_info_answer(dialog, now),
             _ => {}
         }
     }
@@ -414,6 +418,7 @@ impl Endpoint {
                 Purpose::Update => self.handle_reoffer_lost(dialog, now),
                 Purpose::Refer => self.handle_refer_answer(dialog, 408, &Headers::default()),
                 Purpose::Notify => self.handle_notify_answer(dialog, 408),
+                Purpose::Inform => self.handle_info_answer(dialog, now),
                 Purpose::Cancel | Purpose::Prack => {}
             },
             client_non_invite::Action::Nothing => {}

@@ -38,6 +38,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::message::{Headers, Method, Reason, Request};
 
 use descriptions::Descriptions;
+use info::Informing;
 use refer::Referrals;
 use reliable::ReliableResponses;
 use reoffer::Reoffer;
@@ -90,6 +91,8 @@ struct Far {
     is_behind_nat: bool,
     /// It was called by UDP: where a large request has led to a stream, that serves for as long as it stands.
     is_by_datagram: bool,
+    /// The keys that wait for it.
+    informing: Informing,
 }
 
 /// Call-ID, From tag and CSeq: what copies of one INVITE share, whichever path they took.
@@ -408,7 +411,8 @@ impl Session {
 impl Far {
     fn new(dialog: Dialog) -> Self {
         let (descriptions, peer) = (Descriptions::default(), Peer::default());
-        Far { dialog, descriptions, peer, is_behind_nat: false, is_by_datagram: false }
+        let informing = Informing::default();
+        Far { dialog, descriptions, peer, is_behind_nat: false, is_by_datagram: false, informing }
     }
 
     /// What requests of the far end are found by.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use talkstack_control::port::{CallId, CallLeg, LegQuality};
+use talkstack_media::audio::dtmf::{DtmfGenerator, TONE};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::codec::Codec;
 use talkstack_media::rtp::dtmf::EventReceiver;
@@ -87,6 +88,8 @@ pub(super) struct Bench {
     pub(super) phones: [Phone; 2],
     /// From one packet of the phones' to the next.
     pub(super) pace: Duration,
+    /// Which phones know telephone events.
+    pub(super) has_events: [bool; 2],
 }
 
 impl Bench {
@@ -98,7 +101,8 @@ impl Bench {
         let now = Instant::now();
         let sdp = sdp(address(LegId::First), codec, "sendrecv");
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_000 };
-        let offer = Offer { sdp: Some(&sdp), local, signalling: address(LegId::First).ip() };
+        let offer =
+            Offer { sdp: Some(&sdp), local, signalling: address(LegId::First).ip(), security: Default::default() };
         let limits = CallLimits {
             duration_max: Duration::from_secs(3600),
             ring_max: Duration::from_secs(45),
@@ -106,7 +110,8 @@ impl Bench {
         };
         let call = Call::new(CallId(1), plan, offer, limits, 7, now);
         let phones = [LegId::First, LegId::Second].map(|leg| Phone::new(address(leg), codec));
-        let mut bench = Bench { call, now, outputs: Vec::new(), phones, pace: Duration::from_millis(20) };
+        let pace = Duration::from_millis(20);
+        let mut bench = Bench { call, now, outputs: Vec::new(), phones, pace, has_events: [true; 2] };
         bench.settle();
         bench
     }
@@ -125,7 +130,7 @@ impl Bench {
     pub(super) fn place(&mut self) {
         self.settle();
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_010 };
-        let line = Line { local, signalling: self.phones[1].address.ip() };
+        let line = Line { local, signalling: self.phones[1].address.ip(), security: Default::default() };
         self.call.handle_line(line, 8, self.now);
         self.settle();
         assert!(matches!(self.outputs.last(), Some(CallOutput::Invite(LegId::Second, _))), "{:?}", self.outputs);
@@ -135,7 +140,11 @@ impl Bench {
     pub(super) fn accept(&mut self, codec: Codec) {
         self.phones[1].codec = codec;
         let remote = self.phones[1].address;
-        let answer = sdp(remote, codec, "sendrecv");
+        let mut answer = sdp(remote, codec, "sendrecv");
+        if !self.has_events[1] {
+            let text = String::from_utf8_lossy(&answer).replace(" 101\r\n", "\r\n");
+            answer = text.replace("a=rtpmap:101 telephone-event/8000\r\n", "").into_bytes();
+        }
         self.call.handle_accepted(LegId::Second, Some(&answer), remote.ip(), self.now);
         self.settle();
         assert!(self.outputs.iter().any(|output| matches!(output, CallOutput::Answer(LegId::First, _))));
@@ -190,6 +199,22 @@ impl Bench {
         self.phones[leg as usize].timestamp = start + 7 * 160;
     }
 
+    /// Keys as tones, from a phone that knows no events.
+    pub(super) fn dial_in_audio(&mut self, leg: LegId, keys: &str) {
+        let mut generator = DtmfGenerator::new(8000);
+        assert!(keys.chars().all(|key| generator.press(key, TONE)));
+        while generator.is_busy() {
+            let (mut samples, mut said) = ([0; 160], Vec::new());
+            generator.fill(&mut samples);
+            let phone = &mut self.phones[leg as usize];
+            phone.timestamp = phone.timestamp.wrapping_add(160);
+            phone.codec.encode(&samples, &mut said);
+            let payload_type = phone.codec.payload_type();
+            self.send(leg, false, payload_type, &said);
+            self.pass(Duration::from_millis(20));
+        }
+    }
+
     pub(super) fn send(&mut self, leg: LegId, marker: bool, payload_type: u8, payload: &[u8]) {
         let phone = &mut self.phones[leg as usize];
         let mut packet = vec![0x80, payload_type | if marker { 0x80 } else { 0 }];
@@ -226,7 +251,7 @@ impl Bench {
             let (payload, marker) = (&packet[12..transmit.bytes], packet[1] & 0x80 != 0);
             if packet[1] & 0x7f == 101 {
                 let timestamp = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
-                phone.keys.extend(phone.receiver.handle_payload(timestamp, marker, payload));
+                phone.keys.extend(phone.receiver.handle_payload(timestamp, marker, payload, self.now));
             } else {
                 assert_eq!(packet[1] & 0x7f, phone.codec.payload_type());
                 phone.heard.extend_from_slice(payload);

@@ -1,6 +1,7 @@
 //! What is told of refusals: each with its rule, and nothing is met with silence.
 
 use super::*;
+use crate::sip::InfoDigit;
 
 #[test]
 fn every_refusal_that_is_sent_is_told_with_the_rule_that_caused_it() {
@@ -100,6 +101,38 @@ fn info_brings_digits_and_what_means_nothing_is_refused() {
     assert_eq!(phone.events(), [info("application/dtmf-relay"), info("application/dtmf")]);
     phone.send("INFO", 6, "z9hG4bKi6", "");
     assert_eq!((phone.statuses(), phone.events()), (vec![200], vec![]), "without a body there is nothing to tell");
+}
+
+#[test]
+fn keys_go_out_by_info_one_behind_the_other_whatever_is_answered() {
+    let mut phone = Phone::confirmed();
+    let dialog = phone.dialog;
+    let digit = |key| InfoDigit { key, held: Duration::from_millis(200) };
+    for key in ['1', '2', '3'] {
+        phone.endpoint.press_by_info(dialog, digit(key), phone.now).expect("up");
+    }
+    for (key, status) in [('1', Some(200)), ('2', None), ('3', Some(415))] {
+        let sent = phone.messages();
+        let [info] = &sent[..] else { panic!("{sent:?}") };
+        assert!(info.starts_with("INFO sip:phone@10.0.0.1:5062 SIP/2.0\r\n"), "{info}");
+        assert!(info.contains("Content-Type: application/dtmf-relay\r\n"), "{info}");
+        assert!(info.ends_with(&format!("\r\n\r\nSignal={key}\r\nDuration=200\r\n")), "{info}");
+        match status {
+            Some(status) => phone.answer_to(info, status),
+            // Nothing comes: what is sent again is the same key.
+            None => {
+                phone.pass(31_900);
+                assert!(phone.messages().iter().all(|message| message == info));
+                phone.pass(200);
+            }
+        }
+    }
+    assert!(phone.messages().is_empty());
+    let waiting = (0..100).filter(|_| phone.endpoint.press_by_info(dialog, digit('5'), phone.now).is_ok()).count();
+    assert_eq!(waiting, 33, "one under way and 32 behind it");
+    let mut early = Phone::new(Transport::Udp);
+    let dialog = early.call_with("");
+    assert_eq!(early.endpoint.press_by_info(dialog, digit('5'), early.now), Err(CommandError::NotNow));
 }
 
 #[test]
