@@ -19,7 +19,8 @@ use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
-use crate::rtp::latch::{Latch, Verdict};
+use crate::rtp::budget::{self, PacketBudget};
+use crate::rtp::latch::{Latch, MediaNetworks, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
 use crate::rtp::sender::Sender;
@@ -42,6 +43,7 @@ pub struct RtpSession {
     received_packets: u64,
     heed: Heed,
     secure: Option<Box<Secure>>,
+    budget: PacketBudget,
 }
 
 /// What says that a packet is the far end's.
@@ -117,10 +119,17 @@ impl RtpSession {
             received_packets: 0,
             heed: Heed::Untold,
             secure,
+            budget: PacketBudget::new(now),
             negotiated,
         };
         session.listen_for_keys();
         session
+    }
+
+    /// Media may come from these networks as well, once its source has fallen silent.
+    pub fn trust(&mut self, networks: MediaNetworks) {
+        self.input.latch.trust(networks);
+        self.control_latch.trust(networks);
     }
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
@@ -151,6 +160,9 @@ impl RtpSession {
     pub fn handle_rtp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
         if self.negotiated.rtcp_mux && is_rtcp(packet) {
             return self.handle_rtcp(source, packet, now);
+        }
+        if !self.is_within_budget(source, self.input.latch.destination(), now) {
+            return;
         }
         let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
             return self.handle_opened(source, packet, Proof::Sequence, now);
@@ -192,6 +204,9 @@ impl RtpSession {
 
     /// Takes a packet from the RTCP port.
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
+        if !self.is_within_budget(source, self.control_latch.destination(), now) {
+            return;
+        }
         let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
             return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
         };
@@ -415,6 +430,14 @@ impl RtpSession {
 
     fn secured(&mut self) -> Option<&mut Secure> {
         self.secure.as_deref_mut().filter(|secure| secure.is_active())
+    }
+
+    /// A packet over budget is dropped unread, and counted.
+    fn is_within_budget(&mut self, source: SocketAddr, known: SocketAddr, now: Instant) -> bool {
+        let origin = if source == known { budget::Origin::Known } else { budget::Origin::Stranger };
+        let is_within = self.budget.take(origin, now);
+        self.refused_packets += u64::from(!is_within);
+        is_within
     }
 
     fn hear_of(&mut self, now: Instant) {

@@ -191,7 +191,7 @@ mod tests {
     use crate::audio::frame::Speech;
     use crate::audio::pool::SpeechPool;
     use crate::rtp::rtcp::{ReportTime, Rtcp};
-    use crate::sdp::{Direction, Negotiated, Numbered};
+    use crate::sdp::{Direction, DtmfMode, Keying, Negotiated, Numbered};
 
     #[test]
     fn more_loss_is_a_lower_score_in_and_the_far_end_s_reports_are_the_score_out() {
@@ -240,6 +240,8 @@ mod tests {
             codec: Codec::Pcmu,
             payload_type: Numbered::alike(0),
             telephone_event: None,
+            dtmf: DtmfMode::default(),
+            keying: Keying::Plain,
             comfort_noise: None,
             opus: Default::default(),
             ptime_ms: 20,
