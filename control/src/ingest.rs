@@ -145,7 +145,7 @@ pub(crate) mod tests {
                 "packets":900,"lost":null,"loss_percent":null,"jitter_ms":null,"mos":null,"level_dbov":null,
                 "clipped_percent":0.0}}}}"#
             );
-            CallEvent::Measured { leg, quality: Box::new(serde_json::from_str(&text).expect("figures")) }
+            CallEvent::Measured { leg, quality: serde_json::from_str(&text).expect("figures") }
         };
         let events = [
             CallEvent::Started(started()),

@@ -35,7 +35,7 @@ impl Call {
         if !watch.has_started() {
             return;
         }
-        let quality = Box::new(told(session.quality()));
+        let quality = told(session.quality());
         self.outputs.push_back(CallOutput::Record(CallEvent::Measured { leg, quality }));
     }
 }

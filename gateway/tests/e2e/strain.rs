@@ -1,5 +1,6 @@
 //! Calls over networks that do them harm, and on a box that is held up: what is heard is compared with what was said.
 
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::phones::prompt;
 use crate::relay::{BothWays, Damage};
 use crate::rtp_phone::RtpPhone;
 use crate::signal::{best_match, write_wav};
+use crate::sipp::Sipp;
 
 #[test]
 fn more_damage_is_a_lower_score_and_fewer_words_and_never_the_end_of_the_call() {
@@ -103,6 +105,34 @@ fn a_box_that_was_held_up_catches_up_without_a_burst() {
     assert!(own >= 18, "{own} of the last 20 packets are the echo");
     assert!(!phone.was_hung_up);
     phone.hang_up();
+}
+
+#[test]
+fn a_box_whose_only_ports_are_taken_or_at_rest_says_when_to_try_again() {
+    let ports = free_pair();
+    let daemon = Daemon::serve(&[("TALKSTACK__RTP__PORTS", &ports), ("TALKSTACK__MEDIA__THREADS", "1")]);
+    let mut caller = Caller::call(daemon.sip(), "echo", "0", "");
+    caller.hum(Duration::from_millis(100));
+    Sipp::new(daemon.sip(), "busy").succeeds();
+    assert!(!caller.is_over, "and the call goes on");
+    let (late, media) = (caller.rtp.try_clone().expect("a handle"), caller.media);
+    caller.hang_up();
+    daemon.ended_calls(1);
+    // Who goes on sending behind the BYE is not heard by whoever would come next: nobody comes.
+    for _ in 0..20 {
+        late.send_to(&[0x80; 172], media).expect("sent");
+    }
+    Sipp::new(daemon.sip(), "busy").succeeds();
+}
+
+/// An even port and the one above it that nobody holds at present.
+fn free_pair() -> String {
+    let pair = (0..100).find_map(|_| {
+        let port = UdpSocket::bind("0.0.0.0:0").ok()?.local_addr().ok()?.port() & !1;
+        let is_free = |port: u16| UdpSocket::bind(("0.0.0.0", port)).is_ok();
+        (is_free(port) && is_free(port + 1)).then(|| format!("{port}-{}", port + 1))
+    });
+    pair.expect("a free pair of ports")
 }
 
 /// In falling order of what is done: at random, in bursts, and without loss.
