@@ -1,5 +1,6 @@
 //! One leg over RTP: latch, receiver, concealment, playout, sender and reports, wired together.
 
+mod guard;
 pub(super) mod quality;
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,8 +20,8 @@ use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
-use crate::rtp::budget::{self, PacketBudget};
-use crate::rtp::latch::{Latch, MediaNetworks, Verdict};
+use crate::rtp::budget::PacketBudget;
+use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
 use crate::rtp::sender::Sender;
@@ -124,12 +125,6 @@ impl RtpSession {
         };
         session.listen_for_keys();
         session
-    }
-
-    /// Media may come from these networks as well, once its source has fallen silent.
-    pub fn trust(&mut self, networks: MediaNetworks) {
-        self.input.latch.trust(networks);
-        self.control_latch.trust(networks);
     }
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
@@ -430,14 +425,6 @@ impl RtpSession {
 
     fn secured(&mut self) -> Option<&mut Secure> {
         self.secure.as_deref_mut().filter(|secure| secure.is_active())
-    }
-
-    /// A packet over budget is dropped unread, and counted.
-    fn is_within_budget(&mut self, source: SocketAddr, known: SocketAddr, now: Instant) -> bool {
-        let origin = if source == known { budget::Origin::Known } else { budget::Origin::Stranger };
-        let is_within = self.budget.take(origin, now);
-        self.refused_packets += u64::from(!is_within);
-        is_within
     }
 
     fn hear_of(&mut self, now: Instant) {
