@@ -48,6 +48,10 @@ impl Watch {
         true
     }
 
+    fn is_look_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
     /// Looks, if a look is due; a fault is found once.
     fn look(
         &mut self,
@@ -56,7 +60,7 @@ impl Watch {
         signalling: IpAddr,
         now: Instant,
     ) -> Option<Fault> {
-        if self.due.is_none_or(|due| due > now) {
+        if !self.is_look_due(now) {
             return None;
         }
         if session.is_held() {
@@ -83,6 +87,10 @@ impl Call {
         }
         for id in [LegId::First, LegId::Second] {
             let Some(Leg { session: Some(session), negotiation, watch, .. }) = self.leg_mut(id) else { continue };
+            // What was agreed on has keys in it, and is not copied at every turn.
+            if !watch.is_look_due(now) {
+                continue;
+            }
             let Some(negotiated) = negotiation.agreed() else { continue };
             let Some(fault) = watch.look(session, &negotiated, negotiation.signalling(), now) else { continue };
             let found = match fault {
