@@ -176,8 +176,8 @@ impl Linphone {
     }
 
     /// Waits for what it says.
-    pub(crate) fn says(&mut self, word: &str) {
-        self.peer.says(word);
+    pub(crate) fn says(&mut self, word: &str) -> String {
+        self.peer.says(word)
     }
 
     /// Waits until its registration stands.
@@ -210,7 +210,7 @@ impl Linphone {
     }
 
     /// The samples of its recording, whose header it writes at the end.
-    fn heard(&self) -> Vec<i16> {
+    pub(crate) fn heard(&self) -> Vec<i16> {
         read_growing(&self.peer.dir.path().join("heard.wav"))
     }
 }
