@@ -263,10 +263,12 @@ impl<'a> Account<'a> {
         // It hangs up when its source ends; no case lasts this long.
         write_wav(&dir.path().join("words.wav"), &[prompt("en/goodbye"), vec![1; 20 * 8000]].concat());
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
+        let remote = format!("module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
         let keys = if encryption.is_empty() { "" } else { "module srtp.so\nmodule dtls_srtp.so\n" };
         let codecs = if codec.is_empty() { "" } else { "module g722.so\nmodule opus.so\n" };
-        let remote = format!("{keys}{codecs}module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
-        let config = baresip_config(dir.path(), &remote);
+        // An account that encrypts or names codecs wants the modules for it loaded before its own.
+        let first = format!("module g711.so\n{codecs}{keys}module account.so\n");
+        let config = baresip_config(dir.path(), &remote).replace("module account.so\nmodule g711.so\n", &first);
         std::fs::write(dir.path().join("config"), config).expect("written");
         let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
         let media = if encryption.is_empty() { String::new() } else { format!(";mediaenc={encryption}") };
