@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use talkstack_media::audio::convert::RateConverter;
 use talkstack_media::audio::frame::{SampleRate, Speech};
 use talkstack_media::audio::pool::SpeechPool;
@@ -13,9 +14,10 @@ use talkstack_media::session::{Channel, Heard, RtpSession};
 use super::baresip::Account;
 use super::lines::Lines;
 use super::linphone::Linphone;
-use super::phone::field;
+use super::phone::{Phone, field};
 use super::process::is_installed;
 use super::registrar::PASSWORD;
+use super::site::Site;
 use super::table::{Cell, row};
 use crate::daemon::{Daemon, wait_until};
 use crate::phones::prompt;
@@ -120,6 +122,27 @@ fn a_call_changes_its_codec_by_re_invite_and_sounds_on() {
         &[
             ("re-INVITE PCMU, G722, PCMA, opus, PCMU, opus, G722: sound", Cell::Works),
             ("5.5 kHz come back from the echo in G722 and opus", Cell::Works),
+        ],
+    );
+}
+
+#[test]
+fn a_trunk_s_own_codecs_are_offered_in_its_order_and_no_other_is_taken() {
+    let mut phone = Phone::at("127.0.0.1");
+    let site = Site::new(&[], phone.address(), json!({ "codecs": ["pcma", "g722"], "ptime_ms": 30 }));
+    let refusal = phone.is_refused(site.daemon.sip(), &format!("sip:echo@{}", site.daemon.sip()));
+    assert!(refusal.starts_with("SIP/2.0 488 "), "{refusal}");
+    let call = site.dial("+15550000001");
+    let invite = phone.answers();
+    assert!(invite.contains(" RTP/AVP 8 9 13 101\r\n") && invite.contains("\r\na=ptime:30\r\n"), "{invite}");
+    // It has answered in PCMU, which was not offered.
+    phone.is_hung_up();
+    assert_eq!(site.ended(&call)["outcome"]["reason"], "no_common_codec");
+    row(
+        "our phone, codecs of a trunk",
+        &[
+            ("offered in the trunk's order, with its ptime", Cell::Works),
+            ("another one offered: 488; answered: the call ends", Cell::Works),
         ],
     );
 }
