@@ -85,15 +85,7 @@ fn with_linphone(codec: &str, rate: SampleRate) {
     }
     let daemon = Daemon::serve(&[]);
     let mut phone = Linphone::start("");
-    phone.does("codec disable all", "linphonec>");
-    phone.types("codec list");
-    let listed = phone.says("linphonec>");
-    let place = listed.lines().find_map(|line| {
-        let (number, rest) = line.trim_start().split_once(':')?;
-        rest.contains(codec).then(|| number.trim().to_owned())
-    });
-    let place = place.unwrap_or_else(|| panic!("linphone has no {codec}: {listed}"));
-    phone.does(&format!("codec enable {place}"), "linphonec>");
+    phone.speaks(codec);
     phone.calls("echo", daemon.sip());
     hears_the_words(|| at_8_khz(&phone.heard(), rate, 1));
     assert!(phone.log().contains(&format!(" {codec}/")), "no {codec} in what was said");

@@ -162,7 +162,22 @@ impl Linphone {
             peer.types(&command);
             peer.says("linphonec>");
         }
-        Linphone { peer, address }
+        let mut phone = Linphone { peer, address };
+        phone.speaks("PCMU");
+        phone
+    }
+
+    /// Speaks one codec alone; its recording has that codec's rate.
+    pub(crate) fn speaks(&mut self, codec: &str) {
+        self.does("codec disable all", "linphonec>");
+        self.types("codec list");
+        let listed = self.says("linphonec>");
+        let place = listed.lines().find_map(|line| {
+            let (number, rest) = line.trim_start().split_once(':')?;
+            rest.contains(codec).then(|| number.trim().to_owned())
+        });
+        let place = place.unwrap_or_else(|| panic!("linphone has no {codec}: {listed}"));
+        self.does(&format!("codec enable {place}"), "linphonec>");
     }
 
     /// Calls a user at an address and waits for the answer.

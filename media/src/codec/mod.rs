@@ -15,11 +15,12 @@
 //! none, is coded and decoded by [`Codec::encode`] and [`Codec::decode`] wherever it lies. Between the two, audio is
 //! samples of the codec's own rate ([`crate::audio::frame`]).
 //!
-//! **Order.** Our offers list opus, G722, PCMU and PCMA ([`Codec::ALL`]), unless the trunk or the operator says
-//! otherwise; answers follow the offer. Opus is first for what it does to a bad line: redundancy for lost packets, and a third of the
-//! bytes. G.722 comes before G.711 because it costs little and carries 7 kHz. A line that ends on the telephone network
-//! mostly answers with G.711, and then nothing is coded or resampled at all between the line and an agent that speaks
-//! G.711.
+//! **Order.** Our offers list opus, G722, PCMU and PCMA ([`Codec::ALL`]) unless the trunk has an order of its own; answers
+//! follow the offer's. Opus comes first for what it does on a bad line: a lost packet is found in the next one, in half of
+//! G.711's bytes. It costs some 80 µs of a core for 20 ms, as much as four calls in G.711, so a box that carries hundreds
+//! of calls gives its trunks `pcmu` or `pcma`. G.722 comes before G.711 because it costs little and carries 7 kHz. A line
+//! that ends in the telephone network answers with G.711 in any case, and then nothing is coded or resampled between the
+//! line and an agent that speaks the same.
 
 pub mod coder;
 pub mod comfort_noise;
