@@ -21,6 +21,18 @@
 //! of calls gives its trunks `pcmu` or `pcma`. G.722 comes before G.711 because it costs little and carries 7 kHz. A line
 //! that ends in the telephone network answers with G.711 in any case, and then nothing is coded or resampled between the
 //! line and an agent that speaks the same.
+//!
+//! # What 20 ms cost
+//! On one core of the 2-core build machine (`codecs_cost` in [`coder`], release, the least of three runs beside other
+//! builds; December 1st 2026, commit 279b768), in µs:
+//!
+//! ```text
+//!   codec               encode   decode      resample
+//!   PCMU, PCMA             0.4      0.1      8 to 16 kHz   4.1     16 to 8 kHz   2.9
+//!   G722                  14       12        16 to 24 kHz  6.2     24 to 16 kHz  5.0
+//!   opus                  56       10        8 to 24 kHz   6.1     24 to 8 kHz   4.2
+//!   opus with FEC         67       11
+//! ```
 
 pub mod coder;
 pub mod comfort_noise;
