@@ -61,8 +61,14 @@ fn with_suites(suites: &[&str]) {
         phone.calls("echo", daemon.sip());
         phone.hears_itself();
         assert!(phone.log().contains(&format!("a=crypto:1 {suite} inline:")), "{suite}");
+        phone.does("pause", "is now paused");
+        phone.does("resume 1", "Media streams established");
+        phone.hears_itself();
         phone.does("terminate", "ended (No error)");
-        row(&format!("linphone, {suite}"), &[("SRTP (SDES) only, two-way sound", Cell::Works)]);
+        row(
+            &format!("linphone, {suite}"),
+            &[("SRTP (SDES) only, two-way sound", Cell::Works), ("SRTP, hold and resume", Cell::Works)],
+        );
     }
 }
 
