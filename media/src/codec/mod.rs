@@ -15,12 +15,12 @@
 //! none, is coded and decoded by [`Codec::encode`] and [`Codec::decode`] wherever it lies. Between the two, audio is
 //! samples of the codec's own rate ([`crate::audio::frame`]).
 //!
-//! **Order.** Our offers list opus, G722, PCMU and PCMA ([`Codec::ALL`]) unless the trunk has an order of its own; answers
-//! follow the offer's. Opus comes first for what it does on a bad line: a lost packet is found in the next one, in half of
-//! G.711's bytes. It costs some 80 µs of a core for 20 ms, as much as four calls in G.711, so a box that carries hundreds
-//! of calls gives its trunks `pcmu` or `pcma`. G.722 comes before G.711 because it costs little and carries 7 kHz. A line
-//! that ends in the telephone network answers with G.711 in any case, and then nothing is coded or resampled between the
-//! line and an agent that speaks the same.
+//! **Order.** Answers follow the offer's. Phones are offered opus, G722, PCMU and PCMA ([`Codec::ALL`]): Opus first for
+//! what it does on a bad line, where a lost packet is found in the next one, in half of G.711's bytes. It costs some 80 µs
+//! of a core for 20 ms, as much as four calls in G.711. Trunks are offered what they list, and without a list G722, PCMU
+//! and PCMA ([`crate::sdp::Repertoire::of_trunk`]): the telephone network behind them speaks no Opus, and with it an INVITE
+//! and its credentials would no longer fit a datagram. G.722 comes before G.711 because it costs little and carries 7 kHz.
+//! Where G.711 is agreed on, nothing is coded or resampled between the line and an agent that speaks the same.
 //!
 //! # What 20 ms cost
 //! On one core of the 2-core build machine (`codecs_cost` in [`coder`], release, the least of three runs beside other
