@@ -56,12 +56,13 @@ impl Leg {
 
     /// Begins to send and to hear, or goes on as was agreed on anew: hold, resume, another address or codec.
     pub(super) fn start(&mut self, speech: &SpeechPool, now: Instant) {
-        let Some(negotiated) = self.negotiation.agreed() else { return };
+        let Some(negotiated) = self.negotiation.agreed().cloned() else { return };
         match &mut self.session {
             Some(session) => session.renegotiate(negotiated, now),
             None => {
                 let signalling = self.negotiation.signalling();
                 let mut session = RtpSession::new(negotiated, signalling, speech.clone(), self.seed, now);
+                session.trust(self.negotiation.networks());
                 for packet in self.early.take(now) {
                     session.handle_rtp(packet.source, &packet.bytes, packet.came_at);
                 }

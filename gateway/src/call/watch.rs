@@ -16,6 +16,8 @@ use crate::diagnosis::Fault;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     due: Option<Instant>,
+    /// When the leg's figures are due.
+    measure_due: Option<Instant>,
     looks: u32,
     /// Looks in a row at which the far end said that it hears nothing.
     unheard: u32,
@@ -26,11 +28,24 @@ pub(super) struct Watch {
 impl Watch {
     /// Begins: the leg has been answered.
     pub(super) fn start(&mut self, now: Instant) {
-        *self = Watch { due: Some(now + LOOK), are_keys_told: self.are_keys_told, ..Watch::default() };
+        let are_keys_told = self.are_keys_told;
+        *self = Watch { due: Some(now + LOOK), measure_due: Some(now + MEASURE), are_keys_told, ..Watch::default() };
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        self.due.into_iter().chain(self.measure_due).min()
+    }
+
+    /// The leg has been answered.
+    pub(super) fn has_started(&self) -> bool {
+        self.measure_due.is_some()
+    }
+
+    /// Tells whether the leg's figures are due; they will be again after a while.
+    pub(super) fn is_measure_due(&mut self, now: Instant) -> bool {
+        let Some(due) = self.measure_due.filter(|due| *due <= now) else { return false };
+        self.measure_due = Some((due + MEASURE).max(now));
+        true
     }
 
     /// Looks, if a look is due; a fault is found once.
@@ -46,7 +61,7 @@ impl Watch {
         }
         if session.is_held() {
             // Nobody speaks; the count begins when they do again.
-            self.start(now);
+            (self.due, self.looks, self.unheard) = (Some(now + LOOK), 0, 0);
             return None;
         }
         self.looks += 1;
@@ -69,10 +84,10 @@ impl Call {
         for id in [LegId::First, LegId::Second] {
             let Some(Leg { session: Some(session), negotiation, watch, .. }) = self.leg_mut(id) else { continue };
             let Some(negotiated) = negotiation.agreed() else { continue };
-            let Some(fault) = watch.look(session, &negotiated, negotiation.signalling(), now) else { continue };
+            let Some(fault) = watch.look(session, negotiated, negotiation.signalling(), now) else { continue };
             let found = match fault {
-                Fault::OtherKeys => describe_other_keys(session, &negotiated),
-                fault => describe(fault, &negotiated, session.exchange()),
+                Fault::OtherKeys => describe_other_keys(session, negotiated),
+                fault => describe(fault, negotiated, session.exchange()),
             };
             tracing::warn!(call = %self.id, leg = ?id, fault = fault.name(), "{found}");
             self.outputs.push_back(CallOutput::Record(CallEvent::Diagnosed { fault: fault.name().into(), found }));
@@ -136,6 +151,9 @@ fn describe(fault: Fault, negotiated: &Negotiated, exchange: Exchange) -> String
         _ => format!("One-way audio: nothing arrives from {remote}, to which {sent} packets were sent"),
     }
 }
+
+/// 10 s from one measurement to the next: two RTCP reports, and 40 records a second of 400 calls.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// 5 s between two looks: 250 packets each way, and one report.
 const LOOK: Duration = Duration::from_secs(5);

@@ -97,7 +97,7 @@ impl Daemon {
         wait_until("the daemon stops", || self.child.try_wait().expect("waited"))
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid as i32).expect("a process");
         rustix::process::kill_process(pid, signal).expect("told");
     }
