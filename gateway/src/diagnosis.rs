@@ -99,6 +99,12 @@ pub enum Fault {
     NothingReceived,
     /// We hear them; they hear nothing of us.
     NothingHeard,
+    /// SRTP is required of the trunk, and they answer without, or with keys that cannot be used.
+    NoSrtp,
+    /// They take nothing but SRTP, and it is off for the trunk.
+    OnlySrtp,
+    /// SRTP is required of the trunk, and its keys would go over SIP that others can read.
+    KeysUntold,
     /// What they send is under other keys than the agreed ones.
     OtherKeys,
     /// Keys for SRTP went over SIP that others can read.
@@ -134,6 +140,9 @@ impl Fault {
             Fault::NoRtp => "no_rtp",
             Fault::NothingReceived => "one_way_in",
             Fault::NothingHeard => "one_way_out",
+            Fault::NoSrtp => "no_srtp",
+            Fault::OnlySrtp => "only_srtp",
+            Fault::KeysUntold => "keys_untold",
             Fault::OtherKeys => "srtp_keys",
             Fault::KeysInPlain => "sdes_over_plain",
             Fault::PrivateAddress { .. } => "private_address",
@@ -189,6 +198,14 @@ impl fmt::Display for Fault {
             }
             Fault::NothingHeard => {
                 "One-way audio: the PBX hears nothing of this box, so let UDP from it to the PBX's RTP ports through"
+            }
+            Fault::NoSrtp => {
+                "The PBX answered without SRTP, which this trunk requires: switch it on there, or set srtp to optional"
+            }
+            Fault::OnlySrtp => "The PBX takes nothing but SRTP, which is off for this trunk: set srtp to optional",
+            Fault::KeysUntold => {
+                "This trunk requires SRTP, and its keys are not told over SIP without TLS: set the transport to tls, or \
+                 sdes_over_plain to true"
             }
             Fault::OtherKeys => {
                 "No audio is heard: what the PBX sends is not under the keys of its session description, so look there for \

@@ -244,6 +244,11 @@ impl TrunkTest {
             (Stage::Call | Stage::Audio, EndReason::NoCommonCodec | EndReason::BadOffer) => {
                 self.fail(Fault::NoCommonCodec, now);
             }
+            (Stage::Call | Stage::Audio, EndReason::SrtpRequired | EndReason::BadKeys) => {
+                self.fail(Fault::NoSrtp, now);
+            }
+            (Stage::Call | Stage::Audio, EndReason::SrtpOff) => self.fail(Fault::OnlySrtp, now),
+            (Stage::Call, EndReason::KeysUntold) => self.fail(Fault::KeysUntold, now),
             (Stage::Call, EndReason::NoAnswer) => self.handle_timeout(self.until().unwrap_or(now).max(now)),
             (Stage::Call, EndReason::Unreachable) => self.fail(Fault::NoAnswer, now),
             (Stage::Call, _) => self.fail(Fault::NotPlaced, now),

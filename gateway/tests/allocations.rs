@@ -111,11 +111,8 @@ impl Line {
     fn new(payload_type: u8, loses: bool, plan: Plan) -> Self {
         let now = Instant::now();
         let (is_secured, payload_type) = (payload_type & SECURED != 0, payload_type & !SECURED);
-        let key = KeyParameter {
-            master: MasterKey::new(Suite::AeadAes128Gcm, &[3; 28]).expect("28 bytes"),
-            lifetime: LIFETIME_MAX,
-            mki: None,
-        };
+        let master = MasterKey::new(Suite::AeadAes128Gcm, &[3; 28]).expect("28 bytes");
+        let key = KeyParameter { master, lifetime: LIFETIME_MAX, mki: None };
         let crypto = Crypto { tag: 1, suite: Suite::AeadAes128Gcm, keys: vec![key.clone()] };
         let sdp = if is_secured {
             format!("v=0\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/SAVP {payload_type}\r\na=crypto:{crypto}\r\n")

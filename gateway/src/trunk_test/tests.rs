@@ -145,6 +145,10 @@ fn a_number_that_only_rings_is_hung_up_and_one_that_hangs_up_is_named() {
     for (is_answered, reason, step, fault) in [
         (false, EndReason::NoCommonCodec, "call", "no_common_codec"),
         (true, EndReason::NoCommonCodec, "audio", "no_common_codec"),
+        (true, EndReason::SrtpRequired, "audio", "no_srtp"),
+        (true, EndReason::BadKeys, "audio", "no_srtp"),
+        (true, EndReason::SrtpOff, "audio", "only_srtp"),
+        (false, EndReason::KeysUntold, "call", "keys_untold"),
         (false, EndReason::Overloaded, "call", "not_placed"),
         (false, EndReason::Unreachable, "call", "no_answer"),
         (true, EndReason::HungUp, "audio", "hung_up"),

@@ -103,13 +103,13 @@ fn what_is_wrong_with_a_trunk_s_certificate_is_said_and_no_call_goes_there() {
         let output = talkstack(&site.daemon.dir).args(["trunk", "test", "line"]).output().expect("the binary starts");
         let told = String::from_utf8_lossy(&output.stdout);
         assert!(told.contains(said), "{said}: {told}");
+        let ended = site.ended(&site.dial("+15550000001"));
+        let reason = if said.starts_with("takes") { "rejected" } else { "unreachable" };
+        assert_eq!(ended["outcome"]["reason"], reason, "{said}: {ended}");
         let output = talkstack(&site.daemon.dir).args(["trunk", "show", "line", "--json"]).output().expect("starts");
         let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let problem = shown["state"]["problem"].as_str().unwrap_or_default();
         assert_eq!(problem.contains(said), !said.starts_with("takes"), "{said}: {shown}");
-        let ended = site.ended(&site.dial("+15550000001"));
-        let reason = if said.starts_with("takes") { "rejected" } else { "unreachable" };
-        assert_eq!(ended["outcome"]["reason"], reason, "{said}: {ended}");
     }
 }
 

@@ -256,9 +256,12 @@ impl<'a> Account<'a> {
         // It hangs up when its source ends; no case lasts this long.
         write_wav(&dir.path().join("words.wav"), &[prompt("en/goodbye"), vec![1; 20 * 8000]].concat());
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-        let keys = if encryption.is_empty() { "" } else { "module srtp.so\nmodule dtls_srtp.so\n" };
-        let remote = format!("{keys}module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
-        let config = baresip_config(dir.path(), &remote);
+        let remote = format!("module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
+        let mut config = baresip_config(dir.path(), &remote);
+        if !encryption.is_empty() {
+            // An account that encrypts wants the modules for it loaded before its own.
+            config = config.replace("module account.so\n", "module srtp.so\nmodule dtls_srtp.so\nmodule account.so\n");
+        }
         std::fs::write(dir.path().join("config"), config).expect("written");
         let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
         let media = if encryption.is_empty() { String::new() } else { format!(";mediaenc={encryption}") };

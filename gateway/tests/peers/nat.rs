@@ -55,7 +55,7 @@ fn a_router_that_lets_signalling_through_and_no_sound_is_named_during_the_call()
     let mut phone = phone(&networks, Place::Inside, "192.168.77.2");
     phone.call(daemon.sip(), &format!("sip:echo@{}", daemon.sip()));
     assert_eq!(phone.talks_and_hears(WORD, WORD), 0, "the router lets sound through");
-    let call = daemon.calls()[0]["id"].as_str().expect("an id").to_owned();
+    let call = daemon.calls()[0]["sid"].as_str().expect("an id").to_owned();
     let found = wait_until("the call says what is wrong with its sound", || {
         let shown = daemon.command(&["call", "show", &call, "--json"]);
         let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");

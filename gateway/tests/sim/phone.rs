@@ -263,15 +263,16 @@ pub(crate) fn frame(number: u32) -> Vec<u8> {
     packet.extend((number as u16).to_be_bytes());
     packet.extend((number * 160).to_be_bytes());
     packet.extend(7u32.to_be_bytes());
+    packet.resize(12 + 160 - 12, 0xb5);
     packet.extend([0x21, 0x3c, 0x21, 0x4d]);
     packet.extend((0..8).map(|digit| 0xa0 + ((number >> (4 * digit)) & 15) as u8));
-    packet.resize(12 + 160, 0xb5);
     packet
 }
 
+/// The number of a whole frame. Behind a loss its first 10 ms join on to what was made up and are not as they were.
 pub(crate) fn frame_number(payload: &[u8]) -> Option<u32> {
-    let digits = payload.strip_prefix(&[0x21, 0x3c, 0x21, 0x4d])?.get(..8)?;
-    let is_whole = payload[12..].iter().all(|byte| *byte == 0xb5);
+    let (filler, digits) = payload.split_at_checked(160 - 8)?;
+    let is_whole = filler[80..].strip_suffix(&[0x21, 0x3c, 0x21, 0x4d])?.iter().all(|byte| *byte == 0xb5);
     is_whole.then(|| digits.iter().enumerate().map(|(at, byte)| u32::from(byte & 15) << (4 * at)).sum())
 }
 

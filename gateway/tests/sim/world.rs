@@ -9,7 +9,7 @@ use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, O
 use talkstack_gateway::route::Plan;
 use talkstack_media::audio::playout::{CUSHION_MAX, FRAME};
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::rtp::receiver::HOLE_WAIT;
+use talkstack_media::rtp::receiver::WAIT_MIN;
 use talkstack_media::session::Channel;
 use talkstack_media::sip::{DialogId, EndCause, Endpoint, EndpointConfig, Event, Flow, Output, Refusal, Transport};
 
@@ -384,7 +384,7 @@ impl World {
         let delays = phone.heard.values().filter_map(|(number, at)| Some(*at - *phone.sent_at.get(number)?));
         // Behind a hole a frame waits for what is missing, for the cushion and for its turn, beside the way there and back.
         let way = Duration::from_millis(2 * self.weather.delay_ms_max);
-        let soon = (way + HOLE_WAIT + CUSHION_MAX + FRAME).max(Duration::from_millis(200));
+        let soon = (way + WAIT_MIN + CUSHION_MAX + FRAME).max(Duration::from_millis(200));
         let late = delays.filter(|delay| *delay > soon).count();
         // What was queued when the phone held waits until it is back: a hole of 60 ms, a cushion, and what was on its way.
         let waited = if self.script.hold { 8 } else { 0 };

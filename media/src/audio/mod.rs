@@ -3,6 +3,8 @@
 pub mod convert;
 pub mod dtmf;
 pub mod frame;
+pub(crate) mod lateness;
+pub mod level;
 pub mod ogg_opus;
 pub mod playout;
 pub mod pool;

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use super::convert::Converter;
 use super::frame::Form;
+use super::lateness::Lateness;
 use super::pool::SpeechPool;
 pub use super::speech_queue::NotQueued;
 use super::speech_queue::SpeechQueue;
@@ -41,7 +42,7 @@ pub struct Playout {
     /// Where the next frame stands, in ticks since `started`.
     position: u64,
     cushion: Duration,
-    lateness: Lateness,
+    lateness: Lateness<LATENESS_BINS>,
     pushed_ticks: u64,
     taken_ticks: u64,
 }
@@ -112,7 +113,7 @@ impl Playout {
             origin: timestamp,
             position: 0,
             cushion: Duration::ZERO,
-            lateness: Lateness { bins: [0; LATENESS_BINS], recorded: 0 },
+            lateness: Lateness::new(LATENESS_WINDOW),
             pushed_ticks: 0,
             taken_ticks: 0,
         }
@@ -310,43 +311,6 @@ impl Playout {
     }
 }
 
-/// How late an agent's frames come, as a decaying histogram of milliseconds.
-#[derive(Debug)]
-struct Lateness {
-    bins: [u16; LATENESS_BINS],
-    recorded: u16,
-}
-
-impl Lateness {
-    fn record(&mut self, late: Duration) {
-        let bin = (late.as_micros().div_ceil(1000) as usize).min(LATENESS_BINS - 1);
-        self.bins[bin] += 1;
-        self.recorded += 1;
-        if self.recorded == LATENESS_WINDOW {
-            self.bins.iter_mut().for_each(|count| *count /= 2);
-            self.recorded = self.bins.iter().sum();
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.recorded >= LATENESS_SETTLED
-    }
-
-    fn p99(&self) -> Duration {
-        if !self.is_settled() {
-            return Duration::ZERO;
-        }
-        let mut beyond = self.recorded / 100;
-        for (milliseconds, count) in self.bins.iter().enumerate().rev() {
-            if *count > beyond {
-                return Duration::from_millis(milliseconds as u64);
-            }
-            beyond -= count;
-        }
-        Duration::ZERO
-    }
-}
-
 /// The time one frame plays for where the far end wishes nothing else.
 pub const FRAME: Duration = Duration::from_millis(20);
 
@@ -370,9 +334,6 @@ const LATENESS_BINS: usize = 42;
 
 /// 1,000 frames, 20 s of speech: what the 99th percentile looks back on, halved then.
 const LATENESS_WINDOW: u16 = 1000;
-
-/// 100 frames, 2 s: fewer have no 99th percentile.
-const LATENESS_SETTLED: u16 = 100;
 
 #[cfg(test)]
 mod tests {

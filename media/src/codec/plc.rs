@@ -1,14 +1,27 @@
-//! Concealment of lost G.711: the last pitch period again, fading to soft noise within 60 ms.
+//! Concealment of lost waveform audio (G.711, G.722) by pitch repetition, in the manner of G.711 Appendix I.
+//!
+//! ```text
+//!   received ──┤ the last pitch period again and again │ fading into soft noise │ noise …
+//!              │◀──────────────── 20 ms ──────────────▶│◀──────── 40 ms ───────▶│
+//!   received again: it fades in over what would have gone on
+//! ```
+//!
+//! Unlike the appendix it holds nothing back to smooth where a loss begins, so it costs no delay, and repeats one period
+//! all the time: scores were better so, and better with a shorter stretch compared and a longer way back.
+//!
+//! # How well it does
+//! `media/quality/run` scores it with PLCMOS beside silence and the last packet again.
 
 /// Remembers what was heard and makes up what was lost.
 #[derive(Debug)]
 pub struct Concealer {
-    /// Samples of the signal for one of 8 kHz.
+    /// Samples for one of 8 kHz.
     scale: usize,
     history: Vec<i16>,
-    /// Where the next sample is read from; meaningful while concealing.
-    read: usize,
     period: usize,
+    /// Where in the period the next sample is.
+    at: usize,
+    /// Samples made up since something was last received.
     concealed: usize,
     noise: Noise,
 }
@@ -44,16 +57,22 @@ impl Concealer {
     pub fn new(sample_rate: u32) -> Self {
         let scale = (sample_rate as usize / 8000).max(1);
         let history = vec![0; HISTORY * scale];
-        Concealer { scale, history, read: 0, period: PERIOD_MAX * scale, concealed: 0, noise: Noise::default() }
+        Concealer { scale, history, period: PERIOD_MAX * scale, at: 0, concealed: 0, noise: Noise::default() }
     }
 
-    /// Remembers audio that was received.
-    pub fn handle_received(&mut self, samples: &[i16]) {
+    /// Remembers audio that was received. Behind a loss its beginning is changed, so that it joins on to what was made
+    /// up; returns whether it was.
+    pub fn handle_received(&mut self, samples: &mut [i16]) -> bool {
+        let is_joined = self.concealed > 0 && !samples.is_empty();
+        if is_joined {
+            self.join(samples);
+        }
         self.concealed = 0;
         let length = self.history.len();
         let keep = &samples[samples.len().saturating_sub(length)..];
         self.history.copy_within(keep.len().., 0);
         self.history[length - keep.len()..].copy_from_slice(keep);
+        is_joined
     }
 
     /// Appends `count` samples in place of what was not sent (RFC 3389), as soft as a live line.
@@ -63,36 +82,70 @@ impl Concealer {
 
     /// Appends `count` samples in place of lost ones. After [`FADE`] in a row only noise comes.
     pub fn conceal(&mut self, count: usize, samples: &mut Vec<i16>) {
-        let fade = FADE * self.scale;
-        for _ in 0..count {
-            let noise = self.noise.next_sample();
-            if self.concealed >= fade {
-                samples.push(noise);
-                continue;
-            }
-            if self.concealed == 0 {
-                self.period = pitch_period(&self.history, self.scale);
-                self.read = 0;
-            }
-            let sample = self.history[self.history.len() - self.period + self.read];
-            self.read = (self.read + 1) % self.period;
-            let gain = (fade - self.concealed) as i32;
-            let noise = i32::from(noise) * self.concealed as i32;
-            samples.push(((i32::from(sample) * gain + noise) / fade as i32) as i16);
-            self.concealed += 1;
+        samples.extend((0..count).map(|_| self.next_sample()));
+    }
+
+    /// Tells whether what is made up has faded away.
+    pub fn is_silent(&self) -> bool {
+        self.concealed >= FADE * self.scale
+    }
+
+    fn next_sample(&mut self) -> i16 {
+        let noise = self.noise.next_sample();
+        if self.is_silent() {
+            // Not counted on: an hour of loss is as faded as a second.
+            return noise;
+        }
+        if self.concealed == 0 {
+            (self.period, self.at) = (pitch_period(&self.history, self.scale), 0);
+        }
+        let sample = self.look();
+        let (hold, fade) = (HOLD * self.scale, FADE * self.scale);
+        let gain = if self.concealed < hold { 1.0 } else { (fade - self.concealed) as f32 / (fade - hold) as f32 };
+        self.at = (self.at + 1) % self.period;
+        self.concealed += 1;
+        (sample * gain + f32::from(noise) * (1.0 - gain)) as i16
+    }
+
+    /// The present sample of the period. In its last quarter it becomes what lies before its beginning, so that it can
+    /// begin again.
+    fn look(&self) -> f32 {
+        let (begin, quarter) = (self.history.len() - self.period, self.period / 4);
+        let sample = f32::from(self.history[begin + self.at]);
+        let Some(over) = (self.at + quarter).checked_sub(self.period) else { return sample };
+        let part = (over + 1) as f32 / quarter as f32;
+        sample * (1.0 - part) + f32::from(self.history[begin - quarter + over]) * part
+    }
+
+    /// What was made up goes on beneath the beginning of what is received, the longer the loss the longer.
+    fn join(&mut self, samples: &mut [i16]) {
+        let steps = (self.concealed / (STEP * self.scale)).saturating_sub(1);
+        let length = (self.period + steps * JOIN_STEP * self.scale).min(JOIN_MAX * self.scale).min(samples.len());
+        for (at, sample) in samples[..length].iter_mut().enumerate() {
+            let part = (at + 1) as f32 / (length + 1) as f32;
+            let made_up = f32::from(self.next_sample());
+            *sample = (f32::from(*sample) * part + made_up * (1.0 - part)) as i16;
         }
     }
 }
 
-/// The lag at which the history looks most like its own end.
+/// The lag at which the history looks most like its own end. Every second sample of 8 kHz first, then all around it.
 fn pitch_period(history: &[i16], scale: usize) -> usize {
-    let (length, template_length) = (history.len(), TEMPLATE * scale);
-    let template = &history[length - template_length..];
-    let mut best = (PERIOD_MAX * scale, 0.0_f32);
-    for lag in PERIOD_MIN * scale..=PERIOD_MAX * scale {
-        let earlier = &history[length - template_length - lag..length - lag];
+    let stride = 2 * scale;
+    let (least, most) = (PERIOD_MIN * scale, PERIOD_MAX * scale);
+    let coarse = best_lag(history, TEMPLATE * scale, (least..=most).step_by(stride), stride);
+    let around = coarse.saturating_sub(stride - 1).max(least)..=(coarse + stride - 1).min(most);
+    best_lag(history, TEMPLATE * scale, around, 1)
+}
+
+fn best_lag(history: &[i16], template: usize, lags: impl Iterator<Item = usize>, stride: usize) -> usize {
+    let length = history.len();
+    let end = &history[length - template..];
+    let mut best = (0, f32::MIN);
+    for lag in lags {
+        let earlier = &history[length - template - lag..length - lag];
         let (mut product, mut energy) = (0.0_f32, 1.0_f32);
-        for (a, b) in template.iter().zip(earlier) {
+        for (a, b) in end.iter().step_by(stride).zip(earlier.iter().step_by(stride)) {
             product += f32::from(*a) * f32::from(*b);
             energy += f32::from(*b) * f32::from(*b);
         }
@@ -104,59 +157,32 @@ fn pitch_period(history: &[i16], scale: usize) -> usize {
     best.0
 }
 
-/// 5 ms, a voice of 200 Hz; shorter periods are found as their multiples.
-const PERIOD_MIN: usize = 40;
+/// 2.5 ms, a voice of 400 Hz.
+const PERIOD_MIN: usize = 20;
 
 /// 15 ms, a voice of 66 Hz: the lowest pitch of G.711 Appendix I.
 const PERIOD_MAX: usize = 120;
 
-/// 20 ms are compared.
-const TEMPLATE: usize = 160;
+/// 8 ms are compared: half of the longest period shows where it repeats, and more of the past is less like the present.
+const TEMPLATE: usize = 64;
 
-/// Template and longest lag: 35 ms.
+/// What is compared, and the longest period before it: 23 ms.
 const HISTORY: usize = TEMPLATE + PERIOD_MAX;
+
+/// 20 ms at full volume: most losses are one packet.
+const HOLD: usize = 160;
 
 /// 60 ms: past it a repeated period sounds like a machine.
 pub const FADE: usize = 480;
 
+/// 10 ms.
+const STEP: usize = 80;
+
+/// 5 ms more of joining for each 10 ms lost beyond the first.
+const JOIN_STEP: usize = 40;
+
+/// 10 ms, as in the appendix.
+const JOIN_MAX: usize = 80;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_steady_tone_goes_on_in_phase_and_fades() {
-        let tone = |at: usize| (8000.0 * (at as f32 * 2.0 * std::f32::consts::PI / 80.0).sin()) as i16;
-        let heard: Vec<i16> = (0..800).map(tone).collect();
-        let mut concealer = Concealer::default();
-        concealer.handle_received(&heard);
-        let mut made = Vec::new();
-        concealer.conceal(800, &mut made);
-        for (at, sample) in made[..FADE].iter().enumerate() {
-            let expected = i32::from(tone(800 + at)) * (FADE - at) as i32 / FADE as i32;
-            assert!((i32::from(*sample) - expected).abs() < 100, "sample {at}: {sample}, not {expected}");
-        }
-        assert!(made[FADE..].iter().all(|sample| sample.unsigned_abs() <= 16));
-        assert!(made[FADE..].iter().any(|sample| *sample != 0), "noise, not digital silence");
-    }
-
-    #[test]
-    fn loss_before_any_sound_and_a_pause_are_no_more_than_noise() {
-        let (mut concealer, mut made) = (Concealer::default(), Vec::new());
-        concealer.conceal(160, &mut made);
-        concealer.pause(160, &mut made);
-        assert_eq!(made.len(), 320);
-        assert!(made.iter().all(|sample| sample.unsigned_abs() <= 16));
-    }
-
-    #[test]
-    fn sound_after_a_loss_begins_a_fade_of_its_own() {
-        let mut concealer = Concealer::default();
-        let mut made = Vec::new();
-        concealer.handle_received(&[1000; HISTORY]);
-        concealer.conceal(1000, &mut made);
-        concealer.handle_received(&[1000; 160]);
-        made.clear();
-        concealer.conceal(1, &mut made);
-        assert_eq!(made, [1000]);
-    }
-}
+mod tests;

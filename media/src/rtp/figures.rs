@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use super::xr::Summary;
+
 /// Counts one incoming stream.
 #[derive(Debug)]
 pub struct Reception {
@@ -17,6 +19,21 @@ pub struct Reception {
     jitter_times_16: u32,
     last_transit: Option<(Instant, u32)>,
     has_begun: bool,
+    span: Span,
+}
+
+/// What the statistics summary tells of the packets since the last report (RFC 3611 §4.6).
+#[derive(Debug, Default, Clone, Copy)]
+struct Span {
+    begin: u16,
+    lost: u32,
+    duplicates_before: u64,
+    /// The least and the greatest difference of two transit times, in timestamp units.
+    least: u32,
+    greatest: u32,
+    sum: u64,
+    squares: u64,
+    count: u64,
 }
 
 /// One reception report block, without its source.
@@ -46,13 +63,15 @@ impl Reception {
             jitter_times_16: 0,
             last_transit: None,
             has_begun: false,
+            span: Span::default(),
         }
     }
 
     /// A stream begins at `sequence`.
     pub fn begin(&mut self, sequence: u16) {
         let fresh = Reception::new(self.clock_rate);
-        *self = Reception { base_sequence: sequence, highest_sequence: sequence, has_begun: true, ..fresh };
+        let span = Span { begin: sequence, duplicates_before: self.span.duplicates_before, ..Span::default() };
+        *self = Reception { base_sequence: sequence, highest_sequence: sequence, has_begun: true, span, ..fresh };
     }
 
     /// A packet was taken; audio packets also say when they were sampled.
@@ -71,6 +90,7 @@ impl Reception {
             let arrival = (passed * u128::from(self.clock_rate) / 1_000_000) as i64;
             let sampled = i64::from(timestamp.wrapping_sub(last_timestamp) as i32);
             let difference = (arrival - sampled).unsigned_abs().min(u64::from(u16::MAX)) as u32;
+            self.span.handle(difference);
             self.jitter_times_16 = self.jitter_times_16 + difference - ((self.jitter_times_16 + 8) >> 4);
         }
     }
@@ -96,6 +116,7 @@ impl Reception {
             1.. if expected_now > 0 => ((lost_now << 8) / i64::from(expected_now)).min(255) as u8,
             _ => 0,
         };
+        self.span.lost = u32::try_from(lost_now).unwrap_or(0);
         let lost = i64::from(expected) - i64::from(self.received);
         Some(ReceptionFigures {
             fraction_lost,
@@ -104,6 +125,34 @@ impl Reception {
             extended_highest_sequence,
             jitter: self.jitter(),
         })
+    }
+}
+
+impl Reception {
+    /// The summary of the packets since the last, to be asked for behind [`Reception::report`]; `duplicates` came in all.
+    pub fn summary(&mut self, duplicates: u64) -> Summary {
+        let Span { begin, lost, duplicates_before, least, greatest, sum, squares, count } = self.span;
+        let end = self.highest_sequence.wrapping_add(1);
+        self.span = Span { begin: end, duplicates_before: duplicates, ..Span::default() };
+        let mean = sum.checked_div(count).unwrap_or(0);
+        let deviation = (squares.checked_div(count).unwrap_or(0).saturating_sub(mean * mean)).isqrt();
+        Summary {
+            begin,
+            end,
+            lost,
+            duplicates: u32::try_from(duplicates.saturating_sub(duplicates_before)).unwrap_or(u32::MAX),
+            jitter: [least, greatest, mean as u32, deviation as u32],
+        }
+    }
+}
+
+impl Span {
+    fn handle(&mut self, difference: u32) {
+        self.least = if self.count == 0 { difference } else { self.least.min(difference) };
+        self.greatest = self.greatest.max(difference);
+        self.sum += u64::from(difference);
+        self.squares += u64::from(difference) * u64::from(difference);
+        self.count += 1;
     }
 }
 
@@ -126,6 +175,26 @@ mod tests {
         assert_eq!(figures.extended_highest_sequence, 65_530 + 18);
         assert_eq!((figures.cumulative_lost, figures.fraction_lost), (4, (4 * 256 / 19) as u8));
         assert_eq!(reception.report().expect("begun").fraction_lost, 0);
+    }
+
+    #[test]
+    fn a_summary_is_of_the_packets_since_the_last() {
+        let start = Instant::now();
+        let mut reception = Reception::new(8000);
+        reception.begin(65_530);
+        for at in (0..20u16).filter(|at| *at != 7) {
+            let late = Duration::from_millis(if at == 12 { 10 } else { 0 });
+            let now = start + Duration::from_millis(u64::from(at) * 20) + late;
+            reception.handle_packet(65_530u16.wrapping_add(at), Some(u32::from(at) * 160), now);
+        }
+        reception.report().expect("begun");
+        let summary = reception.summary(3);
+        assert_eq!((summary.begin, summary.end, summary.lost, summary.duplicates), (65_530, 14, 1, 3));
+        // 10 ms late and 10 ms early again, 80 units each, of 18 differences.
+        assert_eq!(summary.jitter, [0, 80, 160 / 18, 25]);
+        reception.report().expect("begun");
+        let empty = Summary { begin: 14, end: 14, ..Summary::default() };
+        assert_eq!(reception.summary(3), empty);
     }
 
     #[test]

@@ -2,14 +2,20 @@
 //!
 //! ```text
 //!   in order ────────────────────────────────▶ Audio, at once
-//!   hole: waits at most 60 ms ── filled ─────▶ Audio
-//!                             └─ not filled ─▶ Lost (to be concealed)
+//!   hole: waits as long as late packets take, 60 to 200 ms ── filled ─────▶ Audio
+//!                                                          └─ not filled ─▶ Lost (to be concealed)
 //!   timestamp jumps, sequence does not ──────▶ Pause (discontinuous transmission)
-//!   nothing comes ───────────────────────────▶ Silence every 20 ms; late audio is played, the surplus saved later
+//!   nothing comes ───────────────────────────▶ Missing every 20 ms; late audio is played, the surplus saved later
 //! ```
+//!
+//! Nothing is held back to smooth out jitter: who hears this has a clock of its own ([`crate::audio::playout`]), or none.
 //!
 //! The timeline follows RTP timestamps: what is handed out adds up to them, plus a surplus that is never above 200 ms.
 //! The wall clock bounds it: a timestamp that jumps while no time passes is another timeline and fills in 200 ms at most.
+
+mod history;
+mod tally;
+mod timing;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,6 +27,9 @@ use super::figures::Reception;
 use crate::codec::Codec;
 use crate::codec::comfort_noise::ComfortNoise;
 use crate::sdp::Numbered;
+use history::History;
+pub use tally::Tally;
+pub use timing::{Timing, WAIT_MIN};
 
 /// What the stream's payload types mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +67,9 @@ pub struct Receiver {
     events: EventReceiver,
     digits: VecDeque<char>,
     reception: Reception,
+    timing: Timing,
+    history: History,
+    tally: Tally,
     /// What the far end's line sounds like while it sends nothing, since it has said so.
     noise: Option<ComfortNoise>,
 }
@@ -66,8 +78,8 @@ pub struct Receiver {
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     ssrc: u32,
-    /// Timestamp units in 125 µs.
-    tick_units: u32,
+    /// Timestamp units a second.
+    clock_rate: u32,
     next_sequence: u16,
     next_timestamp: u32,
     /// Sequence numbers have been given up since the last audio.
@@ -108,7 +120,9 @@ pub enum Received {
     Lost(usize),
     /// So many timestamp units were not sent: the far end had nothing to say (RFC 3389).
     Pause(usize),
-    /// Nothing has come for so many timestamp units, or a key was heard in their place.
+    /// Nothing has come for so many timestamp units; whether it was lost is not known yet.
+    Missing(usize),
+    /// A key was heard for so many timestamp units.
     Silence(usize),
     /// A key was pressed.
     Digit(char),
@@ -123,8 +137,11 @@ pub enum Rejected {
     /// Its payload is empty or above [`PAYLOAD_BYTES_MAX`].
     #[error("payload empty or too long")]
     Payload,
-    /// It has been here before, or comes after its time.
-    #[error("duplicate or late")]
+    /// It has been here before.
+    #[error("duplicate")]
+    Duplicate,
+    /// It comes when its place has been given up.
+    #[error("late")]
     Late,
     /// Another source, or a sequence far away, that has not proved itself.
     #[error("on probation")]
@@ -143,6 +160,9 @@ impl Receiver {
             events: EventReceiver::default(),
             digits: VecDeque::new(),
             reception: Reception::new(payload_types.codec.clock_rate()),
+            timing: Timing::new(payload_types.codec.clock_rate()),
+            history: History::default(),
+            tally: Tally::default(),
             noise: None,
         }
     }
@@ -162,7 +182,8 @@ impl Receiver {
         self.place(reader.ssrc(), sequence, reader.timestamp(), kind, now)?;
         let slot = &mut self.slots[usize::from(sequence) % SLOTS];
         if slot.kind.is_some() {
-            return Err(Rejected::Late);
+            self.tally.duplicates += 1;
+            return Err(Rejected::Duplicate);
         }
         slot.kind = Some(kind);
         slot.sequence = sequence;
@@ -172,6 +193,10 @@ impl Receiver {
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
         self.waiting += 1;
+        self.tally.received += 1;
+        if kind == Kind::Audio {
+            self.timing.handle_packet(reader.timestamp(), now);
+        }
         self.reception.handle_packet(sequence, (kind == Kind::Audio).then(|| reader.timestamp()), now);
         Ok(())
     }
@@ -183,10 +208,12 @@ impl Receiver {
             self.forget_waiting();
             self.noise = None;
         }
-        if payload_types.codec.clock_rate() != self.payload_types.codec.clock_rate() {
+        let clock_rate = payload_types.codec.clock_rate();
+        if clock_rate != self.payload_types.codec.clock_rate() {
             // Timestamps of two clocks cannot be compared: the next packet begins another timeline.
             self.stream = None;
-            self.reception = Reception::new(payload_types.codec.clock_rate());
+            self.timing = Timing::new(clock_rate);
+            self.reception = Reception::new(clock_rate);
         }
         if let Some(stream) = &mut self.stream {
             // Who was silent on hold has missed nothing.
@@ -203,7 +230,7 @@ impl Receiver {
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
     pub fn poll_output(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Received> {
         loop {
-            let hole_since = self.hole_since();
+            let (hole_since, wait) = (self.hole_since(), self.timing.wait());
             if let Some(digit) = self.digits.pop_front() {
                 return Some(Received::Digit(digit));
             }
@@ -213,17 +240,19 @@ impl Receiver {
                 Some(Kind::Audio) => return self.take_audio(at, payload, now),
                 Some(kind) => self.take_other(at, kind, now),
                 None if self.waiting > 0 => {
-                    if hole_since.is_some_and(|since| now < since + HOLE_WAIT) {
+                    if hole_since.is_some_and(|since| now < since + wait) {
                         return None;
                     }
                     stream.has_hole = true;
                     stream.next_sequence = stream.next_sequence.wrapping_add(1);
+                    self.history.skip(1);
+                    self.tally.handle_given_up();
                 }
-                None if now >= stream.covered_until + SILENCE_WAIT => {
+                None if now >= stream.covered_until + wait => {
+                    let frame = stream.units(FRAME);
                     stream.covered_until += FRAME;
-                    let frame = FRAME_TICKS * stream.tick_units;
-                    stream.surplus = (stream.surplus + frame).min(SURPLUS_COUNTED_MAX * stream.tick_units);
-                    return Some(Received::Silence(frame as usize));
+                    stream.surplus = (stream.surplus + frame).min(stream.units(GAP_MAX));
+                    return Some(Received::Missing(frame as usize));
                 }
                 None => return None,
             }
@@ -234,8 +263,8 @@ impl Receiver {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stream = self.stream.as_ref()?;
         match self.hole_since() {
-            Some(since) => Some(since + HOLE_WAIT),
-            None => Some(stream.covered_until + SILENCE_WAIT),
+            Some(since) => Some(since + self.timing.wait()),
+            None => Some(stream.covered_until + self.timing.wait()),
         }
     }
 
@@ -253,6 +282,30 @@ impl Receiver {
     /// What a receiver report says of the stream.
     pub fn reception(&mut self) -> &mut Reception {
         &mut self.reception
+    }
+
+    /// Interarrival jitter in timestamp units.
+    pub fn jitter(&self) -> u32 {
+        self.reception.jitter()
+    }
+
+    /// What has become of its packets.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How late its packets come.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Leaves a quiet stretch of audio out, so many timestamp units, in return for silence that was handed out while
+    /// nothing came. `false` when there is nothing to make up for.
+    pub fn save(&mut self, units: usize) -> bool {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.surplus >= units) else { return false };
+        stream.surplus -= units;
+        true
     }
 
     /// The source of the stream, once there is one.
@@ -280,10 +333,18 @@ impl Receiver {
             return Ok(());
         }
         if ssrc == stream.ssrc && ahead > u16::MAX - MISORDER_MAX {
+            if !self.history.recall(ahead.wrapping_neg()) {
+                self.tally.duplicates += 1;
+                return Err(Rejected::Duplicate);
+            }
+            self.tally.late += 1;
+            if kind == Kind::Audio {
+                self.timing.handle_late(timestamp, now);
+            }
             return Err(Rejected::Late);
         }
         if ssrc == stream.ssrc && ahead < DROPOUT_MAX && kind != Kind::Other {
-            self.skip_to(sequence);
+            self.skip_to(sequence, ahead);
             return Ok(());
         }
         if self.probation.replace((ssrc, sequence.wrapping_add(1))) != Some((ssrc, sequence)) {
@@ -300,9 +361,11 @@ impl Receiver {
         let former = self.stream;
         self.events.handle_restart(former.is_some_and(|stream| stream.ssrc == ssrc), now);
         self.reception.begin(sequence);
+        self.timing.restart();
+        self.history = History::default();
         self.stream = Some(Stream {
             ssrc,
-            tick_units: self.payload_types.codec.tick_units(),
+            clock_rate: self.payload_types.codec.clock_rate(),
             next_sequence: sequence,
             next_timestamp: timestamp,
             has_hole: false,
@@ -313,8 +376,10 @@ impl Receiver {
     }
 
     /// More is lost than the slots hold: what waits behind the hole is given up with it.
-    fn skip_to(&mut self, sequence: u16) {
+    fn skip_to(&mut self, sequence: u16, ahead: u16) {
         self.forget_waiting();
+        self.history.skip(ahead);
+        (0..ahead).for_each(|_| self.tally.handle_given_up());
         if let Some(stream) = &mut self.stream {
             stream.next_sequence = sequence;
             stream.has_hole = true;
@@ -332,16 +397,20 @@ impl Receiver {
         let slot = &mut self.slots[at];
         let gap = slot.timestamp.wrapping_sub(stream.next_timestamp);
         stream.next_timestamp = slot.timestamp;
-        let is_other_timeline = gap > GAP_MAX * stream.tick_units;
+        let is_other_timeline = gap > stream.units(GAP_MAX);
         if gap > 0 && !is_other_timeline {
             // Silence handed out while nothing came stands for part of the gap already.
             let saved = gap.min(stream.surplus);
             stream.surplus -= saved;
-            let samples = (gap - saved).min(stream.missing(now) + EARLY_MAX_TICKS * stream.tick_units);
-            if samples > 0 {
-                stream.cover(samples, now);
-                let samples = samples as usize;
-                return Some(if stream.has_hole { Received::Lost(samples) } else { Received::Pause(samples) });
+            let units = (gap - saved).min(stream.missing(now) + stream.units(EARLY_MAX));
+            let has_hole = stream.has_hole;
+            if has_hole {
+                self.tally.concealed += u64::from(units + saved);
+            }
+            if units > 0 {
+                stream.cover(units, now);
+                let units = units as usize;
+                return Some(if has_hole { Received::Lost(units) } else { Received::Pause(units) });
             }
         }
         if std::mem::take(&mut stream.is_resumed) || is_other_timeline || slot.marker {
@@ -351,18 +420,21 @@ impl Receiver {
         slot.kind = None;
         self.waiting -= 1;
         stream.advance();
-        let samples = self.payload_types.codec.ticks(&slot.payload) * stream.tick_units;
-        stream.next_timestamp = slot.timestamp.wrapping_add(samples);
+        self.history.push();
+        self.tally.handle_taken();
+        let codec = self.payload_types.codec;
+        let units = codec.ticks(&slot.payload) * codec.tick_units();
+        stream.next_timestamp = slot.timestamp.wrapping_add(units);
         self.noise = None;
-        if stream.surplus > LATE_MAX_TICKS * stream.tick_units {
+        if stream.surplus > stream.units(LATE_MAX) {
             // Its span was filled so long ago that playing it would only add delay.
-            stream.surplus = stream.surplus.saturating_sub(samples);
+            stream.surplus = stream.surplus.saturating_sub(units);
             return Some(Received::Silence(0));
         }
-        stream.cover(samples, now);
+        stream.cover(units, now);
         // By when packets came: one that has waited for a hole in front of it is no later than its key.
         if self.events.is_muting(slot.arrived.unwrap_or(now)) {
-            return Some(Received::Silence(samples as usize));
+            return Some(Received::Silence(units as usize));
         }
         std::mem::swap(payload, &mut slot.payload);
         Some(Received::Audio)
@@ -385,6 +457,8 @@ impl Receiver {
         if let Some(stream) = &mut self.stream {
             stream.advance();
         }
+        self.history.push();
+        self.tally.handle_taken();
     }
 }
 
@@ -397,43 +471,36 @@ impl Stream {
 
     /// What the wall clock says has not been handed out, in timestamp units.
     fn missing(&self, now: Instant) -> u32 {
-        let ticks = (now.saturating_duration_since(self.covered_until).as_micros() / 125).min(u128::from(GAP_MAX));
-        ticks as u32 * self.tick_units
+        self.units(now.saturating_duration_since(self.covered_until).min(GAP_MAX))
     }
 
-    /// Audio or silence has been handed out.
+    /// Audio or silence has been handed out. It counts from when it was: a far clock that is fast hands out more than time
+    /// passes, 0.7 s in an hour at 200 ppm, and must not put off the silence which says that nothing comes any more.
     fn cover(&mut self, units: u32, now: Instant) {
-        let time = Duration::from_micros(u64::from(units) * 125 / u64::from(self.tick_units));
-        self.covered_until = self.covered_until.max(now) + time;
+        self.covered_until = now + Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(self.clock_rate));
+    }
+
+    /// A time in timestamp units.
+    fn units(&self, time: Duration) -> u32 {
+        u32::try_from(time.as_micros() * u128::from(self.clock_rate) / 1_000_000).unwrap_or(u32::MAX)
     }
 }
 
 /// 20 ms.
 const FRAME: Duration = Duration::from_millis(20);
 
-/// 20 ms, in ticks of 125 µs.
-const FRAME_TICKS: u32 = 160;
-
-/// 16 packets, 320 ms at 20 ms each: five times the longest wait.
-const SLOTS: usize = 16;
-
-/// 60 ms: three packets; what a repeat-and-fade can bridge.
-pub const HOLE_WAIT: Duration = Duration::from_millis(60);
-
-/// 60 ms after the last audio ends: jitter of 20 ms and 40 ms on top.
-pub const SILENCE_WAIT: Duration = Duration::from_millis(60);
+/// 32 packets, 640 ms at 20 ms each and 320 ms at 10 ms: more than the longest wait.
+const SLOTS: usize = 32;
 
 /// 200 ms: audio later than this is dropped.
-const LATE_MAX_TICKS: u32 = 1600;
+const LATE_MAX: Duration = Duration::from_millis(200);
 
 /// 200 ms: more than a packet that was held up and one that was not are ever apart.
-const EARLY_MAX_TICKS: u32 = 1600;
+const EARLY_MAX: Duration = Duration::from_millis(200);
 
-/// 10 s: a timestamp that jumps further, or back, is another timeline and fills nothing in.
-const GAP_MAX: u32 = 80_000;
-
-/// 10 s, as [`GAP_MAX`]: silence beyond it can stand for no gap.
-const SURPLUS_COUNTED_MAX: u32 = GAP_MAX;
+/// 10 s: a timestamp that jumps further, or back, is another timeline and fills nothing in; silence beyond it can stand
+/// for no gap.
+const GAP_MAX: Duration = Duration::from_secs(10);
 
 /// 1,500 bytes, an Ethernet frame: 187 ms of G.711.
 pub const PAYLOAD_BYTES_MAX: usize = 1500;
@@ -448,363 +515,4 @@ const DROPOUT_MAX: u16 = 3000;
 const DIGITS_MAX: usize = 32;
 
 #[cfg(test)]
-mod tests {
-    use rtp_rs::RtpPacketBuilder;
-
-    use super::*;
-
-    #[test]
-    fn packets_in_order_are_released_at_once() {
-        let mut line = Line::new();
-        for at in 0..5 {
-            assert_eq!(line.arrive(at), [Received::Audio]);
-            assert_eq!(line.payload, vec![at as u8; 160]);
-            line.pass(20);
-        }
-    }
-
-    #[test]
-    fn who_speaks_again_after_a_long_silence_is_heard_at_once() {
-        // A clock that went on, one that stood still, and one that stood still on hold.
-        for (jump, is_held) in [(20 * 8000, false), (0, true)] {
-            let mut line = Line::new();
-            line.arrive(0);
-            for _ in 0..1000 {
-                line.pass(20);
-                line.poll();
-            }
-            if is_held {
-                line.receiver.renumber(payload_types());
-            }
-            for at in 1..=50 {
-                line.receive(at, u32::from(at) * 160 + jump, 0).expect("taken");
-                let received = line.poll();
-                assert!(received.contains(&Received::Audio), "packet {at} after a jump of {jump}: {received:?}");
-                line.pass(20);
-            }
-        }
-    }
-
-    #[test]
-    fn a_hole_is_waited_for_and_what_fills_it_restores_the_order() {
-        let mut line = Line::new();
-        line.arrive(0);
-        assert_eq!(line.arrive(2), []);
-        line.pass(59);
-        assert_eq!(line.poll(), []);
-        assert_eq!(line.arrive(1), [Received::Audio, Received::Audio]);
-        assert_eq!(line.payload, vec![2; 160]);
-    }
-
-    #[test]
-    fn a_hole_is_concealed_after_60_ms_and_a_late_packet_dropped() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.arrive(2);
-        assert_eq!(line.receiver.poll_timeout(), Some(line.now + HOLE_WAIT));
-        line.pass(60);
-        assert_eq!(line.poll(), [Received::Lost(160), Received::Audio]);
-        assert_eq!(line.receive(1, 160, 0), Err(Rejected::Late));
-        assert_eq!(line.arrive(3), [Received::Audio]);
-    }
-
-    #[test]
-    fn a_duplicate_is_dropped_before_and_after_its_release() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.arrive(2);
-        assert_eq!(line.receive(2, 320, 0), Err(Rejected::Late));
-        assert_eq!(line.receive(0, 0, 0), Err(Rejected::Late));
-    }
-
-    #[test]
-    fn a_timestamp_jump_in_sequence_is_silence_and_not_loss() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.receive(1, 160 + 800, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Pause(800), Received::Audio]);
-    }
-
-    #[test]
-    fn a_timestamp_jump_while_no_time_passes_adds_no_more_than_200_ms() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.pass(20);
-        line.receive(1, 160 + 40_000, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Pause(1600), Received::Audio]);
-        line.pass(20);
-        line.receive(2, 160 + 40_160, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Audio]);
-    }
-
-    #[test]
-    fn each_hole_waits_its_own_60_ms() {
-        let mut line = Line::new();
-        line.arrive(0);
-        assert_eq!(line.arrive(2), []);
-        line.pass(40);
-        assert_eq!(line.arrive(4), []);
-        line.pass(20);
-        assert_eq!(line.poll(), [Received::Lost(160), Received::Audio]);
-        line.pass(30);
-        assert_eq!(line.arrive(3), [Received::Audio, Received::Audio], "90 ms behind the first, 50 behind its own");
-    }
-
-    #[test]
-    fn keys_are_heard_on_whatever_timeline_a_new_source_or_sequence_brings() {
-        let mut line = Line::new();
-        line.receive(0, 3_000_000_000, 0).expect("taken");
-        line.press(1, 3_000_000_160);
-        assert_eq!(line.poll(), [Received::Audio, Received::Digit('7')]);
-        line.ssrc = 2;
-        // Behind the last key's timestamp in the modulo, but of another source.
-        let _ = line.receive(900, 2_999_990_000, 0);
-        line.receive(901, 2_999_990_160, 0).expect("taken");
-        line.press(902, 2_999_990_320);
-        assert!(line.poll().contains(&Received::Digit('7')));
-        // The same source and sequence, but a timestamp base of its own.
-        line.receive(903, 9_000, 0).expect("taken");
-        line.press(904, 9_160);
-        assert!(line.poll().contains(&Received::Digit('7')));
-    }
-
-    #[test]
-    fn other_payload_types_take_over_in_the_same_stream() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.receiver.renumber(PayloadTypes {
-            audio: Numbered::alike(8),
-            codec: Codec::Pcma,
-            telephone_event: Some(Numbered::alike(96)),
-            ..payload_types()
-        });
-        line.receive(1, 160, 8).expect("taken");
-        assert_eq!(line.poll(), [Received::Audio]);
-        line.receive(2, 320, 96).expect("taken");
-        assert_eq!(line.poll(), [Received::Digit('2')], "the payload's first byte is its event");
-    }
-
-    #[test]
-    fn a_line_that_falls_silent_is_filled_in_and_the_surplus_is_saved_from_the_gap() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.pass(20 + 60 + 20 * 4);
-        assert_eq!(line.poll(), [Received::Silence(160); 5]);
-        // Speech goes on 200 ms after it stopped; 100 ms of that are written.
-        line.receive(1, 160 + 1600, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Pause(800), Received::Audio]);
-    }
-
-    #[test]
-    fn audio_that_was_held_up_briefly_is_played_and_long_ago_is_dropped() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.pass(80 + 20 * 19);
-        assert_eq!(line.poll().len(), 20);
-        // 400 ms of silence stand in; of the backlog that comes at once, 200 ms are dropped.
-        let mut played = 0;
-        for at in 1..=20 {
-            played += line.arrive(at).iter().filter(|received| **received == Received::Audio).count();
-        }
-        assert_eq!(played, 10);
-    }
-
-    #[test]
-    fn another_source_takes_over_with_its_second_packet() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.ssrc = 2;
-        assert_eq!(line.receive(700, 9_000, 0), Err(Rejected::Probation));
-        assert_eq!(line.receive(900, 9_000, 0), Err(Rejected::Probation));
-        assert_eq!(line.receive(901, 9_160, 0), Ok(()));
-        assert_eq!(line.poll(), [Received::Audio]);
-    }
-
-    #[test]
-    fn sequence_and_timestamp_wrap_without_a_trace() {
-        let mut line = Line::new();
-        for at in 0..10u16 {
-            let sequence = 65_531u16.wrapping_add(at);
-            let timestamp = (u32::MAX - 799).wrapping_add(u32::from(at) * 160);
-            line.receive(sequence, timestamp, 0).expect("taken");
-            assert_eq!(line.poll(), [Received::Audio]);
-            line.pass(20);
-        }
-    }
-
-    #[test]
-    fn a_key_is_heard_once_and_in_order_and_its_sound_is_muted() {
-        let mut line = Line::new();
-        line.arrive(0);
-        line.event(1, false);
-        assert_eq!(line.poll(), [Received::Digit('7')]);
-        line.event(2, false);
-        assert_eq!(line.poll(), []);
-        line.receive(3, 160, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Silence(160)]);
-        line.event(4, true);
-        line.event(5, true);
-        assert_eq!(line.poll(), []);
-        line.receive(6, 320, 0).expect("taken");
-        assert_eq!(line.poll(), [Received::Audio]);
-    }
-
-    #[test]
-    fn ten_minutes_of_a_bad_network_add_up_to_ten_minutes() {
-        for seed in 1..=20u32 {
-            let mut network = Network::new(seed);
-            let mut line = Line::new();
-            let (mut samples, mut audio) = (0usize, 0usize);
-            for (at_ms, sequence) in network.schedule(30_000) {
-                while line.elapsed_ms() < at_ms {
-                    line.pass(1);
-                    samples += line.count(&mut audio);
-                }
-                let _ = line.receive(sequence, u32::from(sequence) * 160, 0);
-                samples += line.count(&mut audio);
-            }
-            let elapsed = line.elapsed_ms() as usize * 8;
-            assert!(samples.abs_diff(elapsed) < 3200, "seed {seed}: {samples} samples in {elapsed}");
-            assert!(audio > 30_000 * 90 / 100, "seed {seed}: only {audio} packets were heard");
-        }
-    }
-
-    #[test]
-    fn hostile_bytes_neither_panic_nor_grow() {
-        let mut random = 0x1234_5678u32;
-        let mut line = Line::new();
-        for _ in 0..20_000 {
-            let packet: Vec<u8> = (0..(next(&mut random) % 64) as usize)
-                .map(|at| if at == 0 { 0x80 | (next(&mut random) % 64) as u8 } else { (next(&mut random) >> 7) as u8 })
-                .collect();
-            let _ = line.receiver.handle_packet(&packet, line.now);
-            line.pass(u64::from(next(&mut random) % 30));
-            assert!(line.poll().len() < 64);
-        }
-    }
-
-    fn payload_types() -> PayloadTypes {
-        PayloadTypes {
-            audio: Numbered::alike(0),
-            codec: Codec::Pcmu,
-            telephone_event: Some(Numbered::alike(101)),
-            comfort_noise: Some(13),
-        }
-    }
-
-    struct Line {
-        receiver: Receiver,
-        payload: Vec<u8>,
-        start: Instant,
-        now: Instant,
-        ssrc: u32,
-    }
-
-    impl Line {
-        fn new() -> Self {
-            let now = Instant::now();
-            let receiver = Receiver::new(payload_types());
-            Line { receiver, payload: Vec::new(), start: now, now, ssrc: 1 }
-        }
-
-        fn pass(&mut self, ms: u64) {
-            self.now += Duration::from_millis(ms);
-        }
-
-        fn elapsed_ms(&self) -> u64 {
-            (self.now - self.start).as_millis() as u64
-        }
-
-        fn receive(&mut self, sequence: u16, timestamp: u32, payload_type: u8) -> Result<(), Rejected> {
-            let packet = RtpPacketBuilder::new()
-                .payload_type(payload_type)
-                .ssrc(self.ssrc)
-                .sequence(sequence.into())
-                .timestamp(timestamp)
-                .payload(&[sequence as u8; 160])
-                .build()
-                .expect("a packet");
-            self.receiver.handle_packet(&packet, self.now)
-        }
-
-        fn event(&mut self, sequence: u16, end: bool) {
-            let packet = RtpPacketBuilder::new()
-                .payload_type(101)
-                .ssrc(self.ssrc)
-                .sequence(sequence.into())
-                .timestamp(160)
-                .payload(&[7, if end { 0x8a } else { 0x0a }, 1, 0])
-                .build()
-                .expect("a packet");
-            self.receiver.handle_packet(&packet, self.now).expect("taken");
-        }
-
-        /// A whole press of the key 7 in its end packet.
-        fn press(&mut self, sequence: u16, timestamp: u32) {
-            let packet = RtpPacketBuilder::new()
-                .payload_type(101)
-                .ssrc(self.ssrc)
-                .sequence(sequence.into())
-                .timestamp(timestamp)
-                .payload(&[7, 0x8a, 3, 32])
-                .build()
-                .expect("a packet");
-            self.receiver.handle_packet(&packet, self.now).expect("taken");
-        }
-
-        fn arrive(&mut self, at: u16) -> Vec<Received> {
-            self.receive(at, u32::from(at) * 160, 0).expect("taken");
-            self.poll()
-        }
-
-        fn poll(&mut self) -> Vec<Received> {
-            std::iter::from_fn(|| self.receiver.poll_output(&mut self.payload, self.now)).collect()
-        }
-
-        fn count(&mut self, audio: &mut usize) -> usize {
-            self.poll()
-                .into_iter()
-                .map(|received| match received {
-                    Received::Audio => {
-                        *audio += 1;
-                        160
-                    }
-                    Received::Lost(samples) | Received::Pause(samples) | Received::Silence(samples) => samples,
-                    Received::Digit(_) => 0,
-                })
-                .sum()
-        }
-    }
-
-    /// Loses 5 % of the packets, doubles 1 %, delays each by up to 40 ms.
-    struct Network(u32);
-
-    impl Network {
-        fn new(seed: u32) -> Self {
-            Network(seed.wrapping_mul(2_654_435_761) | 1)
-        }
-
-        fn schedule(&mut self, packets: u16) -> Vec<(u64, u16)> {
-            let mut arrivals = Vec::new();
-            for sequence in 0..packets {
-                let sent = u64::from(sequence) * 20;
-                if next(&mut self.0) % 100 < 5 {
-                    continue;
-                }
-                arrivals.push((sent + u64::from(next(&mut self.0) % 40), sequence));
-                if next(&mut self.0).is_multiple_of(100) {
-                    arrivals.push((sent + u64::from(next(&mut self.0) % 40), sequence));
-                }
-            }
-            arrivals.sort_unstable();
-            arrivals
-        }
-    }
-
-    fn next(random: &mut u32) -> u32 {
-        *random ^= *random << 13;
-        *random ^= *random >> 17;
-        *random ^= *random << 5;
-        *random
-    }
-}
+mod tests;

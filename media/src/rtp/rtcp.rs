@@ -1,9 +1,10 @@
-//! RTCP (RFC 3550 §6): sender and receiver reports, and when they are due.
+//! RTCP (RFC 3550 §6): sender and receiver reports, extended reports (RFC 3611) beside them, and when they are due.
 
 use std::time::{Duration, Instant};
 
 use super::figures::ReceptionFigures;
 use super::sender::SenderFigures;
+use super::xr::{self, Summary, VoipMetrics};
 
 /// The report side of one session.
 #[derive(Debug)]
@@ -14,6 +15,20 @@ pub struct Rtcp {
     random: u64,
     last_sender_report: Option<SenderReportSeen>,
     round_trip: Option<Duration>,
+    /// The far end's last word on our stream.
+    theirs: Option<TheirFigures>,
+    their_voip: Option<VoipMetrics>,
+}
+
+/// What we tell of the stream that comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Account {
+    /// Its source.
+    pub source: u32,
+    /// The report block.
+    pub figures: ReceptionFigures,
+    /// The extended report's blocks.
+    pub extended: Option<(Summary, VoipMetrics)>,
 }
 
 /// The far end's last sender report, echoed so that it can measure the round trip.
@@ -38,6 +53,8 @@ pub struct ReportTime {
 pub struct TheirFigures {
     /// Packets lost since its last report, in 256ths.
     pub fraction_lost: u8,
+    /// Packets lost in all; negative with duplicates.
+    pub cumulative_lost: i32,
     /// Interarrival jitter in timestamp units.
     pub jitter: u32,
     /// From our report to its answer and back, without the time it held it.
@@ -57,7 +74,16 @@ impl Rtcp {
             // RFC 7022 §4.2: 64 random bits, so that it tells nothing of the box.
             *byte = b"0123456789abcdef"[(seed >> (4 * at)) as usize & 15];
         }
-        let mut rtcp = Rtcp { ssrc, cname, due: now, random: seed | 1, last_sender_report: None, round_trip: None };
+        let mut rtcp = Rtcp {
+            ssrc,
+            cname,
+            due: now,
+            random: seed | 1,
+            last_sender_report: None,
+            round_trip: None,
+            theirs: None,
+            their_voip: None,
+        };
         rtcp.schedule(now, 1);
         rtcp
     }
@@ -72,16 +98,26 @@ impl Rtcp {
         self.round_trip
     }
 
-    /// Writes a report into `packet` and returns its length: SR when something was sent, else RR; then SDES.
+    /// What the far end has last said of our stream.
+    pub fn theirs(&self) -> Option<TheirFigures> {
+        self.theirs
+    }
+
+    /// The VoIP metrics that the far end has last told of our stream.
+    pub fn their_voip(&self) -> Option<VoipMetrics> {
+        self.their_voip
+    }
+
+    /// Writes a report into `packet` and returns its length: SR when something was sent, else RR; then SDES, and XR.
     pub fn build(
         &mut self,
         sent: Option<SenderFigures>,
-        received: Option<(u32, ReceptionFigures)>,
+        received: Option<Account>,
         time: ReportTime,
         packet: &mut [u8],
     ) -> usize {
         self.schedule(time.now, 2);
-        let mut out = Writer { packet, at: 0 };
+        let mut out = Writer::new(packet);
         let blocks = u8::from(received.is_some());
         let (kind, words) = if sent.is_some() { (SENDER_REPORT, 6) } else { (RECEIVER_REPORT, 1) };
         out.header(blocks, kind, words + 6 * u16::from(blocks));
@@ -93,8 +129,8 @@ impl Rtcp {
             out.word(sent.packets);
             out.word(sent.octets);
         }
-        if let Some((source, figures)) = received {
-            self.write_block(&mut out, source, figures, time.now);
+        if let Some(account) = received {
+            self.write_block(&mut out, account.source, account.figures, time.now);
         }
         // SDES: one chunk with a CNAME of 16 octets and two octets of end.
         out.header(1, SOURCE_DESCRIPTION, 6);
@@ -102,7 +138,12 @@ impl Rtcp {
         out.bytes(&[1, CNAME_BYTES as u8]);
         out.bytes(&self.cname);
         out.bytes(&[0, 0]);
-        out.at
+        if let Some((Account { source, .. }, (summary, voip))) =
+            received.zip(received.and_then(|account| account.extended))
+        {
+            xr::write(&mut out, self.ssrc, source, &summary, &voip);
+        }
+        out.written()
     }
 
     /// Takes a packet; returns what the far end says of our stream, if it does.
@@ -131,6 +172,11 @@ impl Rtcp {
                     part.get(28..)
                 }
                 RECEIVER_REPORT => part.get(8..),
+                xr::EXTENDED_REPORT => {
+                    let voip = part.get(8..).and_then(|blocks| xr::read(blocks, self.ssrc));
+                    self.their_voip = voip.or(self.their_voip);
+                    None
+                }
                 _ => None,
             };
             if let Some(block) = body.and_then(|blocks| self.own_block(blocks, usize::from(first & 31))) {
@@ -154,7 +200,12 @@ impl Rtcp {
                 self.round_trip = Some(Duration::from_micros((u64::from(units) * 1_000_000) >> 16));
             }
         }
-        TheirFigures { fraction_lost: block[4], jitter: word(&block[12..]), round_trip: self.round_trip }
+        // 24 bits, signed.
+        let cumulative_lost = ((word(&block[4..]) << 8) as i32) >> 8;
+        let (fraction_lost, jitter) = (block[4], word(&block[12..]));
+        let theirs = TheirFigures { fraction_lost, cumulative_lost, jitter, round_trip: self.round_trip };
+        self.theirs = Some(theirs);
+        theirs
     }
 
     fn write_block(&self, out: &mut Writer<'_>, source: u32, figures: ReceptionFigures, now: Instant) {
@@ -181,22 +232,37 @@ impl Rtcp {
 }
 
 /// Writes big-endian words; what does not fit is left out, and the length tells.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     packet: &'a mut [u8],
     at: usize,
 }
 
-impl Writer<'_> {
-    fn header(&mut self, count: u8, kind: u8, words: u16) {
+impl<'a> Writer<'a> {
+    pub(super) fn new(packet: &'a mut [u8]) -> Self {
+        Writer { packet, at: 0 }
+    }
+
+    pub(super) fn written(&self) -> usize {
+        self.at
+    }
+
+    /// A packet's header: `words` follow.
+    pub(super) fn header(&mut self, count: u8, kind: u8, words: u16) {
         let [high, low] = words.to_be_bytes();
         self.bytes(&[0x80 | count, kind, high, low]);
     }
 
-    fn word(&mut self, word: u32) {
+    /// The header of a block within an extended report.
+    pub(super) fn block(&mut self, kind: u8, specific: u8, words: u16) {
+        let [high, low] = words.to_be_bytes();
+        self.bytes(&[kind, specific, high, low]);
+    }
+
+    pub(super) fn word(&mut self, word: u32) {
         self.bytes(&word.to_be_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         if let Some(room) = self.packet.get_mut(self.at..self.at + bytes.len()) {
             room.copy_from_slice(bytes);
             self.at += bytes.len();
@@ -240,11 +306,32 @@ mod tests {
         let figures =
             ReceptionFigures { fraction_lost: 64, cumulative_lost: -1, extended_highest_sequence: 9, jitter: 40 };
         // Held for 500 ms, then 50 ms back.
-        let bytes = there.build(None, Some((1, figures)), at(530), &mut packet);
+        let account = Account { source: 1, figures, extended: None };
+        let bytes = there.build(None, Some(account), at(530), &mut packet);
         let theirs = here.handle_packet(&packet[..bytes], at(580)).expect("RTCP").expect("of our stream");
-        assert_eq!((theirs.fraction_lost, theirs.jitter), (64, 40));
+        assert_eq!((theirs.fraction_lost, theirs.cumulative_lost, theirs.jitter), (64, -1, 40));
         let round_trip = theirs.round_trip.expect("measured").as_millis();
         assert!((79..=81).contains(&round_trip), "{round_trip} ms");
+    }
+
+    #[test]
+    fn an_extended_report_rides_behind_the_others_and_is_read() {
+        let start = Instant::now();
+        let time = ReportTime { now: start, ntp: 1 << 40 };
+        let (mut here, mut there) = (Rtcp::new(1, 7, start), Rtcp::new(2, 9, start));
+        let figures =
+            ReceptionFigures { fraction_lost: 0, cumulative_lost: 0, extended_highest_sequence: 9, jitter: 0 };
+        let voip = VoipMetrics { lost: 0.25, rating: Some(70), ..VoipMetrics::default() };
+        let extended = Some((Summary::default(), voip));
+        let mut packet = [0; 256];
+        let bytes = there.build(None, Some(Account { source: 1, figures, extended }), time, &mut packet);
+        assert!(bytes < packet.len(), "all of it fits");
+        here.handle_packet(&packet[..bytes], time).expect("RTCP").expect("of our stream");
+        assert_eq!(here.their_voip(), Some(voip));
+        // A report without one leaves the last standing.
+        let bytes = there.build(None, Some(Account { source: 1, figures, extended: None }), time, &mut packet);
+        here.handle_packet(&packet[..bytes], time).expect("RTCP");
+        assert_eq!(here.their_voip(), Some(voip));
     }
 
     #[test]
@@ -270,7 +357,8 @@ mod tests {
         let figures =
             ReceptionFigures { fraction_lost: 0, cumulative_lost: 0, extended_highest_sequence: 0, jitter: 0 };
         let sent = SenderFigures { packets: 1, octets: 1, last_timestamp: 1 };
-        let bytes = rtcp.build(Some(sent), Some((1, figures)), time, &mut valid);
+        let extended = Some((Summary::default(), VoipMetrics::default()));
+        let bytes = rtcp.build(Some(sent), Some(Account { source: 1, figures, extended }), time, &mut valid);
         let mut random = 0x9e37_79b9u32;
         for _ in 0..20_000 {
             random ^= random << 13;

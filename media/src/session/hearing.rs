@@ -36,9 +36,15 @@ impl Hearing {
         units / self.codec.tick_units() as usize * self.codec.rate().tick_samples()
     }
 
-    pub(super) fn decode(&mut self, payload: &[u8], samples: &mut Vec<i16>) {
+    /// Timestamp units of so many samples.
+    pub(super) fn units(&self, samples: usize) -> usize {
+        samples / self.codec.rate().tick_samples() * self.codec.tick_units() as usize
+    }
+
+    /// Returns whether the samples are no longer what was coded, because they join on to concealed ones.
+    pub(super) fn decode(&mut self, payload: &[u8], samples: &mut Vec<i16>) -> bool {
         self.decoder.decode(payload, samples);
-        self.concealer.handle_received(samples);
+        self.concealer.handle_received(samples)
     }
 
     /// So many timestamp units were lost. Opus finds some of them in the packet that comes next.
@@ -60,7 +66,8 @@ impl Hearing {
         }
     }
 
-    /// Nothing has come for so many timestamp units: silence, unless the far end has said that it falls silent.
+    /// Nothing has come for so many timestamp units. Unless the far end has said that it falls silent it may have been
+    /// lost: what was heard fades as if it were, and is silence then.
     pub(super) fn miss(&mut self, units: usize, receiver: &mut Receiver, samples: &mut Vec<i16>) -> Origin {
         let is_pausing = match &self.decoder {
             Decoder::Opus(decoder) => decoder.is_pausing(),
@@ -70,7 +77,12 @@ impl Hearing {
             self.pause(units, receiver, samples);
             return Origin::Concealed;
         }
-        samples.resize(samples.len() + self.samples(units), 0);
-        Origin::Silence
+        let count = self.samples(units);
+        if matches!(self.decoder, Decoder::Opus(_)) || self.concealer.is_silent() {
+            samples.resize(samples.len() + count, 0);
+            return Origin::Silence;
+        }
+        self.concealer.conceal(count, samples);
+        Origin::Concealed
     }
 }

@@ -21,6 +21,7 @@ pub use crate::audio::playout::NotQueued;
 pub use exchange::{Exchange, Heed};
 pub use keys::Pressed;
 pub use rtp::RtpSession;
+pub use rtp::quality::{Inbound, Outbound, Quality, Sound};
 
 use crate::audio::frame::Frame;
 
@@ -54,3 +55,6 @@ pub struct Transmit {
     /// Its length.
     pub bytes: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! One leg over RTP: latch, receiver, concealment, playout, sender and reports, wired together.
 
+pub(super) mod quality;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use super::secure::Secure;
 use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, Speech};
+use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
@@ -57,6 +60,7 @@ pub(super) struct Input {
     pub(super) receiver: Receiver,
     hearing: Hearing,
     pub(super) digits: Digits,
+    level: Level,
     coded: Vec<u8>,
     samples: Vec<i16>,
 }
@@ -68,6 +72,7 @@ pub(super) struct Output {
     sender: Sender,
     pub(super) keys: Keys,
     speaking: Speaking,
+    level: Level,
     /// Where the last frame of audio stood, in ticks.
     sent_position: u64,
     /// Packets sent under former SSRCs.
@@ -89,6 +94,7 @@ impl RtpSession {
                 receiver: Receiver::new(payload_types(&negotiated)),
                 hearing: Hearing::new(negotiated.codec),
                 digits: Digits::default(),
+                level: Level::default(),
                 coded: Vec::new(),
                 samples: Vec::new(),
             },
@@ -97,6 +103,7 @@ impl RtpSession {
                 sender: Sender::new(ssrc, sequence),
                 keys: Keys::new(&negotiated),
                 speaking: Speaking::new(&negotiated),
+                level: Level::default(),
                 sent_position: 0,
                 sent_before: 0,
             },
@@ -213,25 +220,33 @@ impl RtpSession {
 
     /// Returns what the caller said next; drain to `None`.
     pub fn poll_heard(&mut self, now: Instant) -> Option<Heard<'_>> {
-        let Input { receiver, hearing, digits, coded, samples, .. } = &mut self.input;
+        let Input { receiver, hearing, digits, level, coded, samples, .. } = &mut self.input;
         if let Some(digit) = digits.poll() {
             return Some(Heard::Digit(digit));
         }
         samples.clear();
-        let origin = loop {
+        let (origin, is_as_sent) = loop {
             match receiver.poll_output(coded, now)? {
-                Received::Audio => break Origin::Arrived,
+                Received::Audio => {
+                    let is_joined = hearing.decode(coded, samples);
+                    if !is_quiet(samples) || !receiver.save(hearing.units(samples.len())) {
+                        break (Origin::Arrived, !is_joined);
+                    }
+                    samples.clear();
+                }
                 Received::Silence(0) => {}
                 Received::Pause(count) => {
                     hearing.pause(count, receiver, samples);
-                    break Origin::Concealed;
+                    break (Origin::Concealed, false);
                 }
                 Received::Silence(count) => {
-                    break hearing.miss(count, receiver, samples);
+                    samples.resize(hearing.samples(count), 0);
+                    break (Origin::Silence, false);
                 }
+                Received::Missing(count) => break (hearing.miss(count, receiver, samples), false),
                 Received::Lost(count) => {
                     hearing.conceal(count, receiver, samples);
-                    break Origin::Concealed;
+                    break (Origin::Concealed, false);
                 }
                 Received::Digit(digit) => {
                     digits.handle_key(digit, Way::Events, now);
@@ -242,16 +257,14 @@ impl RtpSession {
             }
         };
         let rate = self.negotiated.codec.rate();
-        if origin == Origin::Arrived {
-            hearing.decode(coded, samples);
-        }
         digits.handle_audio(samples, now);
         if self.negotiated.is_held() {
             // What a held line plays is the far end's music; the agent hears silence.
             samples.fill(0);
             return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
-        let plain = hearing.plain_codec().filter(|_| origin == Origin::Arrived);
+        level.handle(samples.iter().copied());
+        let plain = hearing.plain_codec().filter(|_| is_as_sent);
         Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }
 
@@ -287,7 +300,7 @@ impl RtpSession {
         if self.negotiated.is_held() {
             return None;
         }
-        let Output { playout, sender, keys, speaking, sent_position, .. } = &mut self.output;
+        let Output { playout, sender, keys, speaking, level, sent_position, .. } = &mut self.output;
         loop {
             // What is said waits until the key is up (RFC 4733 §2.5.1.2).
             let (frame, key) = if keys.is_busy() {
@@ -304,6 +317,9 @@ impl RtpSession {
                 (None | Some(KeyFrame::Tone), _) => {
                     if frame.kind == FrameKind::ComfortNoise && key.is_none() {
                         speaking.fill_noise(playout.packing());
+                    }
+                    if frame.kind == FrameKind::Speech {
+                        speaking.measure(level);
                     }
                     let Some((payload, marker)) = speaking.code(frame.marker) else { continue };
                     *sent_position = frame.position;
@@ -414,8 +430,7 @@ impl RtpSession {
     }
 
     fn report(&mut self, packet: &mut [u8], now: Instant) -> Transmit {
-        let ssrc = self.input.receiver.ssrc();
-        let received = ssrc.and_then(|ssrc| Some((ssrc, self.input.receiver.reception().report()?)));
+        let received = self.account(now);
         let time = self.report_time(now);
         let bytes = self.rtcp.build(self.output.sender.figures(), received, time, packet);
         let bytes = self.secured().map_or(bytes, |secure| secure.seal_control(packet, bytes));
@@ -443,6 +458,11 @@ fn payload_types(negotiated: &Negotiated) -> PayloadTypes {
     }
 }
 
+/// Nothing is said in it: silence that was handed out before may stand for it.
+fn is_quiet(samples: &[i16]) -> bool {
+    samples.iter().all(|sample| sample.unsigned_abs() < QUIET)
+}
+
 /// RFC 5761 §4: payload types 64 to 95 with the marker bit are RTCP's.
 fn is_rtcp(packet: &[u8]) -> bool {
     packet.get(1).is_some_and(|second| (192..=223).contains(second))
@@ -456,6 +476,9 @@ const MEDIA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// 30 s: a phone that has sent nothing by then never will.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// -46 dBFS: below any speech, above the noise of a room on a good phone.
+const QUIET: u16 = 160;
 
 /// 12 bytes: no extension and no contributing source.
 const RTP_HEADER_BYTES: usize = 12;

@@ -3,8 +3,10 @@
 use super::noise;
 use crate::audio::convert::Converter;
 use crate::audio::frame::{Form, Speech};
+use crate::audio::level::Level;
 use crate::audio::playout::Packing;
 use crate::codec::coder::Encoder;
+use crate::codec::g711::{ALAW_TO_LINEAR, MULAW_TO_LINEAR};
 use crate::codec::opus::Wishes;
 use crate::sdp::Negotiated;
 
@@ -69,6 +71,17 @@ impl Speaking {
     /// Fills the frame with soft noise.
     pub(super) fn fill_noise(&mut self, packing: Packing) {
         noise::fill(packing.form, packing.ticks, &mut self.noise_at, &mut self.frame);
+    }
+
+    /// Has the frame's loudness counted.
+    pub(super) fn measure(&self, level: &mut Level) {
+        match self.converter.form() {
+            Form::Mulaw => level.handle(self.frame.iter().map(|code| MULAW_TO_LINEAR[usize::from(*code)])),
+            Form::Alaw => level.handle(self.frame.iter().map(|code| ALAW_TO_LINEAR[usize::from(*code)])),
+            Form::Linear(_) => {
+                level.handle(self.frame.as_chunks::<2>().0.iter().map(|sample| i16::from_le_bytes(*sample)));
+            }
+        }
     }
 
     /// Codes the frame. Returns its payload, and whether it begins a talk spurt where `marker` does not say so; `None` if

@@ -10,6 +10,7 @@ mod answers;
 mod keys;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::gate::Gate;
@@ -27,7 +28,7 @@ use super::answered::Answered;
 use super::extensions::extensions;
 use super::lead::Leading;
 use super::streams::{self, Opened};
-use super::tls::PeerIdentity;
+use super::tls::{PeerIdentity, TlsFault};
 use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
 use crate::call::{LegId, LineSecurity};
@@ -97,8 +98,10 @@ pub enum DialProgress {
     Journalled,
     /// The acceptance will not get there.
     NotJournalled,
-    /// A connection was made; `None` when it could not be.
-    Connected(Option<Opened>),
+    /// A connection was made.
+    Connected(Opened),
+    /// None could be made with this address; a fault of TLS tells why.
+    NotConnected(SocketAddr, Option<TlsFault>),
 }
 
 impl Dialling {
@@ -270,28 +273,25 @@ impl SipThread {
                 self.end_unplaced(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));
             }
             DialProgress::Connected(opened) => {
-                placing.stream = opened.and_then(|opened| self.streams.adopt(opened).ok());
-                let is_up = placing.stream.is_some();
-                if !is_up {
-                    self.dialling.mark(id, Heard::Unavailable(None), Instant::now());
-                }
-                let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
-                placing.attempt.handle_connected(is_up);
-                self.carry_out_attempt(id);
+                placing.stream = self.streams.adopt(opened).ok();
+                self.handle_connected(id);
+            }
+            DialProgress::NotConnected(remote, fault) => {
+                self.dialling.accounts.lines.handle_tls_fault(remote, fault);
+                self.handle_connected(id);
             }
         }
     }
 
-    /// Resolves the names that are due; each answer comes back by the inbox.
-    pub(super) fn resolve_due(&mut self, now: Instant) {
-        for name in self.dialling.trunks.take_due(now) {
-            let (inbox, dns) = (self.dialling.own_inbox.clone(), self.dialling.dns.clone());
-            tokio::spawn(async move {
-                let located = dns.locate(name.clone()).await;
-                // The thread that asked is the one that is told; it may have stopped.
-                let _ = inbox.send(ToSip::Resolved(name, located)).await;
-            });
+    /// The next INVITE has a connection, or there is none to be had.
+    fn handle_connected(&mut self, id: CallId) {
+        let is_up = self.dialling.placing.get(&id).is_some_and(|placing| placing.stream.is_some());
+        if !is_up {
+            self.dialling.mark(id, Heard::Unavailable(None), Instant::now());
         }
+        let Some(placing) = self.dialling.placing.get_mut(&id) else { return };
+        placing.attempt.handle_connected(is_up);
+        self.carry_out_attempt(id);
     }
 
     pub(super) fn handle_resolved(&mut self, name: &PeerName, located: Located, now: Instant) {
@@ -411,11 +411,15 @@ impl SipThread {
                 Ok(connector) => streams::connect(hop.address, connector).await,
                 Err(fault) => Err(fault),
             };
-            if let Err(fault) = &opened {
-                tracing::warn!(call = %id, "Cannot reach the trunk: {fault}");
-            }
+            let progress = match opened {
+                Ok(opened) => DialProgress::Connected(opened),
+                Err(fault) => {
+                    tracing::warn!(call = %id, "Cannot reach the trunk: {fault}");
+                    DialProgress::NotConnected(hop.address, fault.tls())
+                }
+            };
             // The thread that asked is the one that is told; it may have stopped.
-            let _ = inbox.send(ToSip::Dial(id, DialProgress::Connected(opened.ok()))).await;
+            let _ = inbox.send(ToSip::Dial(id, progress)).await;
         });
     }
 

@@ -77,7 +77,7 @@ pub(super) enum ConnectFault {
 }
 
 impl ConnectFault {
-    fn tls(&self) -> Option<TlsFault> {
+    pub(super) fn tls(&self) -> Option<TlsFault> {
         match self {
             ConnectFault::Tls(fault) => Some(*fault),
             ConnectFault::Tcp(_) | ConnectFault::NotOurs => None,

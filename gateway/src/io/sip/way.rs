@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use talkstack_media::sip::{Flow, Transport};
 
-use super::SipThread;
 use super::tls::PeerIdentity;
+use super::{SipThread, ToSip};
 use crate::trunks::Hop;
 
 impl SipThread {
@@ -38,5 +38,17 @@ impl SipThread {
         let stream = transport.is_reliable().then(|| self.streams.towards(remote, transport)).flatten();
         let open = stream.and_then(|stream| self.streams.flow(stream));
         open.unwrap_or(Flow { transport, local, remote, stream: None })
+    }
+
+    /// Resolves the names that are due; each answer comes back by the inbox.
+    pub(super) fn resolve_due(&mut self, now: Instant) {
+        for name in self.dialling.trunks.take_due(now) {
+            let (inbox, dns) = (self.dialling.own_inbox.clone(), self.dialling.dns.clone());
+            tokio::spawn(async move {
+                let located = dns.locate(name.clone()).await;
+                // The thread that asked is the one that is told; it may have stopped.
+                let _ = inbox.send(ToSip::Resolved(name, located)).await;
+            });
+        }
     }
 }

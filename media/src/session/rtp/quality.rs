@@ -1,0 +1,184 @@
+//! How a leg sounds, in each direction, as far as it can be told from here.
+
+use std::time::{Duration, Instant};
+
+use super::RtpSession;
+use crate::audio::level::Level;
+use crate::codec::Codec;
+use crate::rtp::bursts::BurstFigures;
+use crate::rtp::quality::{Impairment, Path, mos};
+use crate::rtp::rtcp::Account;
+use crate::rtp::xr::VoipMetrics;
+
+/// The figures of one leg since it began.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quality {
+    /// The codec carries more than the telephone's 3.4 kHz. Scores take nothing for the codec itself and count losses as
+    /// those of G.711: they tell a good line from a bad one, and 4.4 is a line without a fault, of its kind.
+    pub is_wideband: bool,
+    /// The last round trip to the far end and back, by its reports.
+    pub round_trip: Option<Duration>,
+    /// What we hear.
+    pub inbound: Inbound,
+    /// What the far end hears.
+    pub outbound: Outbound,
+}
+
+/// From the far end to us: our own measurements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Inbound {
+    /// RTP packets that were taken.
+    pub packets: u64,
+    /// That never came.
+    pub lost: u64,
+    /// That came when their place had been given up.
+    pub late: u64,
+    /// That came more than once.
+    pub duplicates: u64,
+    /// That were refused: from strangers, malformed, late or doubled, or too many.
+    pub refused: u64,
+    /// What was made up in place of lost and late ones.
+    pub concealed: Duration,
+    /// Interarrival jitter (RFC 3550 §6.4.1).
+    pub jitter: Duration,
+    /// How long a missing packet is waited for at present.
+    pub wait: Duration,
+    /// How losses lie.
+    pub losses: BurstFigures,
+    /// The mean opinion score by the E-model, 1 to 4.5; `None` before the first packet.
+    pub mos: Option<f64>,
+    /// As a recogniser hears it, what was made up included.
+    pub sound: Sound,
+}
+
+/// From us to the far end: what it reports. Nothing is known without reports.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outbound {
+    /// RTP packets that left.
+    pub packets: u64,
+    /// That never reached the far end.
+    pub lost: Option<u64>,
+    /// The part that is lost, or was too late if its extended reports say so, 0 to 1.
+    pub loss: Option<f64>,
+    /// Interarrival jitter there.
+    pub jitter: Option<Duration>,
+    /// The mean opinion score by the E-model, 1 to 4.5.
+    pub mos: Option<f64>,
+    /// What was sent of the agent's speech.
+    pub sound: Sound,
+}
+
+/// Loudness of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sound {
+    /// Speech, in dB below overload; `None` where nobody has spoken.
+    pub level_dbov: Option<f64>,
+    /// The part of the samples that is at the limit, 0 to 1.
+    pub clipped: f64,
+}
+
+impl From<Level> for Sound {
+    fn from(level: Level) -> Self {
+        Sound { level_dbov: level.speech_dbov(), clipped: level.clipped() }
+    }
+}
+
+impl RtpSession {
+    /// How the leg sounds, over all of its time.
+    pub fn quality(&self) -> Quality {
+        let round_trip = self.rtcp.round_trip();
+        Quality {
+            is_wideband: self.negotiated.codec.rate().hertz() > 8000,
+            round_trip,
+            inbound: self.inbound(round_trip),
+            outbound: self.outbound(round_trip),
+        }
+    }
+
+    fn inbound(&self, round_trip: Option<Duration>) -> Inbound {
+        let receiver = &self.input.receiver;
+        let (tally, losses) = (receiver.tally(), receiver.tally().bursts.figures());
+        let delay = round_trip.unwrap_or_default() / 2 + receiver.timing().target() + FRAME;
+        let path = Path { loss: losses.loss, burst_ratio: losses.burst_ratio, delay };
+        let codec = self.negotiated.codec;
+        Inbound {
+            packets: tally.received,
+            lost: tally.lost(),
+            late: tally.late,
+            duplicates: tally.duplicates,
+            refused: self.refused_packets,
+            concealed: time(tally.concealed, codec),
+            jitter: time(receiver.jitter().into(), codec),
+            wait: receiver.timing().wait(),
+            losses,
+            mos: (tally.received > 0).then(|| mos(path.rating(Impairment::G711))),
+            sound: self.input.level.into(),
+        }
+    }
+
+    fn outbound(&self, round_trip: Option<Duration>) -> Outbound {
+        let packets = u64::from(self.exchange().sent);
+        let (theirs, voip) = (self.rtcp.theirs(), self.rtcp.their_voip());
+        let lost = theirs.map(|theirs| u64::try_from(theirs.cumulative_lost).unwrap_or(0));
+        let reported = lost.map(|lost| if packets == 0 { 0.0 } else { (lost as f64 / packets as f64).min(1.0) });
+        let loss = voip.map(|voip| (voip.lost + voip.discarded).min(1.0)).or(reported);
+        let buffer = voip.map_or(0, |voip| voip.jitter_buffer_ms.0.min(BUFFER_MS_MAX));
+        let delay = round_trip.unwrap_or_default() / 2
+            + self.output.playout.cushion()
+            + FRAME
+            + Duration::from_millis(buffer.into());
+        let codec = self.negotiated.codec;
+        let score = |loss| mos(Path { loss, burst_ratio: 1.0, delay }.rating(Impairment::G711));
+        Outbound {
+            packets,
+            lost,
+            loss,
+            jitter: theirs.map(|theirs| time(theirs.jitter.into(), codec)),
+            mos: loss.map(score),
+            sound: self.output.level.into(),
+        }
+    }
+
+    /// What the next report says of the far end's stream, if there is one.
+    pub(super) fn account(&mut self, now: Instant) -> Option<Account> {
+        let source = self.input.receiver.ssrc()?;
+        let duplicates = self.input.receiver.tally().duplicates;
+        let figures = self.input.receiver.reception().report()?;
+        let summary = self.input.receiver.reception().summary(duplicates);
+        Some(Account { source, figures, extended: Some((summary, self.voip_metrics(now))) })
+    }
+
+    fn voip_metrics(&self, now: Instant) -> VoipMetrics {
+        let Quality { round_trip, inbound, .. } = self.quality();
+        let expected = (inbound.packets + inbound.lost + inbound.late).max(1) as f64;
+        let milliseconds = |time: Duration| u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
+        // What the packets last is not told by their number: the time since the first tells.
+        let packet_ms = now.saturating_duration_since(self.started).as_secs_f64() * 1000.0 / expected;
+        let listening = Path { loss: inbound.losses.loss, burst_ratio: inbound.losses.burst_ratio, delay: FRAME };
+        let rating = listening.rating(Impairment::G711);
+        VoipMetrics {
+            lost: inbound.lost as f64 / expected,
+            discarded: inbound.late as f64 / expected,
+            round_trip_ms: milliseconds(round_trip.unwrap_or_default()),
+            end_system_ms: milliseconds(self.input.receiver.timing().target() + FRAME),
+            // A sine at overload has 3.17 dBm0 and −3.01 dBov.
+            signal_dbm0: inbound.sound.level_dbov.map(|dbov| (dbov + 6.18).round() as i8),
+            rating: inbound.mos.map(|_| rating.round() as u8),
+            mos_listening: inbound.mos.map(|_| mos(rating)),
+            mos_conversational: inbound.mos,
+            jitter_buffer_ms: (milliseconds(self.input.receiver.timing().target()), milliseconds(inbound.wait)),
+            ..VoipMetrics::default()
+        }
+        .with_bursts(inbound.losses, packet_ms.clamp(10.0, 60.0))
+    }
+}
+
+fn time(units: u64, codec: Codec) -> Duration {
+    Duration::from_micros(units.saturating_mul(1_000_000 / 8000) / u64::from(codec.tick_units()))
+}
+
+/// 20 ms: what a packet waits for its last sample.
+const FRAME: Duration = Duration::from_millis(20);
+
+/// 500 ms: a far end that tells of more means something else.
+const BUFFER_MS_MAX: u16 = 500;
