@@ -155,6 +155,12 @@ impl RtpPhone {
         self.said.iter().find(|(_, said)| *said == code).expect("it has been said").0
     }
 
+    /// Presses a key by INFO, the phone's second request or a later one.
+    pub(crate) fn inform(&self, number: u32, content_type: &str, body: &str) {
+        let text = self.request("INFO", number, &format!("Content-Type: {content_type}\r\n"), body);
+        self.sip.send_to(text.as_bytes(), self.target).expect("sent");
+    }
+
     fn accept(&mut self, text: &str) {
         self.dialog.to = field(text, "To");
         self.talk_to(text);
@@ -200,10 +206,14 @@ impl RtpPhone {
     }
 
     fn send(&self, method: &str, number: u32, sdp: &str) {
-        let (target, local) = (self.target, self.sip.local_addr().expect("bound"));
         let content = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        self.sip.send_to(self.request(method, number, content, sdp).as_bytes(), self.target).expect("sent");
+    }
+
+    fn request(&self, method: &str, number: u32, content: &str, sdp: &str) -> String {
+        let (target, local) = (self.target, self.sip.local_addr().expect("bound"));
         let Dialog { uri, from, to, call_id } = &self.dialog;
-        let text = format!(
+        format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{number};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
              CSeq: {number} {method}\r\nContact: <sip:phone@{local}>\r\n{content}Content-Length: {}\r\n\r\n{sdp}",
