@@ -199,21 +199,8 @@ impl fmt::Display for Fault {
             Fault::NothingHeard => {
                 "One-way audio: the PBX hears nothing of this box, so let UDP from it to the PBX's RTP ports through"
             }
-            Fault::NoSrtp => {
-                "The PBX answered without SRTP, which this trunk requires: switch it on there, or set srtp to optional"
-            }
-            Fault::OnlySrtp => "The PBX takes nothing but SRTP, which is off for this trunk: set srtp to optional",
-            Fault::KeysUntold => {
-                "This trunk requires SRTP, and its keys are not told over SIP without TLS: set the transport to tls, or \
-                 sdes_over_plain to true"
-            }
-            Fault::OtherKeys => {
-                "No audio is heard: what the PBX sends is not under the keys of its session description, so look there for \
-                 an SBC or a proxy that changes a=crypto"
-            }
-            Fault::KeysInPlain => {
-                "The keys of SRTP went over SIP without TLS, where others on the way may have read them: set the \
-                 transport to TLS on both sides"
+            Fault::NoSrtp | Fault::OnlySrtp | Fault::KeysUntold | Fault::OtherKeys | Fault::KeysInPlain => {
+                secured(self)
             }
             Fault::PrivateAddress { address } => {
                 return write!(
@@ -224,6 +211,29 @@ impl fmt::Display for Fault {
             }
         };
         f.write_str(sentence)
+    }
+}
+
+/// What is wrong with SRTP; empty for other faults.
+fn secured(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::NoSrtp => {
+            "The PBX answered without SRTP, which this trunk requires: switch it on there, or set srtp to optional"
+        }
+        Fault::OnlySrtp => "The PBX takes nothing but SRTP, which is off for this trunk: set srtp to optional",
+        Fault::KeysUntold => {
+            "This trunk requires SRTP, and its keys are not told over SIP without TLS: set the transport to tls, or \
+             sdes_over_plain to true"
+        }
+        Fault::OtherKeys => {
+            "No audio is heard: what the PBX sends is not under the keys of its session description, so look there for \
+             an SBC or a proxy that changes a=crypto"
+        }
+        Fault::KeysInPlain => {
+            "The keys of SRTP went over SIP without TLS, where others on the way may have read them: set the \
+             transport to TLS on both sides"
+        }
+        _ => "",
     }
 }
 

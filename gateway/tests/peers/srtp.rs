@@ -58,11 +58,11 @@ impl Keys {
     pub(crate) fn handle_description(&mut self, message: &str) {
         let sdp = message.split_once("\r\n\r\n").map_or("", |(_, sdp)| sdp);
         let description = SessionDescription::parse(sdp.as_bytes()).expect("readable");
-        let lines = description.media[0].attributes.iter().filter_map(|attribute| match attribute {
+        let mut lines = description.media[0].attributes.iter().filter_map(|attribute| match attribute {
             Attribute::Crypto(Ok(crypto)) if crypto.suite == self.line.suite => Some(crypto),
             _ => None,
         });
-        let theirs = lines.last().unwrap_or_else(|| panic!("no {} in {sdp}", self.line.suite.name()));
+        let theirs = lines.next_back().unwrap_or_else(|| panic!("no {} in {sdp}", self.line.suite.name()));
         self.line.tag = theirs.tag;
         self.inbound = Some(Inbound::new(&theirs.keys));
     }
