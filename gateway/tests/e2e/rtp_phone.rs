@@ -211,15 +211,14 @@ impl RtpPhone {
     }
 
     fn request(&self, method: &str, number: u32, content: &str, sdp: &str) -> String {
-        let (target, local) = (self.target, self.sip.local_addr().expect("bound"));
+        let local = self.sip.local_addr().expect("bound");
         let Dialog { uri, from, to, call_id } = &self.dialog;
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{number};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
              CSeq: {number} {method}\r\nContact: <sip:phone@{local}>\r\n{content}Content-Length: {}\r\n\r\n{sdp}",
             sdp.len()
-        );
-        self.sip.send_to(text.as_bytes(), target).expect("sent");
+        )
     }
 }
 
