@@ -139,7 +139,8 @@ impl RtpPhone {
     }
 
     pub(crate) fn hang_up(self) {
-        self.send("BYE", 2, "");
+        // Behind whatever INFOs went before.
+        self.send("BYE", 9, "");
     }
 
     /// Tells whether the first frame of the byte left when it should have: a phone that was held up measures nothing.
