@@ -15,7 +15,7 @@ use talkstack_media::codec::plc::Concealer;
 use talkstack_media::rtp::bursts::Bursts;
 use talkstack_media::rtp::receiver::{PayloadTypes, Received, Receiver};
 use talkstack_media::rtp::sender::Sender;
-use talkstack_media::sdp::{Direction, DtmfMode, Keying, Negotiated, Numbered};
+use talkstack_media::sdp::{Direction, DtmfMode, Keying, Negotiated, Numbered, TelephoneEvent};
 use talkstack_media::session::RtpSession;
 
 fn main() {
@@ -114,7 +114,7 @@ fn leg() {
     let negotiated = Negotiated {
         codec: Codec::Pcmu,
         payload_type: Numbered::alike(0),
-        telephone_event: None,
+        telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
         dtmf: DtmfMode::default(),
         comfort_noise: None,
         opus: Default::default(),

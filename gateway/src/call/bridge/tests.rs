@@ -259,6 +259,8 @@ fn how_both_legs_sound_is_told_every_ten_seconds_and_at_the_end() {
         bench.phones[1].timestamp = bench.phones[1].timestamp.wrapping_add(160);
         bench.pass(bench.pace);
     }
+    // What was lost last is known by what comes behind it.
+    bench.talk(10);
     assert_eq!(bench.measured(LegId::First).len(), 5);
     let outcome = Outcome::new(Blame::Caller, EndReason::HungUp);
     bench.call.handle_ended(LegId::First, outcome, bench.now);
