@@ -334,6 +334,34 @@ mod tests {
     }
 
     #[test]
+    fn the_fuzz_seeds_of_others_never_panic_and_are_no_answers_of_ours() {
+        let Some(corpora) = std::env::var_os("TALKSTACK_CORPORA").map(std::path::PathBuf::from) else {
+            eprintln!("skipped: no test corpora (TALKSTACK_CORPORA)");
+            return;
+        };
+        let mut folders: Vec<_> =
+            ["pion-stun", "pjproject/fuzz-stun"].map(|name| corpora.join("fuzzseeds").join(name)).into();
+        let mut seeds = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(seed) = std::fs::read(entry.path()) else {
+                    folders.push(entry.path());
+                    continue;
+                };
+                seeds += 1;
+                for start in 0..seed.len().min(64) {
+                    let bytes = &seed[start..];
+                    let parsed = parse(bytes);
+                    let answered = answer(bytes, address("192.0.2.1:1"));
+                    assert!(answered.is_none() || matches!(parsed, Some((_, Binding::Request { .. }))));
+                    assert_eq!(client(Instant::now()).handle_answer(bytes, address("192.0.2.1:3478")), None);
+                }
+            }
+        }
+        assert!(seeds > 20, "{seeds} seeds");
+    }
+
+    #[test]
     fn the_vectors_of_rfc_5769_are_read() {
         let Ok(corpora) = std::env::var("TALKSTACK_CORPORA") else { return };
         let dir = std::path::Path::new(&corpora).join("rfc-vectors/stun-rfc5769");

@@ -184,8 +184,8 @@ impl Negotiation {
     }
 
     /// What both sides agreed on, once they have.
-    pub(super) fn agreed(&self) -> Option<Negotiated> {
-        self.agreed.clone()
+    pub(super) fn agreed(&self) -> Option<&Negotiated> {
+        self.agreed.as_ref()
     }
 
     /// Where media may come from besides.

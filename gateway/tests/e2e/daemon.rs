@@ -102,6 +102,11 @@ impl Daemon {
         rustix::process::kill_process(pid, signal).expect("told");
     }
 
+    /// What `talkstack serve` has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("serve.log")).expect("a log")
+    }
+
     /// `talkstack` commands against this daemon; stdout of a success.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = talkstack(&self.dir).args(arguments).output().expect("the binary starts");

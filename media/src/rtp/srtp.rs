@@ -8,6 +8,18 @@
 //! The crate that the WebRTC side brings (`rtc-srtp`) makes a buffer for every packet, remembers an SSRC before its packet
 //! is authenticated, and leaves replay protection off unless told; here nothing is allocated for a packet, and a packet
 //! that is not authenticated leaves no trace.
+//!
+//! Nanoseconds of a core a packet of 20 ms of G.711 (`cargo bench -p talkstack-media --bench srtp`, the best of 30 rounds,
+//! 1 December 2026, commit 567f721, two cores that had other work); 50 of each make a second of a call:
+//!
+//! | | seal | open | refuse | keys of a direction |
+//! |---|---|---|---|---|
+//! | `AEAD_AES_256_GCM` | 203 | 360 | 222 | 590 |
+//! | `AEAD_AES_128_GCM` | 183 | 337 | 215 | 520 |
+//! | `AES_256_CM_HMAC_SHA1_80` | 279 | 642 | 309 | 810 |
+//! | `AES_CM_128_HMAC_SHA1_80` | 274 | 439 | 308 | 690 |
+//! | `AES_256_CM_HMAC_SHA1_32` | 280 | 443 | 301 | 610 |
+//! | `AES_CM_128_HMAC_SHA1_32` | 268 | 429 | 308 | 800 |
 
 mod keys;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::keys::{KeyFrame, Keys};
 use super::secure::Secure;
 use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
-use crate::audio::frame::{Frame, Speech};
+use crate::audio::frame::{Frame, SampleRate, Speech};
 use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
@@ -369,6 +369,11 @@ impl RtpSession {
         }
         let playout = &self.output.playout;
         at.min(if self.output.keys.is_busy() { playout.due() } else { playout.deadline() })
+    }
+
+    /// The rate of what is heard.
+    pub fn rate(&self) -> SampleRate {
+        self.negotiated.codec.rate()
     }
 
     /// Tells whether the far end has put us on hold.

@@ -26,7 +26,11 @@ const OF_STRANGERS: Wanted =
 
 impl Wanted {
     pub(super) fn of_trunk(media: &TrunkMedia) -> Self {
-        let repertoire = Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms);
+        let repertoire = if media.codecs.is_empty() {
+            Repertoire::of_trunk(media.ptime_ms)
+        } else {
+            Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms)
+        };
         let repertoire = Some(repertoire.with_dtmf(dtmf(media.dtmf)));
         // Control has checked them when they were set.
         let networks = MediaNetworks::new(media.media_networks.iter().filter_map(|text| text.parse().ok()));
