@@ -22,6 +22,9 @@
 //! | 20 % | 19.6 % | 1.86 | 2.20 | 2.81 |
 //! | ITU-T G.191 patb1pct | 0.2 % | 3.68 | 3.67 | 3.69 |
 //! | ITU-T G.191 patb3pct | 2.0 % | 3.52 | 3.51 | 3.60 |
+//!
+//! Concealing 20 ms, with the search for the period and the joining on, costs 5.9 µs; remembering 20 ms costs 13 ns
+//! (`cargo bench -p talkstack-media --bench packets`, release, 1 December 2026, at d110f90).
 
 /// Remembers what was heard and makes up what was lost.
 #[derive(Debug)]

@@ -12,6 +12,10 @@
 //!
 //! The timeline follows RTP timestamps: what is handed out adds up to them, plus a surplus that is never above 200 ms.
 //! The wall clock bounds it: a timestamp that jumps while no time passes is another timeline and fills in 200 ms at most.
+//!
+//! What it costs, by `cargo bench -p talkstack-media --bench packets` (release, 1 December 2026, at d110f90, 2 cores that
+//! others used as well): a packet in order 88 ns, one of a swapped pair 92 ns, with one in ten lost 105 ns; parsing an RTP
+//! header 6 ns, building a packet 17 ns; a leg with a packet each way, everything included, 1.7 µs.
 
 mod history;
 mod stream;
