@@ -83,7 +83,7 @@ pub enum CallEvent {
         /// Which of the call's.
         leg: CallLeg,
         /// Its figures.
-        quality: LegQuality,
+        quality: Box<LegQuality>,
     },
     /// The call is over; its row ends.
     Ended {

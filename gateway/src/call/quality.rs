@@ -36,7 +36,7 @@ impl Call {
             return;
         }
         let quality = told(session.quality());
-        self.outputs.push_back(CallOutput::Record(CallEvent::Measured { leg, quality }));
+        self.outputs.push_back(CallOutput::Record(CallEvent::Measured { leg, quality: Box::new(quality) }));
     }
 }
 

@@ -86,6 +86,9 @@ pub(crate) enum BothWays {
     No,
 }
 
+/// When a datagram leaves, which it is, where it goes and what is in it.
+type Waiting = (Instant, u64, SocketAddr, Vec<u8>);
+
 struct Way {
     socket: UdpSocket,
     phone: SocketAddr,
@@ -95,7 +98,7 @@ struct Way {
     random: u32,
     is_losing: bool,
     /// Packets under way: when they arrive, in which order they came, where to and what.
-    waiting: BinaryHeap<Reverse<(Instant, u64, SocketAddr, Vec<u8>)>>,
+    waiting: BinaryHeap<Reverse<Waiting>>,
     count: u64,
 }
 
