@@ -20,7 +20,11 @@ fn main() {
             while detector.poll_digit().is_some() {}
             println!("{:<44} {nanoseconds:>10.0}", format!("detector, {what} at {kilohertz} kHz"));
         }
-        println!("{:<44} {:>10.0}", format!("recording, three tracks at {kilohertz} kHz"), record(&speech, sample_rate));
+        println!(
+            "{:<44} {:>10.0}",
+            format!("recording, three tracks at {kilohertz} kHz"),
+            record(&speech, sample_rate)
+        );
         let mut stream = OggOpus::new(2, sample_rate, 1, &mut Vec::new()).expect("made");
         let mut pages = Vec::new();
         let stereo: Vec<i16> = speech.iter().flat_map(|sample| [*sample, sample / 2]).collect();
