@@ -56,7 +56,7 @@ impl Leg {
 
     /// Begins to send and to hear, or goes on as was agreed on anew: hold, resume, another address or codec.
     pub(super) fn start(&mut self, speech: &SpeechPool, now: Instant) {
-        let Some(negotiated) = self.negotiation.agreed() else { return };
+        let Some(negotiated) = self.negotiation.agreed().cloned() else { return };
         match &mut self.session {
             Some(session) => session.renegotiate(negotiated, now),
             None => {

@@ -178,8 +178,8 @@ impl Negotiation {
     }
 
     /// What both sides agreed on, once they have.
-    pub(super) fn agreed(&self) -> Option<Negotiated> {
-        self.agreed.clone()
+    pub(super) fn agreed(&self) -> Option<&Negotiated> {
+        self.agreed.as_ref()
     }
 
     pub(super) fn signalling(&self) -> IpAddr {

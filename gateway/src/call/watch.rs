@@ -69,10 +69,10 @@ impl Call {
         for id in [LegId::First, LegId::Second] {
             let Some(Leg { session: Some(session), negotiation, watch, .. }) = self.leg_mut(id) else { continue };
             let Some(negotiated) = negotiation.agreed() else { continue };
-            let Some(fault) = watch.look(session, &negotiated, negotiation.signalling(), now) else { continue };
+            let Some(fault) = watch.look(session, negotiated, negotiation.signalling(), now) else { continue };
             let found = match fault {
-                Fault::OtherKeys => describe_other_keys(session, &negotiated),
-                fault => describe(fault, &negotiated, session.exchange()),
+                Fault::OtherKeys => describe_other_keys(session, negotiated),
+                fault => describe(fault, negotiated, session.exchange()),
             };
             tracing::warn!(call = %self.id, leg = ?id, fault = fault.name(), "{found}");
             self.outputs.push_back(CallOutput::Record(CallEvent::Diagnosed { fault: fault.name().into(), found }));
