@@ -78,6 +78,7 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
         CallEvent::Diagnosed { fault, found } => {
             diagnoses::insert(connection, record.position, at_ms, id, &Diagnosis { fault, found })
         }
+        CallEvent::Measured { leg, quality } => calls::put_quality(connection, id, *leg, quality),
         CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
         CallEvent::RecordingPaused { at_ms } => calls::begin_gap(connection, id, *at_ms as i64),
         CallEvent::RecordingResumed { at_ms } => calls::end_gap(connection, id, *at_ms as i64),
@@ -94,7 +95,7 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::port::{CallStarted, Direction, Position};
+    use crate::port::{CallLeg, CallStarted, Direction, Position};
     use crate::store::Store;
 
     #[tokio::test]
@@ -130,6 +131,43 @@ pub(crate) mod tests {
         assert_eq!(all(&store).await, first, "call 2 is up");
         store.write(|connection| close_others(connection, &[], 9000)).await.expect("stored");
         assert_eq!(all(&store).await[0].status, CallStatus::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_leg_sounds_as_it_was_measured_last() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("t.db")).expect("opens");
+        let measured = |leg, lost: u64| {
+            let text = format!(
+                r#"{{"is_wideband":false,"round_trip_ms":40.5,"inbound":{{"packets":900,"lost":{lost},"late":1,"duplicates":0,
+                "refused":0,"concealed_ms":60.0,"loss_percent":0.4,"burst_loss_percent":0.0,"gap_loss_percent":0.4,
+                "jitter_ms":3.5,"wait_ms":60.0,"mos":4.3,"level_dbov":-26.1,"clipped_percent":0.0}},"outbound":{{
+                "packets":900,"lost":null,"loss_percent":null,"jitter_ms":null,"mos":null,"level_dbov":null,
+                "clipped_percent":0.0}}}}"#
+            );
+            CallEvent::Measured { leg, quality: serde_json::from_str(&text).expect("figures") }
+        };
+        let events = [
+            CallEvent::Started(started()),
+            measured(CallLeg::First, 2),
+            measured(CallLeg::First, 3),
+            CallEvent::Ended { outcome: Outcome::new(Blame::Caller, EndReason::HungUp) },
+        ];
+        let record = |(at, event): (u64, CallEvent)| JournalRecord {
+            position: Position { boot: 1, seq: at },
+            at_ms: 1000,
+            call_id: CallId(1),
+            event,
+        };
+        let records: Vec<JournalRecord> = (1..).zip(events).map(record).collect();
+        let stored: Result<(), StoreError> = store.write(move |connection| ingest(connection, &records)).await;
+        stored.expect("stored");
+        let id = CallId(1).to_string();
+        let read = store.read(move |connection| calls::quality(connection, &id).map_err(StoreError::from)).await;
+        let [first, second] = read.expect("read");
+        let first = first.expect("measured");
+        assert_eq!((first.inbound.lost, first.round_trip_ms, first.outbound.mos), (3, Some(40.5), None));
+        assert_eq!(second, None);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod event;
 mod lines;
 mod media;
 mod pipe;
+mod quality;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +39,7 @@ pub use event::{
 pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
 pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
+pub use quality::{CallLeg, InboundQuality, LegQuality, OutboundQuality};
 
 /// What the control plane needs from whoever carries the calls.
 ///

@@ -10,7 +10,7 @@ use bench::receiver::Receiver;
 use bench::{Bench, answered, ended, started};
 use serde_json::json;
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{CallEvent, CallId};
+use talkstack_control::port::{CallEvent, CallId, Command, CommandReply};
 
 #[tokio::test]
 async fn the_link_leads_to_the_file_for_a_day_and_is_made_anew_at_each_read() {
@@ -145,6 +145,73 @@ async fn a_recording_that_a_crash_left_unannounced_is_found_by_its_call() {
     bench.happen(1, vec![ended()]).await;
     let link = links(&bench, &project, 1).await.remove(0);
     assert_eq!(bench.without_headers().get(path(&link)).await.bytes, bytes);
+}
+
+#[tokio::test]
+async fn an_opus_recording_and_the_agent_s_track_beside_it_have_links_of_their_own() {
+    let (bench, project) = clinic().await;
+    let id = CallId(1);
+    let of = |name: &str| bench.path("recordings/2025/03/10").join(name);
+    write(&of(&format!("{id}.opus")));
+    let said = write(&of(&format!("{id}.agent.opus")));
+    let name = format!("2025/03/10/{id}.opus");
+    let paused = [CallEvent::RecordingPaused { at_ms: 500 }, CallEvent::RecordingResumed { at_ms: 900 }];
+    let events = [started(&project), answered()].into_iter().chain(paused);
+    let events = events.chain([CallEvent::RecordingPaused { at_ms: 2000 }, named(&name), ended()]).collect();
+    bench.happen(1, events).await;
+    let body = json!({ "sid": id.to_string(), "projectId": project });
+    let found = bench.post("/call", &body).await.ok();
+    let link = |name: &str| found[name].as_str().expect("a link").to_owned();
+    let both = found["recordingUrls"][0].as_str().expect("a link").to_owned();
+    assert!(both.contains(&format!("/recordings/{id}.opus?")), "{both}");
+    let agent = link("agentRecordingUrl");
+    let gaps = json!([{ "fromMs": 500, "toMs": 900 }, { "fromMs": 2000, "toMs": null }]);
+    assert_eq!(found["recordingGaps"], gaps);
+    let anybody = bench.without_headers();
+    let sent = anybody.get(path(&agent)).await;
+    assert_eq!((sent.status, &sent.bytes), (200, &said));
+    assert_eq!(sent.headers["content-type"], "audio/ogg; codecs=opus");
+    assert_eq!(sent.headers["content-disposition"], format!("attachment; filename=\"{id}.agent.opus\""));
+    let part = anybody.with_header(Some(("range", "bytes=0-9"))).get(path(&both)).await;
+    assert_eq!((part.status, part.bytes.len()), (206, 10));
+    // A link to the one is none to the other.
+    let swapped = path(&both).replace(".opus", ".agent.opus");
+    assert_eq!(anybody.get(&swapped).await.code(403), "bad_link");
+}
+
+#[tokio::test]
+async fn a_recording_is_paused_by_whose_call_it_is_and_only_while_the_call_is_up() {
+    let (bench, project) = clinic().await;
+    let id = CallId(1);
+    bench.happen(1, vec![started(&project), answered()]).await;
+    let url = format!("/api/v1/calls/{id}/recording");
+    let reply = |reply| {
+        let mut replies = bench.plane.replies.lock().expect("unpoisoned");
+        replies.clear();
+        replies.push_back(Ok(reply));
+    };
+    reply(CommandReply::Accepted);
+    let paused = bench.post(&url, &json!({ "action": "pause" })).await.ok();
+    assert_eq!(paused, json!({ "sid": id.to_string(), "recording": "paused" }));
+    let asked = || bench.plane.commands.lock().expect("unpoisoned").last().cloned();
+    assert_eq!(asked(), Some(Command::PauseRecording { call_id: id, is_paused: true }));
+    assert_eq!(bench.post(&url, &json!({ "action": "resume" })).await.ok()["recording"], "on");
+    assert_eq!(asked(), Some(Command::PauseRecording { call_id: id, is_paused: false }));
+    for wrong in [json!({}), json!({ "action": "stop" }), json!({ "action": 1 })] {
+        assert_eq!(bench.post(&url, &wrong).await.code(400), "bad_field", "{wrong}");
+    }
+    // Another tenant, a call that is none, and one that nobody has asked by name.
+    let other = bench.account("c@d.com").await;
+    assert_eq!(other.post(&url, &json!({ "action": "pause" })).await.code(404), "no_such_call");
+    for none in [CallId(2).to_string(), "x".into()] {
+        let url = format!("/api/v1/calls/{none}/recording");
+        assert_eq!(bench.post(&url, &json!({ "action": "pause" })).await.code(404), "no_such_call");
+    }
+    assert_eq!(bench.without_headers().post(&url, &json!({ "action": "pause" })).await.status, 401);
+    reply(CommandReply::Busy);
+    assert_eq!(bench.post(&url, &json!({ "action": "pause" })).await.code(503), "busy");
+    bench.happen(1, vec![ended()]).await;
+    assert_eq!(bench.post(&url, &json!({ "action": "pause" })).await.code(409), "call_over");
 }
 
 #[tokio::test]

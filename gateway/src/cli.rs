@@ -3,6 +3,7 @@
 mod admin;
 mod extension;
 mod provider;
+mod quality;
 mod resource;
 mod route;
 mod trunk;

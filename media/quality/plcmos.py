@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Scores the concealment of lost packets with PLCMOS beside silence and the last packet again.
 
-usage: plcmos.py CONCEAL PROMPTS [--clips N] [--seeds N]
+usage: plcmos.py CONCEAL PROMPTS [--clips N] [--seeds N] [--heard FOLDER]
 CONCEAL is the example `conceal` of talkstack-media, PROMPTS a folder of what media/quality/run fetches. The ITU's burst
 patterns are used where TALKSTACK_CORPORA has them. Ends with 1 if a pass mark is missed: the mean over all clips and seeds is to be above
 silence by 0.05 at 5 %, 0.3 at 10 % and 0.6 at 20 % of loss, and never below repetition.
@@ -77,8 +77,14 @@ def main():
     parser.add_argument("prompts", type=Path)
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--heard", type=Path, help="score the recordings in this folder instead")
     options = parser.parse_args()
     model = PLCMOS(embed_rounds=4)
+    if options.heard:
+        for path in sorted(options.heard.glob("*.wav")):
+            with wave.open(str(path)) as file:
+                print(f"{path.stem:<28} PLCMOS {score(model, file.readframes(file.getnframes())):.2f}")
+        return
     clips = clips_of(options.prompts, options.clips)
     conditions = [(f"random {percent} %", percent) for percent in (1, 3, 5, 10, 20)]
     for name in ("patb1pct.ref", "patb3pct.ref"):

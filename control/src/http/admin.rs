@@ -41,23 +41,26 @@ pub(super) async fn calls(State(app): State<App>, Query(query): Query<BTreeMap<S
     Ok(Json(json!({ "data": all.iter().map(call_json).collect::<Vec<_>>() })))
 }
 
-/// `GET /admin/calls/:id`: with what was said, what was refused by which rule, and what was wrong with its sound.
+/// `GET /admin/calls/:id`: with what was said, what was refused by which rule, how it sounds and what was wrong
+/// with that.
 pub(super) async fn call(State(app): State<App>, Path(id): Path<String>) -> Answer {
     let found = app.store.read(move |connection| {
         let Some(call) = calls::find_anywhere(connection, &id)? else { return Ok(None) };
         let refused = refusals::latest(connection, None, Some(&id), None, REFUSALS_MAX)?;
         let diagnoses = diagnoses::of_call(connection, &id)?;
-        let gaps = calls::gaps(connection, &id)?;
-        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, diagnoses, gaps, call)))
+        let (gaps, quality) = (calls::gaps(connection, &id)?, calls::quality(connection, &id)?);
+        Ok::<_, StoreError>(Some((utterances::of_call(connection, &id)?, refused, diagnoses, gaps, quality, call)))
     });
     let no_such_call = || ApiError::new(404, "no_such_call", "No such call.");
-    let (transcript, refused, diagnoses, gaps, call) = found.await?.ok_or_else(no_such_call)?;
+    let (transcript, refused, diagnoses, gaps, [first, second], call) = found.await?.ok_or_else(no_such_call)?;
     let mut shown = call_json(&call);
     shown["transcript"] = json!(transcript);
     shown["recordingGaps"] = gaps_json(&gaps);
     shown["refusals"] = refused.iter().map(refusal_json).collect();
     let diagnosis_json = |(fault, found, at_ms): &(String, String, i64)| json!({ "at": iso8601(*at_ms), "fault": fault, "found": found });
     shown["diagnoses"] = diagnoses.iter().map(diagnosis_json).collect();
+    // A leg that is not there, or not yet measured, is null.
+    shown["quality"] = json!({ "first": first, "second": second });
     Ok(Json(shown))
 }
 

@@ -63,5 +63,5 @@ pub(super) fn word<T: DeserializeOwned>(name: &str) -> Option<T> {
 /// More than there are codecs: a list that is too long is refused with the right words.
 const CODECS_MAX: usize = 16;
 
-/// 64 networks: the largest carriers list a dozen.
-const NETWORKS_MAX: usize = 64;
+/// 16 networks, as many as a leg keeps: the largest carriers list a dozen.
+const NETWORKS_MAX: usize = 16;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, CommandId, DialOrder, Position};
+use super::{CallId, CallLeg, CommandId, DialOrder, LegQuality, Position};
 
 /// One journal record: something that happened to a call and must not be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,13 @@ pub enum CallEvent {
         fault: String,
         /// What was found, in one sentence.
         found: String,
+    },
+    /// How a leg sounds so far: every ten seconds, and once more at its end. The last one counts.
+    Measured {
+        /// Which of the call's.
+        leg: CallLeg,
+        /// Its figures.
+        quality: Box<LegQuality>,
     },
     /// The call is over; its row ends.
     Ended {

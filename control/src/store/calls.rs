@@ -3,8 +3,9 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::json::to_json;
 use crate::call_status::CallStatus;
-use crate::port::{Attestation, CallStarted, DialOrder, Direction, Outcome, Position, Verstat};
+use crate::port::{Attestation, CallLeg, CallStarted, DialOrder, Direction, LegQuality, Outcome, Position, Verstat};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -263,6 +264,30 @@ pub fn nth_latest_outbound_ms(
 pub fn put_recording(connection: &Connection, id: &str, file: &str, duration_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE calls SET recording_file = ?2, recording_ms = ?3 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id, file, duration_ms]).map(drop)
+}
+
+/// Puts down how a leg sounds; what was put down before is forgotten.
+///
+/// # Errors
+/// What SQLite says.
+pub fn put_quality(connection: &Connection, id: &str, leg: CallLeg, quality: &LegQuality) -> rusqlite::Result<()> {
+    let sql = match leg {
+        CallLeg::First => "UPDATE calls SET quality = ?2 WHERE id = ?1",
+        CallLeg::Second => "UPDATE calls SET second_quality = ?2 WHERE id = ?1",
+    };
+    connection.prepare_cached(sql)?.execute(params![id, to_json(quality)?]).map(drop)
+}
+
+/// How the legs of a call sound, the first and the second, as far as it is known.
+///
+/// # Errors
+/// What SQLite says.
+pub fn quality(connection: &Connection, id: &str) -> rusqlite::Result<[Option<LegQuality>; 2]> {
+    let sql = "SELECT quality, second_quality FROM calls WHERE id = ?1";
+    let read = |row: &Row<'_>| Ok([row.get(0)?, row.get(1)?]);
+    let found: [Option<String>; 2] =
+        connection.prepare_cached(sql)?.query_row([id], read).optional()?.unwrap_or_default();
+    Ok(found.map(|text| serde_json::from_str(&text?).ok()))
 }
 
 /// Notes that a recording has silence from here on, in milliseconds from its start.

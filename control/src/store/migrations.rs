@@ -305,6 +305,9 @@ const STEPS: &[&str] = &[
     ALTER TABLE extensions ADD COLUMN sdes_over_plain INTEGER NOT NULL DEFAULT 0;",
     // 10: where recordings were paused.
     "ALTER TABLE calls ADD COLUMN recording_gaps TEXT;        -- JSON: [[from ms, to ms or null], …]",
+    // 11: how the legs of calls sounded.
+    "ALTER TABLE calls ADD COLUMN quality TEXT;              -- these two: JSON, as port::quality has it
+    ALTER TABLE calls ADD COLUMN second_quality TEXT;",
 ];
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ impl Leg {
             None => {
                 let signalling = self.negotiation.signalling();
                 let mut session = RtpSession::new(negotiated, signalling, speech.clone(), self.seed, now);
+                session.trust(self.negotiation.networks());
                 for packet in self.early.take(now) {
                     session.handle_rtp(packet.source, &packet.bytes, packet.came_at);
                 }

@@ -19,6 +19,7 @@ mod leg;
 mod moved;
 mod offer;
 mod outbound;
+mod quality;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -281,6 +282,7 @@ impl Call {
         self.lead_on_if_due(now);
         self.ring_back_if_due(now);
         self.watch(now);
+        self.measure_if_due(now);
         self.listen(now);
         self.greet_if_due(now);
         if self.agent_timeout().is_some_and(|at| at <= now) {
@@ -446,6 +448,7 @@ impl Call {
         if let (Some(heard), Some(session)) = (self.agent.tone_heard(), &self.leg.session) {
             self.outputs.push_back(CallOutput::Measured(heard, session.exchange()));
         }
+        self.measure_at_last();
         self.leg.session = None;
         self.bridge = None;
         self.tape.finish();

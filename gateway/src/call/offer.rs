@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::EndReason;
+use talkstack_media::rtp::latch::MediaNetworks;
 use talkstack_media::sdp::{
     Capabilities, LocalMedia, NegotiateError, Negotiated, Repertoire, Security, SessionDescription, negotiate,
 };
@@ -29,6 +30,8 @@ pub struct LineSecurity {
     pub is_signalling_secure: bool,
     /// What is spoken on it.
     pub repertoire: Repertoire,
+    /// Where its media may come from besides the described address and the signalling's.
+    pub networks: MediaNetworks,
 }
 
 impl LineSecurity {
@@ -65,6 +68,7 @@ pub(super) struct Negotiation {
     signalling: IpAddr,
     capabilities: Capabilities,
     is_signalling_secure: bool,
+    networks: MediaNetworks,
     local_sdp: String,
     agreed: Option<Negotiated>,
     /// Our offer is out and their answer is due.
@@ -85,6 +89,7 @@ impl Negotiation {
             signalling: line.signalling,
             capabilities: Capabilities { repertoire: line.security.repertoire, security: line.security.media },
             is_signalling_secure: line.security.is_signalling_secure,
+            networks: line.security.networks,
             local_sdp: String::new(),
             agreed: None,
             awaits_answer: false,
@@ -138,6 +143,7 @@ impl Negotiation {
     pub(super) fn secure(&mut self, security: LineSecurity) {
         self.capabilities = Capabilities { repertoire: security.repertoire, security: security.media };
         self.is_signalling_secure = security.is_signalling_secure;
+        self.networks = security.networks;
         self.agreed = None;
     }
 
@@ -180,6 +186,11 @@ impl Negotiation {
     /// What both sides agreed on, once they have.
     pub(super) fn agreed(&self) -> Option<&Negotiated> {
         self.agreed.as_ref()
+    }
+
+    /// Where media may come from besides.
+    pub(super) fn networks(&self) -> MediaNetworks {
+        self.networks
     }
 
     pub(super) fn signalling(&self) -> IpAddr {

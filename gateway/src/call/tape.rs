@@ -40,6 +40,10 @@ impl Call {
         self.tape.is_wanted = true;
         if let Some(answered) = self.tape.answered {
             self.tape.start(self.line_rate(), answered);
+            if let Some(session) = &self.leg.session {
+                // An agent that needs nobody has said its first words with the answer.
+                self.tape.handle_said(session, session.played(), answered);
+            }
         }
     }
 
@@ -165,3 +169,6 @@ impl Track {
         &self.samples
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ use crate::diagnosis::Fault;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     due: Option<Instant>,
+    /// When the leg's figures are due.
+    measure_due: Option<Instant>,
     looks: u32,
     /// Looks in a row at which the far end said that it hears nothing.
     unheard: u32,
@@ -26,11 +28,28 @@ pub(super) struct Watch {
 impl Watch {
     /// Begins: the leg has been answered.
     pub(super) fn start(&mut self, now: Instant) {
-        *self = Watch { due: Some(now + LOOK), are_keys_told: self.are_keys_told, ..Watch::default() };
+        let are_keys_told = self.are_keys_told;
+        *self = Watch { due: Some(now + LOOK), measure_due: Some(now + MEASURE), are_keys_told, ..Watch::default() };
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        self.due.into_iter().chain(self.measure_due).min()
+    }
+
+    /// The leg has been answered.
+    pub(super) fn has_started(&self) -> bool {
+        self.measure_due.is_some()
+    }
+
+    /// Tells whether the leg's figures are due; they will be again after a while.
+    pub(super) fn is_measure_due(&mut self, now: Instant) -> bool {
+        let Some(due) = self.measure_due.filter(|due| *due <= now) else { return false };
+        self.measure_due = Some((due + MEASURE).max(now));
+        true
+    }
+
+    fn is_look_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
     }
 
     /// Looks, if a look is due; a fault is found once.
@@ -41,12 +60,12 @@ impl Watch {
         signalling: IpAddr,
         now: Instant,
     ) -> Option<Fault> {
-        if self.due.is_none_or(|due| due > now) {
+        if !self.is_look_due(now) {
             return None;
         }
         if session.is_held() {
             // Nobody speaks; the count begins when they do again.
-            self.start(now);
+            (self.due, self.looks, self.unheard) = (Some(now + LOOK), 0, 0);
             return None;
         }
         self.looks += 1;
@@ -68,6 +87,10 @@ impl Call {
         }
         for id in [LegId::First, LegId::Second] {
             let Some(Leg { session: Some(session), negotiation, watch, .. }) = self.leg_mut(id) else { continue };
+            // What was agreed on has keys in it, and is not copied at every turn.
+            if !watch.is_look_due(now) {
+                continue;
+            }
             let Some(negotiated) = negotiation.agreed() else { continue };
             let Some(fault) = watch.look(session, negotiated, negotiation.signalling(), now) else { continue };
             let found = match fault {
@@ -136,6 +159,9 @@ fn describe(fault: Fault, negotiated: &Negotiated, exchange: Exchange) -> String
         _ => format!("One-way audio: nothing arrives from {remote}, to which {sent} packets were sent"),
     }
 }
+
+/// 10 s from one measurement to the next: two RTCP reports, and 40 records a second of 400 calls.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// 5 s between two looks: 250 packets each way, and one report.
 const LOOK: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use talkstack_control::server::ADMIN_SOCKET;
 
-use super::resource::fields_text;
+use super::quality::call_text;
 use super::{CallCommand, CliCommand, MailCommand, RecordingAction, extension, provider, route, trunk};
 
 /// A command that was not carried out.
@@ -93,7 +93,7 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
         }
         CliCommand::Call(CallCommand::Show { call, json }) => {
             let answer = ask(&socket, "GET", &format!("/admin/calls/{call}"), None)?;
-            if *json { document(&answer) } else { fields_text(&answer) }
+            if *json { document(&answer) } else { call_text(answer) }
         }
         CliCommand::Call(CallCommand::Recording { call, action }) => {
             let (action, done) = match action {

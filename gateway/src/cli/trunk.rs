@@ -267,7 +267,8 @@ pub struct SignallingFields {
 /// How sound is carried on a trunk.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MediaFields {
-    /// A codec that is offered and taken, the preferred first; may be repeated, and replaces those that were.
+    /// A codec that is offered and taken, the preferred first; may be repeated, and replaces those that were. Without any
+    /// G.722 and G.711 are offered, and Opus is taken.
     #[arg(long = "codec", value_parser = ["opus", "g722", "pcmu", "pcma"])]
     codecs: Vec<String>,
     /// Milliseconds of sound in a packet, 10 to 60 in steps of ten.

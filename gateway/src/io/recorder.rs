@@ -277,6 +277,78 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_s_track_lies_beside_both_sides_from_their_first_sample_on() {
+        for format in Format::ALL {
+            let bench = Bench::new(format);
+            let mut handle = bench.recorder.handle();
+            let (mut with_agent, mut without) = (handle.begin(CallId(7)), handle.begin(CallId(8)));
+            for block in 0..10 {
+                handle.block().fill(0);
+                // The agent speaks from the fourth block on.
+                handle.block()[3200..].fill(if block >= 3 { 9000 } else { 0 });
+                handle.write(&mut with_agent, 1600, 8000, Duration::ZERO);
+                handle.block()[..3200].fill(5);
+                handle.block()[3200..].fill(0);
+                handle.write(&mut without, 1600, 8000, Duration::ZERO);
+            }
+            handle.end(with_agent);
+            handle.end(without);
+            let (dir, events) = bench.finish();
+            let [CallEvent::Recorded { file, duration_ms: 2000 }, CallEvent::Recorded { file: second, .. }] =
+                &events[..]
+            else {
+                panic!("{events:?}")
+            };
+            let extension = format.extension();
+            let path = |file: &str| dir.path().join("recordings").join(file);
+            let agent = |file: &str| path(file).with_extension(format!("agent.{extension}"));
+            assert!(file.ends_with(extension) && path(file).exists() && agent(file).exists());
+            assert!(path(second).exists() && !agent(second).exists(), "where nothing was said there is no file");
+            let bytes = std::fs::read(agent(file)).expect("readable");
+            match format {
+                Format::Wav => {
+                    assert_eq!(bytes.len(), 44 + 10 * 3200);
+                    let sample = |at: usize| i16::from_le_bytes([bytes[44 + at * 2], bytes[45 + at * 2]]);
+                    assert_eq!((sample(4799), sample(4800), sample(15_999)), (0, 9000, 9000));
+                }
+                Format::Opus => {
+                    assert!(bytes.starts_with(b"OggS") && bytes.len() < 16_000);
+                    // The last page ends where the call did: 2 s of 48 kHz, and the encoder's delay.
+                    let last = bytes.windows(4).rposition(|window| window == b"OggS").expect("a page");
+                    let granule =
+                        bytes[last + 6..last + 10].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+                    assert!(granule.abs_diff(96_000) < 1000 && bytes[last + 5] == 4, "{granule}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_whose_process_is_killed_can_be_read_to_its_last_second() {
+        for format in Format::ALL {
+            let dir = tempfile::tempdir().expect("a directory");
+            let mut tracks = Tracks::create(dir.path(), "2026/12/01/a", format, 8000).expect("made");
+            let mut block: Box<Block> = Box::new([0; BLOCK_VALUES]);
+            for at in 0..51i16 {
+                block.fill(1000 + at);
+                tracks.write(0, &block, 1600).expect("written");
+            }
+            // Nothing is closed: this is what the next process finds.
+            let bytes = std::fs::read(dir.path().join(tracks.name())).expect("readable");
+            match format {
+                Format::Wav => {
+                    let counted = u32::from_le_bytes([bytes[40], bytes[41], bytes[42], bytes[43]]) as usize;
+                    assert_eq!((counted, bytes.len()), (51 * 6400, 44 + 51 * 6400));
+                }
+                Format::Opus => {
+                    let pages = bytes.windows(4).filter(|window| *window == b"OggS").count();
+                    assert_eq!(pages, 2 + 10, "the heads, and ten whole seconds of 10.2");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_full_queue_becomes_silence_of_its_length() {
         let (sender, receiver) = sync_channel(1);
         let (give_back, used) = sync_channel(4);

@@ -233,10 +233,10 @@ impl<S: Surroundings> Shard<S> {
         match message {
             ToCall::AgentConnected(connected) => return self.adopt(key, connected, now),
             ToCall::Line { local, signalling, seed, security } => {
-                return self.open_line(key, (local, signalling, security), seed, now);
+                return self.open_line(key, (local, signalling, *security), seed, now);
             }
             ToCall::Replaced { leg, sdp, local, signalling, seed, security } => {
-                return self.replace_line(key, leg, sdp.as_deref(), (local, signalling, security), seed, now);
+                return self.replace_line(key, leg, sdp.as_deref(), (local, signalling, *security), seed, now);
             }
             ToCall::Transfer { from, .. } => self.park(key, from),
             ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),

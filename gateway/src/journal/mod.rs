@@ -260,7 +260,8 @@ impl Writer {
     }
 
     fn enqueue(&mut self, call_id: CallId, event: CallEvent, at_ms: u64, synced: Option<oneshot::Sender<()>>) {
-        let max = if matches!(event, CallEvent::Said(_)) { WAITING_SAID_MAX } else { WAITING_MAX };
+        let is_spare = matches!(event, CallEvent::Said(_) | CallEvent::Measured { .. });
+        let max = if is_spare { WAITING_SAID_MAX } else { WAITING_MAX };
         if self.waiting.len() >= max {
             if matches!(event, CallEvent::Ended { .. }) {
                 // Not among the calls that are up any more, and so control ends its row.

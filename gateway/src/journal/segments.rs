@@ -113,7 +113,8 @@ impl Segments {
                 Some(record) => drop(files.insert(path, Segment { bytes, last: record.position })),
                 None => std::fs::remove_file(&path).map_err(failed)?,
             }
-            let matters = |record: &JournalRecord| !matches!(record.event, CallEvent::Said(_));
+            let matters =
+                |record: &JournalRecord| !matches!(record.event, CallEvent::Said(_) | CallEvent::Measured { .. });
             seen.extend(records.into_iter().filter(matters).map(|record| (record.position, record)));
         }
         let mut open_calls = LiveCalls::default();

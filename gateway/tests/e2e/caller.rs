@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use talkstack_media::codec::Codec;
 
+use crate::relay::{BothWays, Damage, Relay};
+
 /// A caller in a call.
 pub(crate) struct Caller {
     sip: UdpSocket,
@@ -21,6 +23,8 @@ pub(crate) struct Caller {
     pub(crate) heard: Vec<u8>,
     /// The box has said BYE.
     pub(crate) is_over: bool,
+    /// What lies between it and the box.
+    network: Option<Relay>,
 }
 
 /// What the next packet carries in its header.
@@ -34,6 +38,27 @@ pub(crate) struct Stream {
 impl Caller {
     /// Calls `user` with an audio section of `formats` and further lines, and waits for the answer.
     pub(crate) fn call(target: SocketAddr, user: &str, formats: &str, lines: &str) -> Self {
+        Caller::call_from(target, user, (formats, lines), |_| None)
+    }
+
+    /// Calls over a network that does damage.
+    pub(crate) fn call_over(
+        target: SocketAddr,
+        user: &str,
+        formats: &str,
+        damage: Damage,
+        both_ways: BothWays,
+        seed: u32,
+    ) -> Self {
+        Caller::call_from(target, user, (formats, ""), |phone| Some(Relay::start(phone, damage, both_ways, seed)))
+    }
+
+    fn call_from(
+        target: SocketAddr,
+        user: &str,
+        (formats, lines): (&str, &str),
+        network: impl FnOnce(SocketAddr) -> Option<Relay>,
+    ) -> Self {
         let bind = || UdpSocket::bind("127.0.0.1:0").expect("a port");
         let (sip, rtp) = (bind(), bind());
         sip.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
@@ -48,10 +73,12 @@ impl Caller {
             next: Instant::now(),
             heard: Vec::new(),
             is_over: false,
+            network: network(rtp.local_addr().expect("bound")),
             sip,
             rtp,
         };
-        let port = caller.rtp.local_addr().expect("bound").port();
+        let own = caller.rtp.local_addr().expect("bound");
+        let port = caller.network.as_ref().map_or(own, |network| network.address).port();
         let sdp = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {formats}\r\n{lines}"
         );
@@ -66,6 +93,10 @@ impl Caller {
         caller.to = answer.lines().find_map(|line| line.strip_prefix("To: ")).expect("a To").to_owned();
         let port = answer.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next()).expect("audio");
         caller.media.set_port(port.parse().expect("a port"));
+        if let Some(network) = &caller.network {
+            network.lead_to(caller.media);
+            caller.media = network.address;
+        }
         caller.answer = answer;
         caller.request("ACK", 1, "");
         caller.sip.set_nonblocking(true).expect("set");
@@ -80,6 +111,11 @@ impl Caller {
         self.stream.sequence = self.stream.sequence.wrapping_add(1);
         self.stream.timestamp = self.stream.timestamp.wrapping_add(samples);
         self.listen(Duration::from_micros(u64::from(samples) * 125));
+    }
+
+    /// Its next packet is due now, however long it has waited.
+    pub(crate) fn start_talking(&mut self) {
+        self.next = Instant::now();
     }
 
     /// Says nothing in particular for so long, in packets of 20 ms.

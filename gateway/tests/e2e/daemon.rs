@@ -97,9 +97,14 @@ impl Daemon {
         wait_until("the daemon stops", || self.child.try_wait().expect("waited"))
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid as i32).expect("a process");
         rustix::process::kill_process(pid, signal).expect("told");
+    }
+
+    /// What `talkstack serve` has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("serve.log")).expect("a log")
     }
 
     /// `talkstack` commands against this daemon; stdout of a success.

@@ -93,11 +93,17 @@ fn spoken_name() -> Vec<i16> {
     runtime.block_on(talkstack_gateway::speech::Speaker::default().speak(text)).expect("espeak-ng is installed")
 }
 
+/// The files of both sides; the agent's tracks lie beside them.
 fn recordings(dir: &Path) -> Vec<PathBuf> {
     let (mut found, mut dirs) = (Vec::new(), vec![dir.join("recordings")]);
     while let Some(dir) = dirs.pop() {
         for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.is_dir() { dirs.push(path) } else { found.push(path) }
+            let is_agent = path.to_string_lossy().ends_with(".agent.wav");
+            match path.is_dir() {
+                true => dirs.push(path),
+                false if is_agent => {}
+                false => found.push(path),
+            }
         }
     }
     found

@@ -124,6 +124,43 @@ fn a_marker_is_in_the_agent_s_ear_and_in_both_tracks_of_the_recording_on_one_clo
 }
 
 #[test]
+fn keys_by_info_reach_the_agent_and_a_recording_is_paused_from_the_command_line() {
+    let site = Site::new(&[], &[], json!({ "greeting": "Hello." }));
+    let mut phone = RtpPhone::call(site.daemon.sip(), DIGITS);
+    phone.say_until(SILENCE, |phone| tones(phone, 1) >= 60);
+    phone.inform(2, "application/dtmf-relay", "Signal=5\r\nDuration=160\r\n");
+    phone.inform(3, "application/dtmf", "#");
+    let told = || site.server.received("conversation.item.create");
+    phone.say_until(SILENCE, |_| told().iter().any(|item| item.to_string().contains("5#")));
+    // A card's number is read out: it does not stand in the recording.
+    let call = site.latest_call();
+    let id = call["sid"].as_str().expect("an id").to_owned();
+    phone.say(LOUD, Duration::from_millis(500));
+    assert!(site.daemon.command(&["call", "recording", &id, "pause"]).contains("silent from now on"));
+    phone.say(SILENCE, Duration::from_millis(100));
+    phone.say(LOUD, Duration::from_millis(600));
+    assert!(site.daemon.command(&["call", "recording", &id, "resume"]).contains("on again"));
+    phone.say(LOUD, Duration::from_millis(500));
+    phone.hang_up();
+    let (left, _) = tracks(&download(&site.recording(&call), None).2);
+    let mut voice = Vec::new();
+    Codec::Pcmu.decode(&[LOUD, LOUD | 0x80], &mut voice);
+    let spoken = left.iter().filter(|sample| voice.contains(sample)).count();
+    // A second of 1.6; the frames around either command go to one side or the other.
+    assert!((6000..10_000).contains(&spoken), "{spoken} samples of the caller's voice");
+    let found = site.find(&call);
+    let gap = &found["recordingGaps"][0];
+    let ms = |name: &str| gap[name].as_u64().expect("a time");
+    assert!((500..2500).contains(&(ms("toMs") - ms("fromMs"))), "{found}");
+    let (status, _, said) = download(found["agentRecordingUrl"].as_str().expect("a link"), None);
+    assert_eq!((status, &said[..4], said[22]), (200, &b"RIFF"[..], 1), "the agent's track");
+    assert!(said[44..].iter().any(|byte| *byte != 0));
+    let log = site.daemon.log();
+    assert!(!log.contains("Signal") && !log.contains("5#"), "{log}");
+    site.server.has_no_complaint();
+}
+
+#[test]
 fn an_interruption_is_recorded_as_it_was_on_the_wire() {
     let site = Site::new(&[], &["--scenario", "interrupt"], json!({}));
     let mut phone = RtpPhone::call(site.daemon.sip(), DIGITS);

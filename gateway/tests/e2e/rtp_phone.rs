@@ -139,7 +139,8 @@ impl RtpPhone {
     }
 
     pub(crate) fn hang_up(self) {
-        self.send("BYE", 2, "");
+        // Behind whatever INFOs went before.
+        self.send("BYE", 9, "");
     }
 
     /// Tells whether the first frame of the byte left when it should have: a phone that was held up measures nothing.
@@ -153,6 +154,12 @@ impl RtpPhone {
     /// When the first frame of the byte left.
     pub(crate) fn said_at(&self, code: u8) -> SystemTime {
         self.said.iter().find(|(_, said)| *said == code).expect("it has been said").0
+    }
+
+    /// Presses a key by INFO, the phone's second request or a later one.
+    pub(crate) fn inform(&self, number: u32, content_type: &str, body: &str) {
+        let text = self.request("INFO", number, &format!("Content-Type: {content_type}\r\n"), body);
+        self.sip.send_to(text.as_bytes(), self.target).expect("sent");
     }
 
     fn accept(&mut self, text: &str) {
@@ -200,16 +207,19 @@ impl RtpPhone {
     }
 
     fn send(&self, method: &str, number: u32, sdp: &str) {
-        let (target, local) = (self.target, self.sip.local_addr().expect("bound"));
         let content = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        self.sip.send_to(self.request(method, number, content, sdp).as_bytes(), self.target).expect("sent");
+    }
+
+    fn request(&self, method: &str, number: u32, content: &str, sdp: &str) -> String {
+        let local = self.sip.local_addr().expect("bound");
         let Dialog { uri, from, to, call_id } = &self.dialog;
-        let text = format!(
+        format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}{number};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
              CSeq: {number} {method}\r\nContact: <sip:phone@{local}>\r\n{content}Content-Length: {}\r\n\r\n{sdp}",
             sdp.len()
-        );
-        self.sip.send_to(text.as_bytes(), target).expect("sent");
+        )
     }
 }
 

@@ -205,11 +205,13 @@ pub(crate) struct Account<'a> {
     proxy: Option<SocketAddr>,
     /// How it encrypts its sound: `srtp`, `srtp-mand`, `srtp-mandf`, `dtls_srtp`; empty is not at all.
     encryption: &'a str,
+    /// The only codec that it speaks, as baresip names it; empty is all of G.711.
+    codec: &'a str,
 }
 
 impl<'a> Account<'a> {
     pub(crate) fn new(user: &'a str, target: SocketAddr) -> Self {
-        Account { user, password: PASSWORD, target, transport: "udp", proxy: None, encryption: "" }
+        Account { user, password: PASSWORD, target, transport: "udp", proxy: None, encryption: "", codec: "" }
     }
 
     pub(crate) fn with(self, password: &'a str) -> Self {
@@ -219,6 +221,11 @@ impl<'a> Account<'a> {
     /// Encrypts its sound.
     pub(crate) fn encrypting(self, encryption: &'a str) -> Self {
         Account { encryption, ..self }
+    }
+
+    /// Speaks one codec alone.
+    pub(crate) fn speaking(self, codec: &'a str) -> Self {
+        Account { codec, ..self }
     }
 
     pub(crate) fn over(self, transport: &'a str) -> Self {
@@ -250,23 +257,25 @@ impl<'a> Account<'a> {
     }
 
     fn start(self) -> Phone {
-        let Account { user, password, target, transport, proxy, encryption } = self;
+        let Account { user, password, target, transport, proxy, encryption, codec } = self;
         let dir = tempfile::tempdir().expect("a directory");
         let home = dir.path().display().to_string();
         // It hangs up when its source ends; no case lasts this long.
         write_wav(&dir.path().join("words.wav"), &[prompt("en/goodbye"), vec![1; 20 * 8000]].concat());
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let remote = format!("module ctrl_tcp.so\nctrl_tcp_listen {control}\n");
-        let mut config = baresip_config(dir.path(), &remote);
-        if !encryption.is_empty() {
-            // An account that encrypts wants the modules for it loaded before its own.
-            config = config.replace("module account.so\n", "module srtp.so\nmodule dtls_srtp.so\nmodule account.so\n");
-        }
+        let keys = if encryption.is_empty() { "" } else { "module srtp.so\nmodule dtls_srtp.so\n" };
+        let codecs = if codec.is_empty() { "" } else { "module g722.so\nmodule opus.so\n" };
+        // An account that encrypts or names codecs wants the modules for it loaded before its own.
+        let first = format!("module g711.so\n{codecs}{keys}module account.so\n");
+        let config = baresip_config(dir.path(), &remote).replace("module account.so\nmodule g711.so\n", &first);
         std::fs::write(dir.path().join("config"), config).expect("written");
         let outbound = proxy.map(|proxy| format!(";outbound=\"sip:{proxy};lr\"")).unwrap_or_default();
         let media = if encryption.is_empty() { String::new() } else { format!(";mediaenc={encryption}") };
-        let account =
-            format!("<sip:{user}@{target};transport={transport}>;auth_pass={password};regint=60{outbound}{media}\n");
+        let spoken = if codec.is_empty() { String::new() } else { format!(";audio_codecs={codec}") };
+        let account = format!(
+            "<sip:{user}@{target};transport={transport}>;auth_pass={password};regint=60{outbound}{media}{spoken}\n"
+        );
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         let peer = Peer::start_in(dir, "baresip", &["-v", "-s", "-f", &home]);
         let control = wait_until("baresip takes commands", || TcpStream::connect(control).ok());
@@ -295,7 +304,7 @@ impl Phone {
     }
 
     /// The samples of its last recording, whose header it writes at the end.
-    fn heard(&self) -> Vec<i16> {
+    pub(crate) fn heard(&self) -> Vec<i16> {
         let entries = std::fs::read_dir(self.peer.dir.path()).expect("there").flatten().map(|entry| entry.path());
         let recordings = entries.filter(|path| path.to_string_lossy().ends_with("-dec.wav"));
         recordings.max().map(|path| read_growing(&path)).unwrap_or_default()

@@ -161,8 +161,6 @@ impl Linphone {
         );
         peer.says("linphonec>");
         for command in [
-            // Opus: it records at the rate of its codec, and what is heard is compared at 8 kHz.
-            "codec disable 0".to_owned(),
             "soundcard use files".to_owned(),
             format!("play {}", microphone.display()),
             format!("record {}", ear.display()),
@@ -170,7 +168,22 @@ impl Linphone {
             peer.types(&command);
             peer.says("linphonec>");
         }
-        Linphone { peer, address }
+        let mut phone = Linphone { peer, address };
+        phone.speaks("PCMU");
+        phone
+    }
+
+    /// Speaks one codec alone; its recording has that codec's rate.
+    pub(crate) fn speaks(&mut self, codec: &str) {
+        self.does("codec disable all", "linphonec>");
+        self.types("codec list");
+        let listed = self.says("linphonec>");
+        let place = listed.lines().find_map(|line| {
+            let (number, rest) = line.trim_start().split_once(':')?;
+            rest.contains(codec).then(|| number.trim().to_owned())
+        });
+        let place = place.unwrap_or_else(|| panic!("linphone has no {codec}: {listed}"));
+        self.does(&format!("codec enable {place}"), "linphonec>");
     }
 
     /// Calls a user at an address and waits for the answer.
@@ -184,8 +197,8 @@ impl Linphone {
     }
 
     /// Waits for what it says.
-    pub(crate) fn says(&mut self, word: &str) {
-        self.peer.says(word);
+    pub(crate) fn says(&mut self, word: &str) -> String {
+        self.peer.says(word)
     }
 
     /// Waits until its registration stands.
@@ -218,7 +231,7 @@ impl Linphone {
     }
 
     /// The samples of its recording, whose header it writes at the end.
-    fn heard(&self) -> Vec<i16> {
+    pub(crate) fn heard(&self) -> Vec<i16> {
         read_growing(&self.peer.dir.path().join("heard.wav"))
     }
 }

@@ -5,6 +5,7 @@
 
 mod baresip;
 mod boxes;
+mod codecs;
 mod desks;
 mod dialogs;
 mod help;

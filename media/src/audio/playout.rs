@@ -270,9 +270,9 @@ impl Playout {
             self.position = self.position.max(self.wall_position(now));
         }
         let frame = self.next_frame(first, FrameKind::Speech);
-        // A thread that slept through more than a hold does not bunch the backlog: the grid moves.
+        // Two frames leave together at the most. Where a third is due as well the thread has slept, and the grid moves.
         let next = due + self.packing.frame();
-        let next = if next + HOLD < now { now } else { next };
+        let next = if next + self.packing.frame() <= now { now } else { next };
         self.phase = Phase::Spurt { due: next, first: false };
         frame
     }
@@ -408,6 +408,54 @@ mod tests {
             sent.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == FRAME_TICKS),
             "one timestamp after the other"
         );
+    }
+
+    #[test]
+    fn a_late_tick_is_caught_up_with_two_packets_at_the_most_and_paced_again() {
+        for seed in 1..=50u32 {
+            let mut bench = Bench::new();
+            let (mut random, mut payload, mut sent) = (seed, Vec::new(), 0);
+            bench.playout.push(&[7; 500 * FRAME_BYTES], bench.start).expect("room");
+            let mut last: Option<u32> = None;
+            while bench.playout.queued() >= FRAME {
+                // A thread that is held up for anything from nothing to 200 ms, now and then.
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let late = if (random >> 20).is_multiple_of(10) { random >> 8 & 0xff } else { 1 };
+                bench.now = bench.now.max(bench.playout.deadline()) + Duration::from_millis(u64::from(late.min(200)));
+                let mut together = 0;
+                while let Some(frame) = bench.playout.take(&mut payload, bench.now) {
+                    assert_eq!(frame.kind, FrameKind::Speech, "seed {seed}: there is speech to send");
+                    let follows = last.is_none_or(|last| frame.timestamp == last.wrapping_add(FRAME_TICKS));
+                    assert!(follows, "seed {seed}: speech has no gap in its timestamps");
+                    last = Some(frame.timestamp);
+                    (together, sent) = (together + 1, sent + 1);
+                }
+                assert!((1..=2).contains(&together), "seed {seed}: {together} packets at once");
+            }
+            assert_eq!(sent, 500, "seed {seed}: all of it was said");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_stalls_in_the_middle_of_a_word_is_followed_by_comfort_noise_and_goes_on_in_a_spurt_of_its_own() {
+        let mut bench = Bench::new();
+        let mut sent = Vec::new();
+        for turn in 0..20u64 {
+            // 400 ms of speech frame by frame, then nothing for 300 ms.
+            for _ in 0..20 {
+                bench.playout.push(&[7; FRAME_BYTES], bench.now).expect("room");
+                sent.extend(bench.run(FRAME));
+            }
+            let stalled = bench.run(Duration::from_millis(300));
+            assert!(stalled.iter().all(|(_, frame)| frame.kind == FrameKind::ComfortNoise), "turn {turn}");
+            assert!(stalled.len() >= 12, "turn {turn}: {} packets of noise", stalled.len());
+            sent.extend(stalled);
+        }
+        let spurts = sent.iter().filter(|(_, frame)| frame.marker).count();
+        assert_eq!(spurts, 20);
+        let speech = sent.iter().filter(|(_, frame)| frame.kind == FrameKind::Speech).count();
+        assert_eq!(speech, 400, "nothing is said twice or left out");
+        assert!(sent.windows(2).all(|pair| pair[1].0 - pair[0].0 <= FRAME + HOLD), "never silent");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! The first octet is the level in −dBov, 0 to 127; octets behind it would shape the spectrum. White noise of the right
 //! level is what a telephone line carries, so the shape is not read.
+//!
+//! It is offered beside G.711 and heard, never sent: while an agent is silent the box goes on with soft noise in the codec
+//! itself, because a far end that waits for our packets to learn where we are must get some (RFC 6263).
 
 /// Makes noise of a level.
 #[derive(Debug, Clone)]

@@ -3,6 +3,8 @@
 //! Its RTP clock is 48 kHz whatever the audio's bandwidth. A packet says itself how long it plays ([`ticks`]). Loss is
 //! made good from the next packet's redundancy where the sender put some in (in-band FEC), and else by the decoder's own
 //! concealment, which fades. Where the far end prefers it, pauses are not sent at all (DTX).
+//!
+//! Of all that a frame passes through this library alone allocates: scratch of its encoder, some of it for every packet.
 
 use std::fmt;
 

@@ -3,7 +3,8 @@
 //! ```text
 //!   open ── 5 consecutive packets of one source ──▶ locked ── its own address changed by re-INVITE ──▶ open
 //!                                                     │
-//!                                                     └─ silent for 2 s: the same, SDP or signalling host may prove itself
+//!                                                     └─ silent for 2 s: the same, SDP or signalling host, or one of
+//!                                                                            the trunk's media networks, may prove itself
 //! ```
 //!
 //! Packets go to the address of the SDP from the first moment; two sides that each wait for the other would wait for
@@ -11,6 +12,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use crate::sip::Network;
 
 /// The latch of one channel (RTP or RTCP).
 #[derive(Debug)]
@@ -22,6 +25,30 @@ pub struct Latch {
     former: Option<SocketAddr>,
     locked: Option<Locked>,
     candidate: Option<Candidate>,
+    networks: MediaNetworks,
+}
+
+/// Networks in which a far end's other media hosts lie: once a source has fallen silent, another in them may prove itself.
+/// At most [`MediaNetworks::MAX`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MediaNetworks([Option<Network>; MediaNetworks::MAX]);
+
+impl MediaNetworks {
+    /// None at all.
+    pub const NONE: MediaNetworks = MediaNetworks([None; MediaNetworks::MAX]);
+
+    /// 16 networks: the largest carriers list a dozen.
+    pub const MAX: usize = 16;
+
+    /// These; what is beyond [`MediaNetworks::MAX`] is left out.
+    pub fn new(networks: impl IntoIterator<Item = Network>) -> Self {
+        let mut networks = networks.into_iter();
+        MediaNetworks(std::array::from_fn(|_| networks.next()))
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().flatten().any(|network| network.contains(address))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +78,20 @@ pub enum Verdict {
 impl Latch {
     /// Opens the window: our SDP leaves.
     pub fn new(described: SocketAddr, signalling: IpAddr, now: Instant) -> Self {
-        Latch { described, signalling, opened_at: now, former: None, locked: None, candidate: None }
+        Latch {
+            described,
+            signalling,
+            opened_at: now,
+            former: None,
+            locked: None,
+            candidate: None,
+            networks: MediaNetworks::NONE,
+        }
+    }
+
+    /// Sources in these networks may take over as well.
+    pub fn trust(&mut self, networks: MediaNetworks) {
+        self.networks = networks;
     }
 
     /// Where to send to.
@@ -77,7 +117,8 @@ impl Latch {
                 return Verdict::Accept;
             }
             let is_quiet = now.saturating_duration_since(locked.last_heard) >= TAKEOVER_SILENCE;
-            let is_near = [locked.source.ip(), self.described.ip(), self.signalling].contains(&source.ip());
+            let is_near = [locked.source.ip(), self.described.ip(), self.signalling].contains(&source.ip())
+                || self.networks.contain(source.ip());
             if is_quiet && is_near && self.is_proved(source, ssrc, sequence) {
                 self.lock(source, now);
                 return Verdict::Accept;
@@ -208,6 +249,60 @@ mod tests {
         }
         assert_eq!(bench.packet("10.0.0.1:7777", 4), Verdict::Accept);
         assert_eq!(bench.latch.destination().port(), 7777);
+    }
+
+    #[test]
+    fn a_host_of_the_trunk_s_media_networks_may_take_over_and_never_come_first() {
+        let elsewhere = "198.51.100.20:7000";
+        let networks = MediaNetworks::new([Network::of([198, 51, 100, 0].into(), 24)]);
+        let mut fresh = Bench::new();
+        fresh.latch.trust(networks);
+        for sequence in 0..10 {
+            assert_eq!(fresh.packet(elsewhere, sequence), Verdict::Refuse, "no candidate");
+        }
+        let mut bench = Bench::locked();
+        bench.latch.trust(networks);
+        for sequence in 0..10 {
+            assert_eq!(bench.packet(elsewhere, sequence), Verdict::Refuse, "while the locked source talks");
+        }
+        bench.now += TAKEOVER_SILENCE;
+        for sequence in 0..4 {
+            assert_eq!(bench.packet(elsewhere, sequence), Verdict::Refuse);
+            assert_eq!(bench.packet("198.51.101.20:7000", sequence), Verdict::Refuse, "of another network");
+        }
+        assert_eq!(bench.packet(elsewhere, 4), Verdict::Accept);
+        assert_eq!(bench.latch.destination().port(), 7000);
+    }
+
+    #[test]
+    fn whatever_strangers_send_the_media_stays_where_it_was_described_or_proved() {
+        for seed in 1..=200u32 {
+            let mut random = seed.wrapping_mul(2_654_435_761) | 1;
+            let mut next = move || {
+                random ^= random << 13;
+                random ^= random >> 17;
+                random ^= random << 5;
+                random
+            };
+            let mut bench = Bench::new();
+            for sequence in 0..2000u16 {
+                // The caller talks, and pauses now and then; strangers know SSRC and sequence.
+                if sequence / 100 % 4 != 3 {
+                    bench.packet(DESCRIBED, sequence);
+                }
+                for host in ["192.0.2.66", "10.0.0.2", "10.0.0.1"] {
+                    let port = 4000 + next() % 3;
+                    let is_row = next() % 4 != 0;
+                    let number = if is_row { sequence } else { next() as u16 };
+                    if host != "10.0.0.1" || sequence / 100 % 4 != 3 {
+                        bench.packet(&format!("{host}:{port}"), number);
+                    }
+                }
+                let to = bench.latch.destination();
+                assert_eq!(to.ip().to_string(), "10.0.0.1", "seed {seed}, packet {sequence}: it goes to {to}");
+                bench.now += Duration::from_millis(20);
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Real-time Transport Protocol (RFC 3550): one stream in, one stream out.
 
+pub mod budget;
 pub mod bursts;
 pub mod dtmf;
 pub mod figures;

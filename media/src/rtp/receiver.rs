@@ -12,8 +12,13 @@
 //!
 //! The timeline follows RTP timestamps: what is handed out adds up to them, plus a surplus that is never above 200 ms.
 //! The wall clock bounds it: a timestamp that jumps while no time passes is another timeline and fills in 200 ms at most.
+//!
+//! What it costs, by `cargo bench -p talkstack-media --bench packets` (release, 1 December 2026, at d110f90, 2 cores that
+//! others used as well): a packet in order 88 ns, one of a swapped pair 92 ns, with one in ten lost 105 ns; parsing an RTP
+//! header 6 ns, building a packet 17 ns; a leg with a packet each way, everything included, 1.7 µs.
 
 mod history;
+mod stream;
 mod tally;
 mod timing;
 
@@ -28,6 +33,7 @@ use crate::codec::Codec;
 use crate::codec::comfort_noise::ComfortNoise;
 use crate::sdp::Numbered;
 use history::History;
+use stream::Stream;
 pub use tally::Tally;
 pub use timing::{Timing, WAIT_MIN};
 
@@ -72,24 +78,6 @@ pub struct Receiver {
     tally: Tally,
     /// What the far end's line sounds like while it sends nothing, since it has said so.
     noise: Option<ComfortNoise>,
-}
-
-/// Where the stream stands.
-#[derive(Debug, Clone, Copy)]
-struct Stream {
-    ssrc: u32,
-    /// Timestamp units a second.
-    clock_rate: u32,
-    next_sequence: u16,
-    next_timestamp: u32,
-    /// Sequence numbers have been given up since the last audio.
-    has_hole: bool,
-    /// To when the audio and silence handed out suffice.
-    covered_until: Instant,
-    /// Silence handed out that the timestamps have not caught up with, in timestamp units.
-    surplus: u32,
-    /// The peers have agreed anew since the last audio.
-    is_resumed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -459,30 +447,6 @@ impl Receiver {
         }
         self.history.push();
         self.tally.handle_taken();
-    }
-}
-
-impl Stream {
-    /// A sequence number has been dealt with.
-    fn advance(&mut self) {
-        self.next_sequence = self.next_sequence.wrapping_add(1);
-        self.has_hole = false;
-    }
-
-    /// What the wall clock says has not been handed out, in timestamp units.
-    fn missing(&self, now: Instant) -> u32 {
-        self.units(now.saturating_duration_since(self.covered_until).min(GAP_MAX))
-    }
-
-    /// Audio or silence has been handed out. It counts from when it was: a far clock that is fast hands out more than time
-    /// passes, 0.7 s in an hour at 200 ppm, and must not put off the silence which says that nothing comes any more.
-    fn cover(&mut self, units: u32, now: Instant) {
-        self.covered_until = now + Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(self.clock_rate));
-    }
-
-    /// A time in timestamp units.
-    fn units(&self, time: Duration) -> u32 {
-        u32::try_from(time.as_micros() * u128::from(self.clock_rate) / 1_000_000).unwrap_or(u32::MAX)
     }
 }
 

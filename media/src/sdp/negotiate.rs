@@ -188,13 +188,13 @@ pub fn answer(
 pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, NegotiateError> {
     let (protocol, lines) = capabilities.security.offer()?;
     let repertoire = capabilities.repertoire;
-    let has_g711 = repertoire.codecs().any(is_g711);
-    let has_opus = repertoire.contains(Codec::Opus);
+    let has_g711 = repertoire.offered().any(is_g711);
+    let has_opus = repertoire.offered().any(|codec| codec == Codec::Opus);
     let has_events = repertoire.dtmf().has_events();
     let events = OFFERED_EVENTS.into_iter().filter(|(_, clock_rate)| has_events && (*clock_rate == 8000 || has_opus));
     let mut sdp = head(local);
     let _ = write!(sdp, "m=audio {} {protocol}", local.port);
-    for codec in repertoire.codecs() {
+    for codec in repertoire.offered() {
         let _ = write!(sdp, " {}", codec.payload_type());
     }
     if has_g711 {
@@ -204,7 +204,7 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, 
         let _ = write!(sdp, " {number}");
     }
     sdp.push_str("\r\n");
-    for codec in repertoire.codecs() {
+    for codec in repertoire.offered() {
         write_codec(&mut sdp, codec.payload_type(), codec);
     }
     if has_g711 {
@@ -401,6 +401,11 @@ mod tests {
         let narrow = speaking(&[Codec::Pcma, Codec::G722]);
         let sdp = offer(&narrow, &local()).expect("an offer");
         assert!(sdp.contains("m=audio 10000 RTP/AVP 8 9 13 101\r\n"), "{sdp}");
+        let trunk = Capabilities { repertoire: Repertoire::of_trunk(20), ..Capabilities::default() };
+        let sdp = offer(&trunk, &local()).expect("an offer");
+        assert!(sdp.contains("m=audio 10000 RTP/AVP 9 0 8 13 101\r\n"), "{sdp}");
+        // 350 bytes of an INVITE are its credentials, and 560 the rest of its head.
+        assert!(sdp.len() < 1300 - 350 - 560, "{} bytes:\n{sdp}", sdp.len());
         let wide = speaking(&[Codec::G722]);
         assert!(offer(&wide, &local()).expect("an offer").contains("m=audio 10000 RTP/AVP 9 101\r\n"));
     }

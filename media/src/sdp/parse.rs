@@ -261,6 +261,11 @@ fn is_name(text: &str) -> bool {
 
 /// `audio 49170 RTP/AVP 0 8 101`.
 fn media(value: &str) -> Option<Media> {
+    // RFC 8866 §9: visible characters between the spaces. A section that is refused is written back as it is, and what
+    // writes it must not be able to add a line.
+    if !value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic()) {
+        return None;
+    }
     let mut parts = value.split_ascii_whitespace();
     let (kind, port, protocol) = (parts.next()?, parts.next()?, parts.next()?);
     let port = port.split('/').next()?.parse().ok()?;
@@ -367,6 +372,8 @@ mod tests {
             ("v=0\r\nc=IN IP4 300.1.1.1.1 x y\r\nm=audio 1 RTP/AVP 0\r\n", SdpError::Line(3)),
             ("v=0\r\nm=audio 99999 RTP/AVP 0\r\n", SdpError::Line(2)),
             ("v=0\r\nm=audio 1 RTP/AVP\r\n", SdpError::Line(2)),
+            ("v=0\r\nm=audio 1 0\x0b \x0b 0\r\n", SdpError::Line(2)),
+            ("v=0\r\nm=audio 1 RTP/AVP 0\ra=inactive 0\r\n", SdpError::Line(2)),
             ("v=0\r\nm=audio 1 RTP/AVP 0\r\na=rtpmap:200 PCMU/8000\r\n", SdpError::Line(3)),
         ] {
             if text.contains("300.1") {

@@ -8,6 +8,8 @@ use crate::codec::Codec;
 pub struct Repertoire {
     /// In the order of our offers; answers follow the offer's. Each once, the rest empty.
     codecs: [Option<Codec>; CODECS],
+    /// So many of them are offered; the others are taken where they are offered to us.
+    offered: usize,
     ptime_ms: u8,
     dtmf: DtmfMode,
 }
@@ -25,7 +27,8 @@ impl Repertoire {
     pub fn new(codecs: impl IntoIterator<Item = Codec>, ptime_ms: u32) -> Self {
         // Sixty at the most.
         let ptime_ms = (ptime_ms.clamp(10, 60) / 10 * 10) as u8;
-        let mut repertoire = Repertoire { codecs: [None; CODECS], ptime_ms, dtmf: DtmfMode::default() };
+        let mut repertoire =
+            Repertoire { codecs: [None; CODECS], offered: CODECS, ptime_ms, dtmf: DtmfMode::default() };
         for codec in codecs {
             repertoire.add(codec);
         }
@@ -33,6 +36,13 @@ impl Repertoire {
             repertoire.codecs = Codec::ALL.map(Some);
         }
         repertoire
+    }
+
+    /// That of a trunk without an order of its own: G.722 and G.711 are offered, which are what the telephone network
+    /// speaks and what costs little, and an INVITE with its credentials fits a datagram; Opus is taken where it is offered.
+    pub fn of_trunk(ptime_ms: u32) -> Self {
+        let codecs = [Codec::G722, Codec::Pcmu, Codec::Pcma, Codec::Opus];
+        Repertoire { offered: 3, ..Repertoire::new(codecs, ptime_ms) }
     }
 
     /// The same with keys that travel so.
@@ -45,9 +55,14 @@ impl Repertoire {
         self.dtmf
     }
 
-    /// The codecs, the preferred first.
+    /// The codecs that are taken.
     pub fn codecs(&self) -> impl Iterator<Item = Codec> + Clone {
         self.codecs.into_iter().flatten()
+    }
+
+    /// The codecs that are offered, the preferred first.
+    pub fn offered(&self) -> impl Iterator<Item = Codec> + Clone {
+        self.codecs().take(self.offered)
     }
 
     /// Tells whether a codec is among them.
@@ -82,6 +97,10 @@ mod tests {
         assert_eq!(repertoire.ptime_ms(), 30);
         assert!(repertoire.contains(Codec::Opus) && !repertoire.contains(Codec::G722));
         assert_eq!(Repertoire::default().codecs().collect::<Vec<_>>(), Codec::ALL);
+        assert_eq!(Repertoire::default().offered().collect::<Vec<_>>(), Codec::ALL);
+        let of_trunk = Repertoire::of_trunk(20);
+        assert_eq!(of_trunk.offered().collect::<Vec<_>>(), [Codec::G722, Codec::Pcmu, Codec::Pcma]);
+        assert!(of_trunk.contains(Codec::Opus));
         assert_eq!((Repertoire::new([], 0).ptime_ms(), Repertoire::new([], 900).ptime_ms()), (10, 60));
     }
 }

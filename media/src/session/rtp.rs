@@ -1,5 +1,6 @@
 //! One leg over RTP: latch, receiver, concealment, playout, sender and reports, wired together.
 
+mod guard;
 pub(super) mod quality;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +15,12 @@ use super::keys::{KeyFrame, Keys};
 use super::secure::Secure;
 use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
-use crate::audio::frame::{Frame, Speech};
+use crate::audio::frame::{Frame, SampleRate, Speech};
 use crate::audio::level::Level;
 use crate::audio::playout::{FrameKind, NotQueued, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
+use crate::rtp::budget::PacketBudget;
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
@@ -42,6 +44,7 @@ pub struct RtpSession {
     received_packets: u64,
     heed: Heed,
     secure: Option<Box<Secure>>,
+    budget: PacketBudget,
 }
 
 /// What says that a packet is the far end's.
@@ -117,6 +120,7 @@ impl RtpSession {
             received_packets: 0,
             heed: Heed::Untold,
             secure,
+            budget: PacketBudget::new(now),
             negotiated,
         };
         session.listen_for_keys();
@@ -151,6 +155,9 @@ impl RtpSession {
     pub fn handle_rtp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
         if self.negotiated.rtcp_mux && is_rtcp(packet) {
             return self.handle_rtcp(source, packet, now);
+        }
+        if !self.is_within_budget(source, self.input.latch.destination(), now) {
+            return;
         }
         let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
             return self.handle_opened(source, packet, Proof::Sequence, now);
@@ -192,6 +199,9 @@ impl RtpSession {
 
     /// Takes a packet from the RTCP port.
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
+        if !self.is_within_budget(source, self.control_latch.destination(), now) {
+            return;
+        }
         let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
             return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
         };
@@ -359,6 +369,11 @@ impl RtpSession {
         }
         let playout = &self.output.playout;
         at.min(if self.output.keys.is_busy() { playout.due() } else { playout.deadline() })
+    }
+
+    /// The rate of what is heard.
+    pub fn rate(&self) -> SampleRate {
+        self.negotiated.codec.rate()
     }
 
     /// Tells whether the far end has put us on hold.

@@ -303,7 +303,7 @@ impl Bench {
                     "Said"
                 }
                 // These callers say nothing.
-                CallOutput::Record(CallEvent::Diagnosed { .. }) => continue,
+                CallOutput::Record(CallEvent::Diagnosed { .. } | CallEvent::Measured { .. }) => continue,
                 other => panic!("{other:?}"),
             });
         }

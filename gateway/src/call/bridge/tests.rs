@@ -247,6 +247,35 @@ fn a_far_end_that_reports_that_nothing_of_ours_arrives_is_named() {
 }
 
 #[test]
+fn how_both_legs_sound_is_told_every_ten_seconds_and_at_the_end() {
+    let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
+    bench.talk(50 * 9);
+    assert!(bench.measured(LegId::First).is_empty() && bench.measured(LegId::Second).is_empty(), "not yet");
+    bench.talk(50 * 22);
+    // The second phone's network loses one in ten.
+    for _ in 0..100 {
+        bench.talk(9);
+        bench.phones[1].sequence = bench.phones[1].sequence.wrapping_add(1);
+        bench.phones[1].timestamp = bench.phones[1].timestamp.wrapping_add(160);
+        bench.pass(bench.pace);
+    }
+    // What was lost last is known by what comes behind it.
+    bench.talk(10);
+    assert_eq!(bench.measured(LegId::First).len(), 5);
+    let outcome = Outcome::new(Blame::Caller, EndReason::HungUp);
+    bench.call.handle_ended(LegId::First, outcome, bench.now);
+    bench.settle();
+    let (first, second) = (bench.measured(LegId::First), bench.measured(LegId::Second));
+    assert_eq!((first.len(), second.len()), (6, 6));
+    let (first, second) = (&first[5].inbound, &second[5].inbound);
+    assert_eq!((first.lost, second.lost), (0, 100));
+    assert_eq!(second.concealed_ms, 2000.0);
+    assert!(first.mos > second.mos && second.mos.is_some(), "{first:?}, {second:?}");
+    // 1,000 at every sample.
+    assert!(first.level_dbov.is_some_and(|dbov| (dbov + 30.3).abs() < 0.5), "{first:?}");
+}
+
+#[test]
 fn a_call_that_is_held_or_goes_well_has_no_diagnosis() {
     let mut bench = Bench::talking(&[extension("102")], Codec::Pcmu, Codec::Pcmu);
     bench.reoffer(LegId::Second, "sendonly");

@@ -100,7 +100,7 @@ pub enum ToCall {
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
         /// How its media is to be secured.
-        security: LineSecurity,
+        security: Box<LineSecurity>,
     },
     /// The call goes on with another trunk, which wants other keys or none: the offer is made anew.
     Carried(Box<LineSecurity>),
@@ -145,7 +145,7 @@ pub enum ToCall {
         /// Unpredictable, as [`OfferedCall::seed`].
         seed: u64,
         /// How its media is to be secured.
-        security: LineSecurity,
+        security: Box<LineSecurity>,
     },
     /// End the call.
     HangUp(Outcome),

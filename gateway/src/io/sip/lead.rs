@@ -103,7 +103,7 @@ impl SipThread {
         self.dialling.leading.calls.insert(id, Led::new(order, ways));
         let local = self.media_address(&first);
         let seed = self.random.u64();
-        self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed, security });
+        self.tell(id, ToCall::Line { local, signalling: first.remote.ip(), seed, security: Box::new(security) });
     }
 
     /// The addresses of a trunk that has a channel left. Who calls for help needs none.

@@ -53,7 +53,7 @@ impl SipThread {
             local: self.media_address(&offered.flow),
             signalling: offered.flow.remote.ip(),
             seed: self.random.u64(),
-            security,
+            security: Box::new(security),
         };
         if self.tell(id, replacement) != Some(true) {
             self.end_legs(id, Outcome::new(Blame::Gateway, EndReason::Overloaded));

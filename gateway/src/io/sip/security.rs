@@ -2,6 +2,7 @@
 
 use talkstack_control::port::{Dtmf, SpeechCodec, Srtp as Policy, TrunkMedia};
 use talkstack_media::codec::Codec;
+use talkstack_media::rtp::latch::MediaNetworks;
 use talkstack_media::sdp::{DtmfMode, Repertoire, Security, Srtp};
 use talkstack_media::sip::{Flow, Transport};
 
@@ -16,16 +17,24 @@ pub(super) struct Wanted {
     sdes_over_plain: bool,
     /// In which order a trunk wants codecs; the box's own where it has none.
     repertoire: Option<Repertoire>,
+    networks: MediaNetworks,
 }
 
 /// Of a line that is neither a trunk nor an extension: keys are taken where they are offered.
-const OF_STRANGERS: Wanted = Wanted { srtp: Srtp::Optional, sdes_over_plain: false, repertoire: None };
+const OF_STRANGERS: Wanted =
+    Wanted { srtp: Srtp::Optional, sdes_over_plain: false, repertoire: None, networks: MediaNetworks::NONE };
 
 impl Wanted {
     pub(super) fn of_trunk(media: &TrunkMedia) -> Self {
-        let repertoire = Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms);
+        let repertoire = if media.codecs.is_empty() {
+            Repertoire::of_trunk(media.ptime_ms)
+        } else {
+            Repertoire::new(media.codecs.iter().copied().map(codec), media.ptime_ms)
+        };
         let repertoire = Some(repertoire.with_dtmf(dtmf(media.dtmf)));
-        Wanted { srtp: srtp(media.srtp), sdes_over_plain: media.sdes_over_plain, repertoire }
+        // Control has checked them when they were set.
+        let networks = MediaNetworks::new(media.media_networks.iter().filter_map(|text| text.parse().ok()));
+        Wanted { srtp: srtp(media.srtp), sdes_over_plain: media.sdes_over_plain, repertoire, networks }
     }
 
     /// Tells whether keys may be told to who is reached so.
@@ -69,6 +78,7 @@ impl SipThread {
             srtp: srtp(extension.srtp),
             sdes_over_plain: extension.sdes_over_plain,
             repertoire: None,
+            networks: MediaNetworks::NONE,
         })
     }
 
@@ -87,6 +97,7 @@ impl SipThread {
             media: Security::new(wanted.srtp, tells_keys, self.random.seed()),
             is_signalling_secure,
             repertoire: wanted.repertoire.unwrap_or_default(),
+            networks: wanted.networks,
         }
     }
 }

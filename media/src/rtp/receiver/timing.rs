@@ -19,6 +19,8 @@ pub struct Timing {
     least: [i64; 2],
     counted: u16,
     lateness: Lateness<LATENESS_BINS>,
+    /// Of the lateness, as of the last time it was worked out.
+    target: Duration,
 }
 
 impl Timing {
@@ -31,6 +33,7 @@ impl Timing {
             least: [i64::MAX; 2],
             counted: 0,
             lateness: Lateness::new(LATENESS_WINDOW),
+            target: TARGET_MIN,
         }
     }
 
@@ -54,6 +57,9 @@ impl Timing {
         self.counted += 1;
         self.least[1] = self.least[1].min(self.transit);
         self.lateness.record(self.late_by(self.transit));
+        if self.counted.is_multiple_of(REVIEW) {
+            self.review();
+        }
     }
 
     /// A packet has come whose place had been given up.
@@ -62,17 +68,22 @@ impl Timing {
         // What no wait would have saved makes no wait longer.
         if self.last.is_some() && late <= WAIT_MAX {
             self.lateness.record_times(late, LATE_WEIGHT);
+            self.review();
         }
     }
 
     /// How much later than the most punctual 99 of a hundred packets come: 20 to 160 ms.
     pub fn target(&self) -> Duration {
-        self.lateness.p99().clamp(TARGET_MIN, WAIT_MAX - SPARE)
+        self.target
     }
 
     /// How long to wait for what is missing: 60 to 200 ms.
     pub fn wait(&self) -> Duration {
         self.target() + SPARE
+    }
+
+    fn review(&mut self) {
+        self.target = self.lateness.p99().clamp(TARGET_MIN, WAIT_MAX - SPARE);
     }
 
     fn late_by(&self, transit: i64) -> Duration {
@@ -111,6 +122,9 @@ const LATE_WEIGHT: u16 = 10;
 
 /// 250 packets, 5 s: a clock that is 200 ppm off moves 1 ms meanwhile.
 const STRETCH: u16 = 250;
+
+/// Every tenth packet, 200 ms: a percentile costs as much as five packets.
+const REVIEW: u16 = 10;
 
 /// 2 s: a jump of the far end's timestamps, not of the network.
 const JUMP_US: u64 = 2_000_000;

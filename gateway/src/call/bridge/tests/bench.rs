@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use talkstack_control::port::CallId;
+use talkstack_control::port::{CallId, CallLeg, LegQuality};
 use talkstack_media::audio::dtmf::{DtmfGenerator, TONE};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::codec::Codec;
@@ -292,6 +292,16 @@ impl Bench {
             _ => None,
         };
         self.outputs.iter().filter_map(name).collect()
+    }
+
+    /// What was told of how a leg sounds, in order.
+    pub(super) fn measured(&self, of: LegId) -> Vec<LegQuality> {
+        let of = if of == LegId::First { CallLeg::First } else { CallLeg::Second };
+        let figures = |output: &CallOutput| match output {
+            CallOutput::Record(CallEvent::Measured { leg, quality }) if *leg == of => Some((**quality).clone()),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(figures).collect()
     }
 
     pub(super) fn found(&self) -> &str {
