@@ -8,6 +8,7 @@
 
 mod answers;
 mod keys;
+mod route_set;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use talkstack_media::sip::message::Uri;
 use talkstack_media::sip::{Credentials, InviteOrder, StreamId};
 
 use tokio::sync::{mpsc, oneshot};
+
+pub(super) use route_set::{route, routes};
 
 use super::accounts::Accounts;
 use super::answered::Answered;
@@ -488,21 +491,6 @@ pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credent
             None
         }
     }
-}
-
-/// The route set towards a trunk: its proxy, then what its registrar wants passed (RFC 3608 §6.1).
-pub(super) fn routes(accounts: &Accounts, trunk_id: &str, trunk: &TrunkRoute) -> Vec<String> {
-    let service = accounts.lines.service_route(trunk_id).iter().cloned();
-    route(trunk).into_iter().chain(service).collect()
-}
-
-/// The Route towards a trunk whose outbound proxy is written as a URI (RFC 3261 §8.1.2, §20.34). One that is written as
-/// a host, or host and port, is where requests are sent and no more: it need not know its own name.
-pub(super) fn route(trunk: &TrunkRoute) -> Option<String> {
-    let proxy = trunk.access.outbound_proxy.as_deref()?;
-    let mut uri = Uri::parse(proxy)?.sip()?.clone();
-    uri.params.set("lr", None);
-    Some(format!("<{uri}>"))
 }
 
 /// 6 s for a name that has never been resolved: one time-out of a resolver, and the way back.
