@@ -8,6 +8,7 @@
 
 mod answers;
 mod keys;
+mod route;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use crate::route::dial_plan;
 use crate::switchboard::Channels;
 use crate::trunks::locate::Located;
 use crate::trunks::{Hop, PeerName, Trunks};
+pub(super) use route::{route, routes};
 
 /// What calls are placed with.
 pub(super) struct Dialling {
@@ -488,21 +490,6 @@ pub(super) fn credentials(secret: &Secret, trunk: &TrunkRoute) -> Option<Credent
             None
         }
     }
-}
-
-/// The route set towards a trunk: its proxy, then what its registrar wants passed (RFC 3608 §6.1).
-pub(super) fn routes(accounts: &Accounts, trunk_id: &str, trunk: &TrunkRoute) -> Vec<String> {
-    let service = accounts.lines.service_route(trunk_id).iter().cloned();
-    route(trunk).into_iter().chain(service).collect()
-}
-
-/// The Route towards a trunk whose outbound proxy is written as a URI (RFC 3261 §8.1.2, §20.34). One that is written as
-/// a host, or host and port, is where requests are sent and no more: it need not know its own name.
-pub(super) fn route(trunk: &TrunkRoute) -> Option<String> {
-    let proxy = trunk.access.outbound_proxy.as_deref()?;
-    let mut uri = Uri::parse(proxy)?.sip()?.clone();
-    uri.params.set("lr", None);
-    Some(format!("<{uri}>"))
 }
 
 /// 6 s for a name that has never been resolved: one time-out of a resolver, and the way back.
