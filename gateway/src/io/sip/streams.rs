@@ -92,8 +92,7 @@ impl ConnectFault {
 pub(super) async fn connect(remote: SocketAddr, connector: Connector) -> Result<Opened, ConnectFault> {
     let connecting = timeout(connector.within, TcpStream::connect(remote)).await;
     let stream = connecting.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-    // What is sent and not acknowledged shows that nobody is there, to peers that answer no ping, too. A kernel without
-    // it takes its own time.
+    // What is not acknowledged shows that nobody is there, though no ping is answered. Some kernels take their own time.
     let _ = set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
     let link = match connector.tls {
         None => Link::Plain(stream),
