@@ -30,7 +30,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
+use talkstack_control::port::{Blame, CallEvent, CallId, CallLeg, EndReason, LegQuality, Outcome};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{Exchange, Heard, Transmit};
 use talkstack_media::sip::InfoDigit;
@@ -103,6 +103,8 @@ pub enum CallOutput {
     Refuse(u16),
     /// End the dialog: a final response or CANCEL before the answer, BYE after it.
     End(LegId, Outcome),
+    /// Write to the journal how a leg sounds. Not yet as a record, which is made on the heap.
+    Sounds(CallLeg, LegQuality),
     /// Write to the journal.
     Record(CallEvent),
     /// Ask within the dialog whether the far end is there.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{CallEvent, CallLeg, InboundQuality, LegQuality, OutboundQuality};
+use talkstack_control::port::{CallLeg, InboundQuality, LegQuality, OutboundQuality};
 use talkstack_media::session::{Inbound, Outbound, Quality};
 
 use super::leg::Leg;
@@ -36,7 +36,7 @@ impl Call {
             return;
         }
         let quality = told(session.quality());
-        self.outputs.push_back(CallOutput::Record(CallEvent::Measured { leg, quality: Box::new(quality) }));
+        self.outputs.push_back(CallOutput::Sounds(leg, quality));
     }
 }
 

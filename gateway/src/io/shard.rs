@@ -375,6 +375,10 @@ impl<S: Surroundings> Shard<S> {
                 CallOutput::Press(leg, digit) => SipWish::Press(leg, digit),
                 CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
                 CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
+                CallOutput::Sounds(leg, quality) => {
+                    self.record(id, CallEvent::Measured { leg, quality: Box::new(quality) });
+                    continue;
+                }
                 CallOutput::Record(event) => {
                     self.record(id, event);
                     continue;

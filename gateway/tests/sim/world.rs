@@ -284,7 +284,7 @@ impl World {
             CallOutput::Press(_, digit) => self.endpoint.press_by_info(dialog, digit, now),
             CallOutput::End(..) => self.endpoint.hang_up(dialog, None, now),
             // A phone that vanishes is heard by nobody, and its line has the fault it has.
-            CallOutput::Record(CallEvent::Diagnosed { .. } | CallEvent::Measured { .. }) => Ok(()),
+            CallOutput::Record(CallEvent::Diagnosed { .. }) | CallOutput::Sounds(..) => Ok(()),
             CallOutput::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) {
                     self.ended_at = Some(now);

@@ -303,7 +303,7 @@ impl Bench {
                     "Said"
                 }
                 // These callers say nothing.
-                CallOutput::Record(CallEvent::Diagnosed { .. } | CallEvent::Measured { .. }) => continue,
+                CallOutput::Record(CallEvent::Diagnosed { .. }) | CallOutput::Sounds(..) => continue,
                 other => panic!("{other:?}"),
             });
         }

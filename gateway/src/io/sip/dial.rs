@@ -45,7 +45,6 @@ use crate::route::dial_plan;
 use crate::switchboard::Channels;
 use crate::trunks::locate::Located;
 use crate::trunks::{Hop, PeerName, Trunks};
-pub(super) use route::{route, routes};
 
 /// What calls are placed with.
 pub(super) struct Dialling {

@@ -298,7 +298,7 @@ impl Bench {
     pub(super) fn measured(&self, of: LegId) -> Vec<LegQuality> {
         let of = if of == LegId::First { CallLeg::First } else { CallLeg::Second };
         let figures = |output: &CallOutput| match output {
-            CallOutput::Record(CallEvent::Measured { leg, quality }) if *leg == of => Some((**quality).clone()),
+            CallOutput::Sounds(leg, quality) if *leg == of => Some(quality.clone()),
             _ => None,
         };
         self.outputs.iter().filter_map(figures).collect()
