@@ -201,7 +201,7 @@ async fn a_recording_is_paused_by_whose_call_it_is_and_only_while_the_call_is_up
         assert_eq!(bench.post(&url, &wrong).await.code(400), "bad_field", "{wrong}");
     }
     // Another tenant, a call that is none, and one that nobody has asked by name.
-    let other = bench.account("c@d.com").await;
+    let other = bench.without_headers().account("c@d.com").await;
     assert_eq!(other.post(&url, &json!({ "action": "pause" })).await.code(404), "no_such_call");
     for none in [CallId(2).to_string(), "x".into()] {
         let url = format!("/api/v1/calls/{none}/recording");
