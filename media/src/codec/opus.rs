@@ -193,7 +193,7 @@ pub const PARAMETERS: &str = "useinbandfec=1;usedtx=1;maxplaybackrate=16000;spro
 /// The hertz that encoder and decoder work at.
 const RATE: u32 = 16_000;
 
-/// 32 kbit/s. Wideband speech wants 16 to 20 (RFC 7587 §3.1.1); below 30 the encoder thinks [`COMPLEXITY`] too low to
+/// 32 kbit/s. Wideband speech wants 16 to 20 (RFC 7587 §3.1.1); below 30 the encoder thinks `COMPLEXITY` too low to
 /// leave room for redundancy.
 pub const BITRATE: u32 = 32_000;
 

@@ -105,12 +105,14 @@ impl RtpSession {
         self.negotiated.dtmf.is_pressed_in_audio(self.negotiated.telephone_event.is_some())
     }
 
-    /// The far end has pressed a key by SIP INFO; [`Heard::Digit`] tells of it, unless the line has already.
+    /// The far end has pressed a key by SIP INFO; [`Heard::Digit`](super::Heard::Digit) tells of it, unless the line has
+    /// already.
     pub fn handle_info_digit(&mut self, key: char, now: Instant) {
         self.input.digits.handle_key(key, Way::Info, now);
     }
 
-    /// Tells whether the last [`Heard::Digit`] sounds in the audio too: whoever hears the audio needs no other tone.
+    /// Tells whether the last [`Heard::Digit`](super::Heard::Digit) sounds in the audio too: whoever hears the audio needs
+    /// no other tone.
     pub fn is_digit_audible(&self) -> bool {
         self.input.digits.is_audible()
     }

@@ -43,7 +43,7 @@ impl Endpoint {
     /// changes nothing.
     ///
     /// # Errors
-    /// [`CommandError::NotNow`] before the answer, or when [`WAITING_MAX`] keys wait.
+    /// [`CommandError::NotNow`] before the answer, or when `WAITING_MAX` keys wait.
     pub fn press_by_info(&mut self, dialog: DialogId, digit: InfoDigit, now: Instant) -> Result<(), CommandError> {
         let session = self.sessions.get_mut(&dialog).ok_or(CommandError::NoDialog)?;
         if session.state != State::Confirmed || session.far.informing.waiting.len() >= WAITING_MAX {
