@@ -130,16 +130,15 @@ impl Way {
             self.waiting.push(Reverse((now, self.count, to, packet.to_vec())));
             return;
         }
-        if self.loses() {
-            return;
-        }
-        let copies = if self.happens(double_percent) { 2 } else { 1 };
-        for _ in 0..copies {
-            // Whoever is overtaken comes a packet and a half later.
-            let overtaken = if self.happens(reorder_percent) { 30 } else { 0 };
-            let delay = self.next() % (jitter_ms + 1) + overtaken;
+        // Each packet draws as often as any other: with one seed, what is lost of little loss is lost of more, too.
+        let (is_lost, is_doubled) = (self.loses(), self.happens(double_percent));
+        // Whoever is overtaken comes a packet and a half later.
+        let mut delay = || if self.happens(reorder_percent) { 30 } else { 0 } + self.next() % (jitter_ms + 1);
+        let delays = [delay(), delay()];
+        let copies = usize::from(!is_lost) * (1 + usize::from(is_doubled));
+        for delay in &delays[..copies] {
             self.count += 1;
-            let at = now + Duration::from_millis(delay.into());
+            let at = now + Duration::from_millis((*delay).into());
             self.waiting.push(Reverse((at, self.count, to, packet.to_vec())));
         }
     }
