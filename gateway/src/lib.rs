@@ -98,6 +98,17 @@
 //! Calls of one second to `echo` at 400 a second: 4,000 of 4,000 answered, set up in 1.6 ms (median) and 8.0 ms (p99), for
 //! 0.62 ms of CPU a call.
 //!
+//! On 2026-12-01 at commit d1b0cf3, with codecs, SRTP, keys in the audio, figures and the adaptive wait, the same command on
+//! the same machine (20 s a row) gave more than is aimed at (1.4 in the Twilio dialect); where it goes is not known yet:
+//!
+//! | | CPU µs per call-second | ratio | added round trip p50 / p99 ms | lost | later than 20 ms | KB per call |
+//! |---|--:|--:|--:|--:|--:|--:|
+//! | floor, paced, a socket a call (8 ms cushion) | 1,118 | 1.00 | 12.7 / 14.7 | 0 | 0 | 1 |
+//! | this gateway, Twilio dialect | 1,838 | 1.64 | 3.2 / 7.4 | 0 | 0 | 52 |
+//! | this gateway, Twilio dialect, recorded | 2,128 | 1.90 | 2.5 / 5.9 | 0 | 0 | 102 |
+//! | this gateway, OpenAI Realtime | 2,011 | 1.80 | 5.2 / 9.3 | 0 | 0 | 48 |
+//! | this gateway, `echo`, no agent | 954 | 0.85 | 1.2 / 2.8 | 0 | 0 | 34 |
+//!
 //! # What a crash costs
 //!
 //! Measured on 2026-11-25 with `TALKSTACK_LONG=1` on the same machine, by `kill -9` at random moments: of 3,032 things

@@ -1,6 +1,4 @@
 //! What keys and recordings cost a frame of 20 ms: `cargo bench -p talkstack-media --bench digits`.
-//!
-//! The figures stand in `talkstack_media::audio::dtmf` and `talkstack_media::audio::recording`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
