@@ -99,7 +99,7 @@
 //! 0.62 ms of CPU a call.
 //!
 //! On 2026-12-01 at commit d1b0cf3, with codecs, SRTP, keys in the audio, figures and the adaptive wait, the same command on
-//! the same machine (20 s a row) gave more than is aimed at (1.4 in the Twilio dialect); where it goes is not known yet:
+//! the same machine (20 s a row) gave more than is aimed at (1.4 in the Twilio dialect):
 //!
 //! | | CPU µs per call-second | ratio | added round trip p50 / p99 ms | lost | later than 20 ms | KB per call |
 //! |---|--:|--:|--:|--:|--:|--:|
@@ -108,6 +108,11 @@
 //! | this gateway, Twilio dialect, recorded | 2,128 | 1.90 | 2.5 / 5.9 | 0 | 0 | 102 |
 //! | this gateway, OpenAI Realtime | 2,011 | 1.80 | 5.2 / 9.3 | 0 | 0 | 48 |
 //! | this gateway, `echo`, no agent | 954 | 0.85 | 1.2 / 2.8 | 0 | 0 | 34 |
+//!
+//! The machine is slower than it was, too: a quarter of an hour later, by turns, commit 76d96b9 of before gave 1.14 and 1.24 in
+//! the Twilio dialect, 1.32 and 1.54 recorded, 1.30 and 1.20 for Realtime, 0.71 and 0.60 for `echo`; d1b0cf3 gave 1.36 and
+//! 1.42, 1.75 and 2.41, 1.80 and 1.45, 0.73 and 0.53. By `perf` some 130 µs a call-second of the Twilio dialect are our own
+//! code's, mostly levels that are measured both ways; the system's part is the same.
 //!
 //! # What a crash costs
 //!
