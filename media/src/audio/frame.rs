@@ -83,6 +83,14 @@ impl Form {
         }
     }
 
+    /// Whole ticks that so many bytes last. Asked several times a frame: G.711 costs no division.
+    pub fn ticks(self, bytes: usize) -> usize {
+        match self {
+            Form::Mulaw | Form::Alaw => bytes,
+            Form::Linear(_) => bytes / self.tick_bytes(),
+        }
+    }
+
     /// Samples a second.
     pub fn rate(self) -> SampleRate {
         match self {

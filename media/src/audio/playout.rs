@@ -124,7 +124,7 @@ impl Playout {
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
     pub fn push(&mut self, bytes: &[u8], now: Instant) -> Result<(), NotQueued> {
-        let ticks = bytes.len() / self.packing.form.tick_bytes();
+        let ticks = self.packing.form.ticks(bytes.len());
         let was_short = !self.has_frame();
         self.queue.push(self.packing.form, &bytes[..ticks * self.packing.form.tick_bytes()])?;
         self.pushed_ticks += ticks as u64;

@@ -46,7 +46,7 @@ impl SpeechQueue {
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
     pub fn push(&mut self, form: Form, bytes: &[u8]) -> Result<(), NotQueued> {
-        if self.ticks() + bytes.len() / form.tick_bytes() > QUEUE_TICKS_MAX {
+        if self.ticks() + form.ticks(bytes.len()) > QUEUE_TICKS_MAX {
             return Err(NotQueued::QueueFull);
         }
         let held: usize = self.stretches.iter().map(|stretch| stretch.bytes.len()).sum();
@@ -71,9 +71,8 @@ impl SpeechQueue {
         let mut wanted = ticks;
         while wanted > 0 {
             let Some(first) = self.stretches.front_mut() else { return };
-            let tick_bytes = first.form.tick_bytes();
-            let taken = wanted.min(first.bytes.len() / tick_bytes);
-            let bytes = taken * tick_bytes;
+            let taken = wanted.min(first.form.ticks(first.bytes.len()));
+            let bytes = taken * first.form.tick_bytes();
             let (front, back) = first.bytes.as_slices();
             let split = bytes.min(front.len());
             if split == bytes {
@@ -99,7 +98,7 @@ impl SpeechQueue {
 
     /// Speech that waits, in ticks of 125 µs.
     pub fn ticks(&self) -> usize {
-        self.stretches.iter().map(|stretch| stretch.bytes.len() / stretch.form.tick_bytes()).sum()
+        self.stretches.iter().map(|stretch| stretch.form.ticks(stretch.bytes.len())).sum()
     }
 
     /// Forgets what waits.

@@ -63,7 +63,7 @@ impl Sound {
 
     /// The length of what the agent said last, in ticks.
     pub(super) fn ticks(&self) -> u64 {
-        (self.audio.len() / self.form().tick_bytes()) as u64
+        self.form().ticks(self.audio.len()) as u64
     }
 
     /// What the agent said last.
