@@ -153,15 +153,7 @@ pub(crate) mod tests {
             measured(CallLeg::First, 3),
             CallEvent::Ended { outcome: Outcome::new(Blame::Caller, EndReason::HungUp) },
         ];
-        let record = |(at, event): (u64, CallEvent)| JournalRecord {
-            position: Position { boot: 1, seq: at },
-            at_ms: 1000,
-            call_id: CallId(1),
-            event,
-        };
-        let records: Vec<JournalRecord> = (1..).zip(events).map(record).collect();
-        let stored: Result<(), StoreError> = store.write(move |connection| ingest(connection, &records)).await;
-        stored.expect("stored");
+        take_in(&store, events).await;
         let id = CallId(1).to_string();
         let read = store.read(move |connection| calls::quality(connection, &id).map_err(StoreError::from)).await;
         let [first, second] = read.expect("read");
@@ -176,15 +168,7 @@ pub(crate) mod tests {
         let store = Store::open(&dir.path().join("t.db")).expect("opens");
         let begun = CallStarted { trunk_id: Some("first".into()), ..started() };
         let events = [CallEvent::Started(begun), CallEvent::Carried { trunk_id: "second".into() }];
-        let record = |(at, event): (u64, CallEvent)| JournalRecord {
-            position: Position { boot: 1, seq: at },
-            at_ms: 1000,
-            call_id: CallId(1),
-            event,
-        };
-        let records: Vec<JournalRecord> = (1..).zip(events).map(record).collect();
-        let stored: Result<(), StoreError> = store.write(move |connection| ingest(connection, &records)).await;
-        stored.expect("stored");
+        take_in(&store, events).await;
         assert_eq!(all(&store).await[0].trunk_id.as_deref(), Some("second"));
     }
 
@@ -203,6 +187,19 @@ pub(crate) mod tests {
         let found: Result<_, StoreError> =
             store.read(|connection| Ok(diagnoses::of_call(connection, &CallId(1).to_string())?)).await;
         assert_eq!(found.expect("readable"), [("one_way_in".into(), "Nothing arrives".into(), 1000)]);
+    }
+
+    /// Takes in what happened to one call, in this order.
+    async fn take_in(store: &Store, events: impl IntoIterator<Item = CallEvent>) {
+        let record = |(at, event): (u64, CallEvent)| JournalRecord {
+            position: Position { boot: 1, seq: at },
+            at_ms: 1000,
+            call_id: CallId(1),
+            event,
+        };
+        let records: Vec<JournalRecord> = (1..).zip(events).map(record).collect();
+        let stored: Result<(), StoreError> = store.write(move |connection| ingest(connection, &records)).await;
+        stored.expect("stored");
     }
 
     async fn all(store: &Store) -> Vec<calls::Call> {

@@ -15,7 +15,7 @@ use talkstack_media::codec::plc::Concealer;
 use talkstack_media::rtp::bursts::Bursts;
 use talkstack_media::rtp::receiver::{PayloadTypes, Received, Receiver};
 use talkstack_media::rtp::sender::Sender;
-use talkstack_media::sdp::{Direction, DtmfMode, Keying, Negotiated, Numbered, TelephoneEvent};
+use talkstack_media::sdp::{Negotiated, Numbered, TelephoneEvent};
 use talkstack_media::session::RtpSession;
 
 fn main() {
@@ -112,18 +112,8 @@ fn figures() {
 fn leg() {
     let remote = SocketAddr::from(([10, 0, 0, 1], 4000));
     let negotiated = Negotiated {
-        codec: Codec::Pcmu,
-        payload_type: Numbered::alike(0),
         telephone_event: Some(TelephoneEvent { payload_type: Numbered::alike(101), clock_rate: 8000 }),
-        dtmf: DtmfMode::default(),
-        comfort_noise: None,
-        opus: Default::default(),
-        ptime_ms: 20,
-        remote_rtp: remote,
-        remote_rtcp: remote,
-        rtcp_mux: true,
-        direction: Direction::Sendrecv,
-        keying: Keying::Plain,
+        ..Negotiated::plain(Codec::Pcmu, 0, remote)
     };
     let start = Instant::now();
     let mut session = RtpSession::new(negotiated, remote.ip(), SpeechPool::default(), 7, start);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::codec::Codec;
-use talkstack_media::sdp::{Direction, Negotiated, Numbered};
+use talkstack_media::sdp::Negotiated;
 use talkstack_media::session::{Heard, RtpSession};
 
 fn main() -> std::io::Result<()> {
@@ -41,20 +41,7 @@ fn coded(samples: &[i16]) -> Vec<u8> {
 fn hear(packets: &[Vec<u8>], losses: &[bool]) -> Vec<i16> {
     let start = Instant::now();
     let remote = SocketAddr::from(([10, 0, 0, 1], 4000));
-    let negotiated = Negotiated {
-        dtmf: Default::default(),
-        keying: talkstack_media::sdp::Keying::Plain,
-        codec: Codec::Pcmu,
-        payload_type: Numbered::alike(0),
-        telephone_event: None,
-        comfort_noise: None,
-        opus: Default::default(),
-        ptime_ms: 20,
-        remote_rtp: remote,
-        remote_rtcp: remote,
-        rtcp_mux: true,
-        direction: Direction::Sendrecv,
-    };
+    let negotiated = Negotiated::plain(Codec::Pcmu, 0, remote);
     let mut session = RtpSession::new(negotiated, remote.ip(), SpeechPool::default(), 7, start);
     let mut heard = Vec::new();
     for (at, payload) in packets.iter().enumerate() {

@@ -128,6 +128,15 @@ fn another_codec_in_mid_prompt_says_the_rest_of_it() {
     assert!(loud > 1500, "{loud} of {} samples are speech", bench.heard.len());
 }
 
+/// An hour, and three quarters of a minute of ringing.
+pub(super) fn limits() -> CallLimits {
+    CallLimits {
+        duration_max: Duration::from_secs(3600),
+        ring_max: Duration::from_secs(45),
+        speech: SpeechPool::default(),
+    }
+}
+
 pub(super) fn offer(formats: &str, direction: &str) -> String {
     format!(
         "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\nc=IN IP4 10.0.0.1\r\nm=audio 4000 RTP/AVP {formats}\r\na={direction}\r\n"
@@ -157,13 +166,8 @@ impl Bench {
             signalling: [10, 0, 0, 1].into(),
             security: Default::default(),
         };
-        let limits = CallLimits {
-            duration_max: Duration::from_secs(3600),
-            ring_max: Duration::from_secs(45),
-            speech: SpeechPool::default(),
-        };
         Bench {
-            call: Call::new(CallId(1), plan, offer, limits, 7, now),
+            call: Call::new(CallId(1), plan, offer, limits(), 7, now),
             now,
             outputs: Vec::new(),
             sequence: 0,

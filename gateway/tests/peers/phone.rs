@@ -75,25 +75,13 @@ impl Phone {
 
     /// Calls a URI, and is refused; the refusal.
     pub(crate) fn is_refused(&mut self, hop: SocketAddr, uri: &str) -> String {
-        let local = self.contact;
-        self.dialog = Dialog {
-            target: uri.into(),
-            ours: format!("<sip:phone@{local}>;tag=phone"),
-            theirs: format!("<{uri}>"),
-            call_id: format!("call-{local}-{}", super::torture::rand_word()),
-            cseq: 1,
-            hop: Some(hop),
-            ..Dialog::default()
-        };
-        self.request("INVITE", &self.sdp());
-        let answer = self.take(|text| final_status(text).is_some());
-        self.dialog.theirs = field(&answer, "To");
+        let answer = self.invite(hop, uri);
         self.request("ACK", "");
         answer
     }
 
-    /// Calls a URI by way of `hop` and acknowledges the answer; the answer.
-    pub(crate) fn call(&mut self, hop: SocketAddr, uri: &str) -> String {
+    /// Calls a URI by way of `hop`; the final answer, which is not acknowledged yet.
+    fn invite(&mut self, hop: SocketAddr, uri: &str) -> String {
         let local = self.contact;
         self.dialog = Dialog {
             target: uri.into(),
@@ -109,8 +97,14 @@ impl Phone {
         };
         self.request("INVITE", &self.sdp());
         let answer = self.take(|text| final_status(text).is_some());
-        assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
         self.dialog.theirs = field(&answer, "To");
+        answer
+    }
+
+    /// Calls a URI by way of `hop` and acknowledges the answer; the answer.
+    pub(crate) fn call(&mut self, hop: SocketAddr, uri: &str) -> String {
+        let answer = self.invite(hop, uri);
+        assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
         // RFC 3261 §12.1.2: in reverse order for who called.
         self.dialog.routes = routes(&answer);
         self.dialog.routes.reverse();

@@ -94,6 +94,25 @@ pub struct TelephoneEvent {
 }
 
 impl Negotiated {
+    /// What a codec and its number agree on by themselves: both ways, 20 ms a packet, RTCP on the RTP port, in the clear,
+    /// and nothing besides.
+    pub fn plain(codec: Codec, payload_type: u8, remote: SocketAddr) -> Self {
+        Negotiated {
+            codec,
+            payload_type: Numbered::alike(payload_type),
+            telephone_event: None,
+            dtmf: DtmfMode::default(),
+            comfort_noise: None,
+            opus: opus::Wishes::default(),
+            ptime_ms: 20,
+            remote_rtp: remote,
+            remote_rtcp: remote,
+            rtcp_mux: true,
+            direction: Direction::Sendrecv,
+            keying: Keying::Plain,
+        }
+    }
+
     /// Tells whether the far end has put us on hold: it does not want to hear us.
     pub fn is_held(&self) -> bool {
         !self.direction.sends() || self.remote_rtp.ip().is_unspecified()

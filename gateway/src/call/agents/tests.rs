@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use talkstack_control::port::{CallId, FirstSpeaker, Speaker};
-use talkstack_media::audio::pool::SpeechPool;
 
 use super::*;
 use crate::agent::openai_realtime::{Greets, Opening};
+use crate::call::tests::limits;
 use crate::call::{CallLimits, LegAddress, LegId, Line, Offer};
 use crate::io::connect::{AgentTarget, AgentUrl};
 use crate::route::RealtimePlan;
@@ -229,13 +229,8 @@ impl Bench {
         let url = AgentUrl::realtime("ws://agent/v1", "m").expect("an address");
         let plan = RealtimePlan { target: AgentTarget { url, api_key: None }, opening };
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
-        let limits = CallLimits {
-            duration_max: Duration::from_secs(3600),
-            ring_max: Duration::from_secs(45),
-            speech: SpeechPool::default(),
-        };
         let now = Instant::now();
-        let call = make(Plan::OpenAiRealtime(Box::new(plan)), local, limits, now);
+        let call = make(Plan::OpenAiRealtime(Box::new(plan)), local, limits(), now);
         Bench { call, now, said: Vec::new(), ended: None }
     }
 

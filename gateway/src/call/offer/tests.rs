@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, Outcome};
-use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::rtp::srtp::{Inbound, KeyParameter, LIFETIME_MAX, MasterKey, Outbound, Suite};
 use talkstack_media::sdp::{Attribute, Crypto, Srtp};
 use talkstack_media::session::Channel;
 
 use super::*;
-use crate::call::{Call, CallLimits, CallOutput, LegId};
+use crate::call::tests::limits;
+use crate::call::{Call, CallOutput, LegId};
 use crate::route::Plan;
 
 #[test]
@@ -201,14 +201,6 @@ impl Bench {
         }
         self.drain();
         sent
-    }
-}
-
-fn limits() -> CallLimits {
-    CallLimits {
-        duration_max: Duration::from_secs(3600),
-        ring_max: Duration::from_secs(45),
-        speech: SpeechPool::default(),
     }
 }
 

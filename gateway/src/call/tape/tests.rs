@@ -2,12 +2,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
-use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
 use talkstack_media::session::Pressed;
 
 use super::*;
-use crate::call::{CallLimits, LegAddress, LegId, Offer};
+use crate::call::tests::limits;
+use crate::call::{LegAddress, LegId, Offer};
 use crate::route::Plan;
 
 #[test]
@@ -99,12 +99,7 @@ impl Bench {
             signalling: [10, 0, 0, 1].into(),
             security: Default::default(),
         };
-        let limits = CallLimits {
-            duration_max: Duration::from_secs(3600),
-            ring_max: Duration::from_secs(45),
-            speech: SpeechPool::default(),
-        };
-        let mut call = Call::new(CallId(1), plan, offer, limits, 7, now);
+        let mut call = Call::new(CallId(1), plan, offer, limits(), 7, now);
         call.record();
         Bench {
             call,

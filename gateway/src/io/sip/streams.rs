@@ -78,10 +78,7 @@ pub(super) enum ConnectFault {
 
 impl ConnectFault {
     pub(super) fn tls(&self) -> Option<TlsFault> {
-        match self {
-            ConnectFault::Tls(fault) => Some(*fault),
-            ConnectFault::Tcp(_) | ConnectFault::NotOurs => None,
-        }
+        if let ConnectFault::Tls(fault) = self { Some(*fault) } else { None }
     }
 }
 

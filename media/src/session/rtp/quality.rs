@@ -191,7 +191,7 @@ mod tests {
     use crate::audio::frame::Speech;
     use crate::audio::pool::SpeechPool;
     use crate::rtp::rtcp::{ReportTime, Rtcp};
-    use crate::sdp::{Direction, DtmfMode, Keying, Negotiated, Numbered};
+    use crate::sdp::Negotiated;
 
     #[test]
     fn more_loss_is_a_lower_score_in_and_the_far_end_s_reports_are_the_score_out() {
@@ -236,20 +236,7 @@ mod tests {
     fn talk(percent: u32, reports: bool) -> Quality {
         let start = Instant::now();
         let remote = SocketAddr::from(([10, 0, 0, 1], 4000));
-        let negotiated = Negotiated {
-            codec: Codec::Pcmu,
-            payload_type: Numbered::alike(0),
-            telephone_event: None,
-            dtmf: DtmfMode::default(),
-            keying: Keying::Plain,
-            comfort_noise: None,
-            opus: Default::default(),
-            ptime_ms: 20,
-            remote_rtp: remote,
-            remote_rtcp: remote,
-            rtcp_mux: true,
-            direction: Direction::Sendrecv,
-        };
+        let negotiated = Negotiated::plain(Codec::Pcmu, 0, remote);
         let mut session = RtpSession::new(negotiated.clone(), remote.ip(), SpeechPool::default(), 7, start);
         let mut far = RtpSession::new(negotiated, remote.ip(), SpeechPool::default(), 9, start);
         let mut far_rtcp = Rtcp::new(9, 9, start);

@@ -4,9 +4,8 @@ use super::*;
 use crate::audio::frame::Speech;
 use crate::audio::pool::SpeechPool;
 use crate::codec::Codec;
-use crate::codec::opus::Wishes;
 use crate::rtp::srtp::{KeyParameter, LIFETIME_MAX, MasterKey, Suite};
-use crate::sdp::{Direction, DtmfMode, Negotiated, Numbered};
+use crate::sdp::{Direction, Negotiated};
 use crate::session::{Channel, Heard, RtpSession};
 
 #[test]
@@ -227,18 +226,10 @@ fn session(negotiated: Negotiated, seed: u64, now: Instant) -> RtpSession {
 
 fn negotiated(remote: SocketAddr, keying: Keying) -> Negotiated {
     Negotiated {
-        codec: Codec::Pcmu,
-        payload_type: Numbered::alike(0),
-        telephone_event: None,
-        dtmf: DtmfMode::Auto,
-        comfort_noise: None,
-        opus: Wishes::default(),
-        ptime_ms: 20,
-        remote_rtp: remote,
         remote_rtcp: SocketAddr::new(remote.ip(), remote.port() + 1),
         rtcp_mux: false,
-        direction: Direction::Sendrecv,
         keying,
+        ..Negotiated::plain(Codec::Pcmu, 0, remote)
     }
 }
 

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use talkstack_control::port::{CallId, CallLeg, LegQuality};
 use talkstack_media::audio::dtmf::{DtmfGenerator, TONE};
-use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::codec::Codec;
 use talkstack_media::rtp::dtmf::EventReceiver;
 use talkstack_media::session::Channel;
 
 use super::super::*;
-use crate::call::{CallLimits, LegAddress, Offer};
+use crate::call::tests::limits;
+use crate::call::{LegAddress, Offer};
 use crate::caller_id::Disclosure;
 use crate::route::Plan;
 
@@ -103,12 +103,7 @@ impl Bench {
         let local = LegAddress { host: [10, 0, 0, 9].into(), port: 10_000 };
         let offer =
             Offer { sdp: Some(&sdp), local, signalling: address(LegId::First).ip(), security: Default::default() };
-        let limits = CallLimits {
-            duration_max: Duration::from_secs(3600),
-            ring_max: Duration::from_secs(45),
-            speech: SpeechPool::default(),
-        };
-        let call = Call::new(CallId(1), plan, offer, limits, 7, now);
+        let call = Call::new(CallId(1), plan, offer, limits(), 7, now);
         let phones = [LegId::First, LegId::Second].map(|leg| Phone::new(address(leg), codec));
         let pace = Duration::from_millis(20);
         let mut bench = Bench { call, now, outputs: Vec::new(), phones, pace, has_events: [true; 2] };
