@@ -16,14 +16,15 @@ impl Level {
     pub fn handle(&mut self, samples: &[i16]) {
         let (mut energy, mut clipped, count) = (0u64, 0u64, samples.len() as u64);
         for chunk in samples.chunks(CHUNK) {
-            let mut squares = 0u32;
-            for sample in chunk {
+            // No sum of a chunk can wrap; without checks of it the compiler adds many samples at once.
+            let squares = chunk.iter().fold(0u32, |sum, sample| {
                 let sample = i32::from(*sample);
-                // What is lost of a square is no speech. The sum cannot wrap, which is said so that many are added at once.
-                squares = squares.wrapping_add(sample.wrapping_mul(sample) as u32 >> 8);
-            }
+                // What is lost of a square is no speech.
+                sum.wrapping_add(sample.wrapping_mul(sample) as u32 >> 8)
+            });
+            let at_limit = |sample: &i16| u16::from(sample.unsigned_abs() >= CLIPPED);
             energy += u64::from(squares) << 8;
-            clipped += chunk.iter().filter(|sample| sample.unsigned_abs() >= CLIPPED).count() as u64;
+            clipped += u64::from(chunk.iter().fold(0u16, |sum, sample| sum.wrapping_add(at_limit(sample))));
         }
         self.samples += count;
         self.clipped += clipped;

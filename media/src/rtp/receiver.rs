@@ -67,8 +67,9 @@ pub struct Receiver {
     payload_types: PayloadTypes,
     slots: [Slot; SLOTS],
     waiting: usize,
-    /// A payload's memory without a payload: packets in order share it, and it stays in the processor's cache.
-    spare: Vec<u8>,
+    /// Payloads' memory that no slot needs, the last used on top: packets in order share one, which stays in the
+    /// processor's cache. At most [`SLOTS`], and one that lies with whoever polls.
+    spare: Vec<Vec<u8>>,
     stream: Option<Stream>,
     /// A source or sequence that may take over, and the sequence number that would prove it.
     probation: Option<(u32, u16)>,
@@ -180,7 +181,7 @@ impl Receiver {
         slot.marker = reader.mark();
         slot.arrived = Some(now);
         if slot.payload.capacity() == 0 {
-            std::mem::swap(&mut slot.payload, &mut self.spare);
+            slot.payload = self.spare.pop().unwrap_or_default();
         }
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
@@ -437,9 +438,7 @@ impl Receiver {
             return Some(Received::Silence(units as usize));
         }
         std::mem::swap(payload, &mut slot.payload);
-        if self.spare.capacity() == 0 {
-            std::mem::swap(&mut self.spare, &mut slot.payload);
-        }
+        self.spare.push(std::mem::take(&mut slot.payload));
         Some(Received::Audio)
     }
 
