@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use talkstack_control::port::{CallEvent, CallId, Outcome};
+use talkstack_control::port::{CallEvent, CallId, CollectOrder, CommandReply, Outcome};
 use talkstack_media::session::Exchange;
 use talkstack_media::sip::InfoDigit;
+use tokio::sync::oneshot;
 
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{Leg, LegId, LegOrder, LineSecurity};
@@ -113,6 +114,8 @@ pub enum ToCall {
         /// Whether silence stands for it.
         is_paused: bool,
     },
+    /// Collect keys from the caller; whoever waits is told which.
+    Collect(CollectOrder, oneshot::Sender<CommandReply>),
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
     /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
