@@ -109,8 +109,7 @@ impl DtmfDetector {
     }
 
     /// Tells whether the last stretches sound like a key: its sound is no speech.
-    #[cfg(test)]
-    pub(super) fn is_sounding(&self) -> bool {
+    pub fn is_sounding(&self) -> bool {
         self.press.is_some_and(|press| press.hits >= HITS && press.misses == 0)
     }
 
