@@ -7,6 +7,7 @@
 //! ```
 
 mod digits;
+mod dtls;
 mod exchange;
 mod hearing;
 mod keys;
@@ -18,6 +19,7 @@ mod speaking;
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
+pub use dtls::{HandshakeId, HandshakeInput};
 pub use exchange::{Exchange, Heed};
 pub use keys::Pressed;
 pub use rtp::RtpSession;
