@@ -39,7 +39,7 @@ pub use event::{
 pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
 pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
-pub use quality::{CallLeg, InboundQuality, LegQuality, OutboundQuality};
+pub use quality::{CallLeg, Encryption, InboundQuality, KeyExchange, LegQuality, OutboundQuality};
 
 /// What the control plane needs from whoever carries the calls.
 ///
@@ -92,7 +92,7 @@ pub enum PlaneError {
 }
 
 /// The version of the messages in this file; both sides send it first and refuse another.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// One call of ours: printed as Talkstack's `CA` and 32 lower-case hex digits. Never the SIP `Call-ID`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,6 +15,7 @@ mod agents;
 mod bridge;
 mod digits;
 mod early;
+mod handshakes;
 mod leg;
 mod moved;
 mod offer;

@@ -29,6 +29,7 @@ use crate::route::Plan;
 
 mod agent_socket;
 mod agents;
+mod handshakes;
 mod legs;
 mod messages;
 mod sockets;
@@ -258,6 +259,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::PauseRecording { is_paused } => call.pause_recording(is_paused, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
+            ToCall::Shaken(id, output) => call.handle_shaken(id, &output, now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
             ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Replaced { .. } | ToCall::Give { .. } => {}
         });
@@ -334,6 +336,7 @@ impl<S: Surroundings> Shard<S> {
             self.send_media(key, buffer, now);
             self.drain_tape(key, now);
             self.carry_out(key);
+            self.shake(key, now);
         }
         for key in touched.drain(..) {
             self.schedule(key);

@@ -47,6 +47,7 @@ use talkstack_control::port::{
     Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, Outcome, Snapshot,
 };
 use talkstack_control::secret::Secret;
+use talkstack_media::sdp::Fingerprint;
 use talkstack_media::sip::{
     DialogId, Endpoint, EndpointConfig, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport, UdpLarge,
 };
@@ -118,6 +119,8 @@ pub struct SipConfig {
     pub udp_large: UdpLarge,
     /// `sip.dns`.
     pub dns: Vec<SocketAddr>,
+    /// What descriptions say of our certificate in DTLS; without it DTLS is not taken.
+    pub dtls: Option<Fingerprint>,
 }
 
 /// What the thread reaches beside its sockets and its shards.

@@ -12,7 +12,7 @@ use super::crypto::CryptoError;
 use super::fingerprint::{Fingerprint, Setup};
 use super::parse::{Attribute, Media, SessionDescription};
 
-/// The far end of a DTLS association. Another one, however little it differs, is another association.
+/// The far end of a DTLS association.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DtlsPeer {
     /// What its certificate may have, one or more, of one hash.
@@ -45,6 +45,13 @@ impl DtlsPeer {
     /// One whose certificate has one of these fingerprints, towards which we are this.
     pub fn new(fingerprints: Vec<Fingerprint>, role: DtlsRole) -> Self {
         DtlsPeer { fingerprints, role: Some(role), tls_id: None }
+    }
+
+    /// Tells whether another description of a far end means the association that is (RFC 8842 §3.1): who has no `a=tls-id`
+    /// says nothing of it.
+    pub fn keeps_the_association(&self, described: &DtlsPeer) -> bool {
+        let is_same_id = self.tls_id == described.tls_id || self.tls_id.is_none() || described.tls_id.is_none();
+        is_same_id && self.fingerprints == described.fingerprints && self.role == described.role
     }
 
     /// Reads a section; what it does not say is said for all of them.

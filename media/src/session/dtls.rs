@@ -81,7 +81,7 @@ impl Dtls {
     }
 
     pub(super) fn is_with(&self, peer: &DtlsPeer) -> bool {
-        self.peer == *peer
+        self.peer.keeps_the_association(peer)
     }
 
     /// RTCP has, or is to have, keys of its own.

@@ -23,7 +23,7 @@ pub use dtls::{HandshakeId, HandshakeInput};
 pub use exchange::{Exchange, Heed};
 pub use keys::Pressed;
 pub use rtp::RtpSession;
-pub use rtp::quality::{Inbound, Outbound, Quality, Sound};
+pub use rtp::quality::{Inbound, Outbound, Protection, Quality, Sound};
 
 use crate::audio::frame::Frame;
 

@@ -8,8 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Channel;
 use super::dtls::Dtls;
+use super::{Channel, Protection};
 use crate::rtp::srtp::{Inbound, Outbound, SrtpError};
 use crate::sdp::{Keying, Negotiated, SdesKeys};
 
@@ -94,9 +94,13 @@ impl Secure {
         self.is_active && self.outbound.is_none()
     }
 
-    /// What protects the packets, for people.
-    pub(super) fn suite(&self) -> Option<&'static str> {
-        self.keys.as_ref().filter(|_| self.is_active).map(|keys| keys.local.master.suite().name())
+    pub(super) fn protection(&self) -> Protection {
+        let suite = self.keys.as_ref().map(|keys| keys.local.master.suite());
+        match (&self.dtls, suite) {
+            _ if !self.is_active => Protection::Plain,
+            (Some(_), suite) => Protection::Dtls(suite),
+            (None, suite) => suite.map_or(Protection::Plain, Protection::Sdes),
+        }
     }
 
     pub(super) fn dtls(&self) -> Option<&Dtls> {
