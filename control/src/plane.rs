@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::ingest;
-use crate::port::TRUNK_TEST_TIME;
 use crate::port::{
     CallPlane, Command, CommandId, CommandReply, DecodeError, Decoder, DialOrder, JournalRecord, PROTOCOL_VERSION,
     PlaneError, Position, Snapshot, ToCalls, ToControl, encode,
@@ -251,8 +250,7 @@ impl PipedPlane {
         if let Ok(mut replies) = self.replies.lock() {
             replies.insert(command_id.clone(), sender);
         }
-        let max =
-            if matches!(command, Command::TestTrunk { .. }) { TRUNK_TEST_TIME + COMMAND_MAX } else { COMMAND_MAX };
+        let max = command.time().unwrap_or_default() + COMMAND_MAX;
         let message = ToCalls::Command { command_id: command_id.clone(), command };
         self.outgoing.send((message, only)).await.map_err(|_| PlaneError::NotConnected)?;
         let answer = tokio::time::timeout(max, receiver).await;

@@ -11,6 +11,7 @@
 //! in-memory socket pair in `talkstack serve` and a Unix socket between `talkstack calls` and `talkstack control`, so
 //! the two forms differ in processes and in nothing else.
 
+mod collect;
 mod config;
 mod event;
 mod lines;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
     AgentRoute, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute,
     ProviderRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
@@ -226,6 +228,14 @@ pub enum Command {
         /// Whether silence stands for what is said from now on.
         is_paused: bool,
     },
+    /// Collects keys from the caller of a live call, hidden from its agent and its recording; [`CommandReply::Collected`]
+    /// answers, within [`COLLECT_TIME`].
+    Collect {
+        /// Which call.
+        call_id: CallId,
+        /// What.
+        order: CollectOrder,
+    },
     /// Places a call. The call plane writes it to its journal before the INVITE leaves, and never places it twice.
     Dial(Box<DialOrder>),
     /// Asks how trunks and extensions are; [`CommandReply::Lines`] answers.
@@ -269,6 +279,10 @@ pub enum CommandReply {
     NoSuchCall,
     /// A queue is full; try again.
     Busy,
+    /// What was collected.
+    Collected(Collected),
+    /// Keys are being collected in this call already.
+    Collecting,
     /// How the lines are.
     Lines(Box<LineStates>),
     /// Where the call would go.
@@ -279,6 +293,21 @@ pub enum CommandReply {
 
 /// 45 s: a name, an address, a registration and a call that rings for 20 s.
 pub const TRUNK_TEST_TIME: Duration = Duration::from_secs(45);
+
+impl Command {
+    /// How long the call plane may be at it; `None` answers at once.
+    pub fn time(&self) -> Option<Duration> {
+        match self {
+            Command::TestTrunk { .. } => Some(TRUNK_TEST_TIME),
+            Command::Collect { .. } => Some(COLLECT_TIME),
+            Command::HangUp { .. }
+            | Command::PauseRecording { .. }
+            | Command::Dial(_)
+            | Command::Lines
+            | Command::Simulate(_) => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

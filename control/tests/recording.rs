@@ -10,7 +10,9 @@ use bench::receiver::Receiver;
 use bench::{Bench, answered, ended, started};
 use serde_json::json;
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{CallEvent, CallId, Command, CommandReply};
+use talkstack_control::port::{
+    CallEvent, CallId, CollectEnd, CollectOrder, Collected, Command, CommandReply, PressedKeys,
+};
 
 #[tokio::test]
 async fn the_link_leads_to_the_file_for_a_day_and_is_made_anew_at_each_read() {
@@ -276,4 +278,55 @@ async fn links(bench: &Bench, project: &str, call: u128) -> Vec<String> {
 
 fn path(link: &str) -> &str {
     link.strip_prefix("https://box.example").expect("our own base")
+}
+
+#[tokio::test]
+async fn digits_are_collected_for_whose_call_it_is_and_told_to_nobody_else() {
+    let (bench, project) = clinic().await;
+    let id = CallId(1);
+    bench.happen(1, vec![started(&project), answered()]).await;
+    let url = format!("/api/v1/calls/{id}/digits");
+    let reply = |reply| {
+        let mut replies = bench.plane.replies.lock().expect("unpoisoned");
+        replies.clear();
+        replies.push_back(Ok(reply));
+    };
+    let collected =
+        |keys: &str, ended_by| CommandReply::Collected(Collected { keys: PressedKeys(keys.into()), ended_by });
+    let asked = || bench.plane.commands.lock().expect("unpoisoned").last().cloned();
+    let order = |keys_max, finish_key, first_within_s, next_within_s| {
+        let order = CollectOrder { keys_max, finish_key, first_within_s, next_within_s };
+        Some(Command::Collect { call_id: id, order })
+    };
+    reply(collected("4711", CollectEnd::FinishKey));
+    let answer = bench.post(&url, &json!({})).await.ok();
+    assert_eq!(answer, json!({ "sid": id.to_string(), "digits": "4711", "ended_by": "finish_key" }));
+    assert_eq!(asked(), order(16, Some('#'), 10, 5));
+    let wish = json!({ "max": 4, "finish_on": null, "first_within_s": 60, "next_within_s": 1 });
+    assert_eq!(bench.post(&url, &wish).await.ok()["digits"], "4711");
+    assert_eq!(asked(), order(4, None, 60, 1));
+    for wrong in [
+        json!({ "max": 0 }),
+        json!({ "max": 33 }),
+        json!({ "finish_on": "##" }),
+        json!({ "finish_on": "x" }),
+        json!({ "finish_on": 5 }),
+        json!({ "first_within_s": 61 }),
+        json!({ "next_within_s": 31 }),
+        json!({ "next_within_s": "5" }),
+    ] {
+        assert_eq!(bench.post(&url, &wrong).await.code(400), "bad_field", "{wrong}");
+    }
+    assert_eq!(bench.post(&url, &json!({ "private": true })).await.status, 400);
+    let other = bench.without_headers().account("c@d.com").await;
+    assert_eq!(other.post(&url, &json!({})).await.code(404), "no_such_call");
+    assert_eq!(bench.without_headers().post(&url, &json!({})).await.status, 401);
+    reply(CommandReply::Collecting);
+    assert_eq!(bench.post(&url, &json!({})).await.code(409), "collecting");
+    reply(collected("", CollectEnd::NotAnswered));
+    assert_eq!(bench.post(&url, &json!({})).await.code(409), "not_answered");
+    reply(CommandReply::NoSuchCall);
+    assert_eq!(bench.post(&url, &json!({})).await.code(409), "call_over");
+    bench.happen(1, vec![ended()]).await;
+    assert_eq!(bench.post(&url, &json!({})).await.code(409), "call_over");
 }

@@ -160,6 +160,29 @@ pub enum CallCommand {
         /// What to do.
         action: RecordingAction,
     },
+    /// Collect keys from the caller, hidden from the agent and from the recording, and print them.
+    #[command(
+        after_help = "Examples:\n  talkstack call digits CA26e39c970fd416515799f5a165718be3 --max 4\n  talkstack call digits CA26e39c970fd416515799f5a165718be3 --finish-on '*' --first-within 30\n\nExit codes: 0 done, 1 refused, 3 no such call, 4 the call is over, 6 the daemon does not run"
+    )]
+    Digits {
+        /// Its id.
+        call: CallId,
+        /// So many keys at the most, 1 to 32.
+        #[arg(long, default_value_t = 16)]
+        max: u8,
+        /// The key that ends it.
+        #[arg(long, default_value_t = '#')]
+        finish_on: char,
+        /// Seconds to wait for the first key, 1 to 60.
+        #[arg(long, default_value_t = 10)]
+        first_within: u8,
+        /// Seconds to wait for each further key, 1 to 30.
+        #[arg(long, default_value_t = 5)]
+        next_within: u8,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
     /// One call: how it went, what was said, what was refused by which rule, and what was wrong with its sound.
     #[command(
         after_help = "Examples:\n  talkstack call show CA26e39c970fd416515799f5a165718be3\n\nExit codes: 0 done, 3 no such call, 6 the daemon does not run"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use talkstack_control::port::{
-    Command, CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, TRUNK_TEST_TIME, ToCalls, ToControl, encode,
+    CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -122,14 +122,14 @@ impl Session<'_> {
             ToCalls::Ack(position) => self.plane.journal.acknowledge(position),
             ToCalls::Snapshot(snapshot) => self.apply(snapshot).await?,
             ToCalls::Command { command_id, command } => {
-                let is_slow = matches!(command, Command::TestTrunk { .. });
+                let slow = command.time();
                 let (sender, receiver) = oneshot::channel();
                 let sent = self.plane.sip.send(ToSip::Command(command_id.clone(), command, sender)).await;
-                if is_slow {
+                if let Some(time) = slow {
                     // Nothing that is sent meanwhile waits for it; the SIP thread bounds how many there are.
                     let replies = self.replies.clone();
                     tokio::spawn(async move {
-                        let reply = awaited(command_id, sent.is_ok(), receiver, TRUNK_TEST_TIME).await;
+                        let reply = awaited(command_id, sent.is_ok(), receiver, time + COMMAND_MAX).await;
                         // Control may have disconnected.
                         let _ = replies.send(reply).await;
                     });

@@ -9,6 +9,7 @@ mod emergency;
 pub mod error;
 mod extension;
 mod health;
+mod live_call;
 pub mod make_call;
 mod native;
 mod numbering_fields;
@@ -18,7 +19,6 @@ mod project;
 mod provider;
 mod range;
 mod recording;
-mod recording_pause;
 mod refusal;
 mod route;
 mod route_fields;
@@ -209,7 +209,8 @@ fn native_routes() -> Router<App> {
         .route("/api/v1/routes/{id}", get(route::find).patch(route::update).delete(route::remove))
         .route("/api/v1/sip-refusals", get(refusal::list))
         .route("/api/v1/emergency", get(emergency::show))
-        .route("/api/v1/calls/{id}/recording", post(recording_pause::change))
+        .route("/api/v1/calls/{id}/recording", post(live_call::recording))
+        .route("/api/v1/calls/{id}/digits", post(live_call::digits))
         .route("/api/v1/providers", get(provider::list).post(provider::create))
         .route("/api/v1/providers/{id}", get(provider::find).patch(provider::update).delete(provider::remove))
 }

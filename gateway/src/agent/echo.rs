@@ -1,6 +1,7 @@
 //! The echo agent: the caller hears themselves, for testing a line in both directions.
 
 use talkstack_media::audio::frame::{Frame, SampleRate, Speech};
+use talkstack_media::audio::playout::CUSHION_MAX;
 use talkstack_media::codec::Codec;
 
 use super::{AgentOutput, Progress};
@@ -91,11 +92,11 @@ impl Backlog {
     }
 }
 
-/// 3 frames, 60 ms: longer than a network that still carries speech keeps packets back. 80 ms too much are gone in 240 ms.
-const BACKLOG_FRAMES: u32 = 3;
+/// 5 frames, 100 ms: longer than a network that still carries speech keeps packets back. 80 ms too much are gone in 400 ms.
+const BACKLOG_FRAMES: u32 = 5;
 
-/// 320 ticks, 40 ms: the frame that is due next, and one that came early.
-const NEEDED_TICKS: u64 = 320;
+/// 480 ticks, 60 ms: what playout keeps against holes in what is heard ([`CUSHION_MAX`]), and the frame that is due next.
+const NEEDED_TICKS: u64 = CUSHION_MAX.as_millis() as u64 * 8 + 160;
 
 /// 1,600 ticks, 200 ms: as much as audio may come late and still be heard.
 const BEHIND_TICKS_MAX: u64 = 1_600;
@@ -128,7 +129,7 @@ mod tests {
             echo.poll_output(Progress { pushed: 9000 + waiting, played: 9000 }).is_some()
         };
         let stays: Vec<bool> = (0..6).map(|_| played(NEEDED_TICKS + 160)).collect();
-        assert_eq!(stays, [true, true, false, true, true, false]);
+        assert_eq!(stays, [true, true, true, true, false, true]);
         assert!([800, 0, 800, 800, 160, 800].map(&mut played).iter().all(|was_played| *was_played));
     }
 

@@ -310,6 +310,9 @@ impl Call {
             while let Some(heard) = first.poll_heard(now) {
                 self.tape.handle_heard(&heard, now);
                 match (heard, &mut second) {
+                    // Whose keys are collected is not heard, by any way that keys come.
+                    (Heard::Audio(_), _) if self.collection.is_some() => {}
+                    (Heard::Digit(key), _) if self.collection.as_mut().is_some_and(|its| its.takes(key, now)) => {}
                     (Heard::Digit(key), Some(second)) => {
                         pass_key_on(key, first, (LegId::Second, second), &mut self.outputs);
                     }

@@ -13,6 +13,7 @@
 
 mod agents;
 mod bridge;
+mod collect;
 mod digits;
 mod early;
 mod handshakes;
@@ -31,13 +32,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{Blame, CallEvent, CallId, CallLeg, EndReason, LegQuality, Outcome};
+use talkstack_control::port::{
+    Blame, CallEvent, CallId, CallLeg, CollectEnd, Collected, EndReason, LegQuality, Outcome,
+};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{Exchange, Heard, Transmit};
 use talkstack_media::sip::InfoDigit;
 
 use bridge::Bridge;
 pub use bridge::LegOrder;
+use collect::Collection;
 pub use leg::{Leg, LegId};
 pub use offer::{LegAddress, Line, LineSecurity, Offer};
 use outbound::Outbound;
@@ -68,6 +72,8 @@ pub struct Call {
     bridge: Option<Box<Bridge>>,
     ring_max: Duration,
     has_rung: bool,
+    /// Keys that are being collected behind the agent's back.
+    collection: Option<Box<Collection>>,
     seed: u64,
 }
 
@@ -118,6 +124,8 @@ pub enum CallOutput {
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.
     Disconnect(Vec<u8>),
+    /// Keys have been collected.
+    Collected(Collected),
     /// A test call has heard this, and its packets have gone so.
     Measured(ToneHeard, Exchange),
     /// The one who has asked for a transfer has been replaced: tell them, and let them go.
@@ -173,6 +181,7 @@ impl Call {
             bridge: None,
             ring_max: limits.ring_max,
             has_rung: false,
+            collection: None,
             seed,
         }
     }
@@ -286,6 +295,7 @@ impl Call {
         self.ring_back_if_due(now);
         self.watch(now);
         self.measure_if_due(now);
+        self.end_collection_if_due(now);
         self.listen(now);
         self.greet_if_due(now);
         if self.agent_timeout().is_some_and(|at| at <= now) {
@@ -329,9 +339,10 @@ impl Call {
             Phase::Answered { agent_due } => agent_due,
         };
         let bridge = self.bridge.as_ref().and_then(|bridge| bridge.poll_timeout());
+        let collection = self.collection.as_ref().map(|collection| collection.due());
         let timeouts =
             [self.leg.poll_timeout(), bridge, self.agent_timeout(), self.greets_at(), self.tape.poll_timeout()];
-        [phase, Some(self.ends_at)].into_iter().chain(timeouts).flatten().min()
+        [phase, Some(self.ends_at), collection].into_iter().chain(timeouts).flatten().min()
     }
 
     /// Nobody waits for a caller who has put us on hold.
@@ -416,10 +427,17 @@ impl Call {
         if let Some(session) = &mut self.leg.session {
             while let Some(heard) = session.poll_heard(now) {
                 self.tape.handle_heard(&heard, now);
-                match heard {
-                    Heard::Audio(frame) => self.agent.handle_audio(&frame),
-                    Heard::Held(silence) => self.agent.handle_held(&silence),
-                    Heard::Digit(digit) => self.agent.handle_digit(digit),
+                match (heard, &mut self.collection) {
+                    (Heard::Audio(frame), None) => self.agent.handle_audio(&frame),
+                    (Heard::Audio(frame), Some(_)) => {
+                        collect::silence(&frame).for_each(|silence| self.agent.handle_audio(&silence));
+                    }
+                    (Heard::Held(silence), _) => self.agent.handle_held(&silence),
+                    (Heard::Digit(key), collection) => {
+                        if !collection.as_mut().is_some_and(|collection| collection.takes(key, now)) {
+                            self.agent.handle_digit(key);
+                        }
+                    }
                 }
             }
         }
@@ -447,6 +465,7 @@ impl Call {
     fn finish(&mut self, outcome: Outcome) {
         tracing::info!(call = %self.id, blame = ?outcome.blame, reason = ?outcome.reason, "The call has ended");
         self.phase = Phase::Over;
+        self.end_collection(CollectEnd::CallOver);
         self.record_last_words();
         if let (Some(heard), Some(session)) = (self.agent.tone_heard(), &self.leg.session) {
             self.outputs.push_back(CallOutput::Measured(heard, session.exchange()));

@@ -62,9 +62,9 @@ impl Call {
         self.tape.answered
     }
 
-    /// Has silence stand for what is said, or records again; told to the journal when it changes anything.
-    pub fn pause_recording(&mut self, is_paused: bool, now: Instant) {
-        let Some(running) = &mut self.tape.running else { return };
+    /// Has silence stand for what is said, or records again; told to the journal when it changes anything, and `true`.
+    pub(super) fn change_recording(&mut self, is_paused: bool, now: Instant) -> bool {
+        let Some(running) = &mut self.tape.running else { return false };
         let recording = &mut running.recording;
         let changed = if is_paused { recording.pause(now) } else { recording.resume(now) };
         if let Some(at) = changed {
@@ -74,6 +74,7 @@ impl Call {
                 if is_paused { CallEvent::RecordingPaused { at_ms } } else { CallEvent::RecordingResumed { at_ms } };
             self.outputs.push_back(CallOutput::Record(event));
         }
+        changed.is_some()
     }
 
     /// The rate of the line as it was agreed on; 8 kHz before the far end has said anything.

@@ -151,9 +151,9 @@ pub(super) struct Bench {
     sequence: u16,
     pub(super) sent_to: String,
     payload_type: u8,
-    heard: Vec<u8>,
+    pub(super) heard: Vec<u8>,
     /// What each sample of the caller's speech is.
-    word: u8,
+    pub(super) word: u8,
 }
 
 impl Bench {
@@ -184,7 +184,7 @@ impl Bench {
     }
 
     /// The caller sends so many packets of 20 ms.
-    fn talk(&mut self, packets: u32) {
+    pub(super) fn talk(&mut self, packets: u32) {
         for _ in 0..packets {
             let mut packet = [self.word; 172];
             packet[..2].copy_from_slice(&[0x80, self.payload_type]);
@@ -197,7 +197,7 @@ impl Bench {
     }
 
     /// The caller presses a key for 100 ms (RFC 4733).
-    fn key(&mut self, key: u8) {
+    pub(super) fn key(&mut self, key: u8) {
         let timestamp = (u32::from(self.sequence) * 160).to_be_bytes();
         for end in [0x0a, 0x8a, 0x8a, 0x8a] {
             let [high, low] = self.sequence.to_be_bytes();

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use talkstack_control::port::COLLECT_TIME;
 use talkstack_control::server::ADMIN_SOCKET;
 
 use super::quality::call_text;
@@ -102,6 +103,14 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
             };
             ask(&socket, "POST", &format!("/api/v1/calls/{call}/recording"), Some(&json!({ "action": action })))?;
             format!("The recording of {call} is {done}.\n")
+        }
+        CliCommand::Call(CallCommand::Digits { call, max, finish_on, first_within, next_within, json }) => {
+            let body = json!({
+                "max": max, "finish_on": finish_on, "first_within_s": first_within, "next_within_s": next_within,
+            });
+            let path = format!("/api/v1/calls/{call}/digits");
+            let answer = ask_within(&socket, "POST", &path, Some(&body), COLLECT_TIME + ANSWER_MAX)?;
+            if *json { document(&answer) } else { format!("{}\n", answer["digits"].as_str().unwrap_or_default()) }
         }
         CliCommand::Trunk(command) => {
             let (text, is_ok) = trunk::trunk(command, &socket)?;

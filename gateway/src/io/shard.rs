@@ -17,23 +17,26 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec};
-use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
+use talkstack_control::port::{Blame, CallEvent, CallId, CommandReply, EndReason, Outcome};
 use talkstack_media::session::Channel;
+use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
 use super::recorder::{Recorded, RecorderHandle};
 use super::wheel::{SLOT, Wheel};
-use crate::call::{Call, CallLimits, CallOutput, LegAddress, LegId, Line, Offer};
+use crate::call::{Call, CallLimits, LegAddress, LegId, Line, Offer};
 use crate::route::Plan;
 
 mod agent_socket;
 mod agents;
+mod collect;
 mod handshakes;
 mod legs;
 mod messages;
 mod sockets;
 mod tapes;
+mod wishes;
 
 use agent_socket::AgentSocket;
 pub use messages::{GivenLeg, OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
@@ -67,6 +70,8 @@ struct Slot {
     scheduled: Option<Instant>,
     is_touched: bool,
     recorded: Option<Recorded>,
+    /// Who waits for the keys that are being collected.
+    collecting: Option<oneshot::Sender<CommandReply>>,
 }
 
 /// The thread's fixed surroundings.
@@ -217,7 +222,7 @@ impl<S: Surroundings> Shard<S> {
         self.pairs.assign(pair, Some((key, LegId::First)));
         let pairs = [Some(pair), None, None];
         self.slots[key as usize] =
-            Some(Slot { call, pairs, agent: None, scheduled: None, is_touched: false, recorded });
+            Some(Slot { call, pairs, agent: None, scheduled: None, is_touched: false, recorded, collecting: None });
         self.by_id.insert(id, key);
         self.touch(key);
     }
@@ -241,6 +246,7 @@ impl<S: Surroundings> Shard<S> {
             }
             ToCall::Transfer { from, .. } => self.park(key, from),
             ToCall::Give { leg, to, at } => return self.give_leg(key, leg, to, at),
+            ToCall::Collect(order, reply) => return self.collect(key, order, reply, now),
             _ => {}
         }
         self.turn(key, |call| match message {
@@ -261,7 +267,11 @@ impl<S: Surroundings> Shard<S> {
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Shaken(id, output) => call.handle_shaken(id, &output, now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
-            ToCall::AgentConnected(_) | ToCall::Line { .. } | ToCall::Replaced { .. } | ToCall::Give { .. } => {}
+            ToCall::AgentConnected(_)
+            | ToCall::Line { .. }
+            | ToCall::Replaced { .. }
+            | ToCall::Give { .. }
+            | ToCall::Collect(..) => {}
         });
     }
 
@@ -358,66 +368,6 @@ impl<S: Surroundings> Shard<S> {
         }));
         if sent.is_err() {
             self.abort(key);
-        }
-    }
-
-    /// Carries out what a call wants done.
-    fn carry_out(&mut self, key: u32) {
-        while let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) {
-            let id = slot.call.id();
-            let Some(output) = slot.call.poll_output() else { return };
-            let wish = match output {
-                CallOutput::Lead(order) => SipWish::Lead(order),
-                CallOutput::Invite(leg, sdp) => SipWish::Invite(leg, sdp),
-                CallOutput::Ring(sdp) => SipWish::Ring(sdp),
-                CallOutput::Answer(leg, sdp) => SipWish::Answer(leg, sdp),
-                CallOutput::ReOffer(leg, sdp) => SipWish::ReOffer(leg, sdp),
-                CallOutput::RefuseReOffer(leg) => SipWish::RefuseReOffer(leg),
-                CallOutput::Refuse(status) => SipWish::Refuse(status),
-                CallOutput::Probe(leg) => SipWish::Probe(leg),
-                CallOutput::Press(leg, digit) => SipWish::Press(leg, digit),
-                CallOutput::End(leg, outcome) => SipWish::End(leg, outcome),
-                CallOutput::Measured(heard, exchange) => SipWish::Measured(heard, exchange),
-                CallOutput::Sounds(leg, quality) => {
-                    self.record(id, CallEvent::Measured { leg, quality: Box::new(quality) });
-                    continue;
-                }
-                CallOutput::Record(event) => {
-                    self.record(id, event);
-                    continue;
-                }
-                CallOutput::Connect(target) => {
-                    if !self.surroundings.connect(id, target) {
-                        self.turn(key, |call| call.handle_unreachable(Instant::now()));
-                    }
-                    continue;
-                }
-                CallOutput::Speak(text) => {
-                    self.surroundings.speak(id, text);
-                    continue;
-                }
-                CallOutput::Disconnect(farewell) => {
-                    if let Some(agent) = slot.agent.take() {
-                        agent.part(farewell);
-                    }
-                    continue;
-                }
-                CallOutput::Transferred => {
-                    self.let_go(key, LegId::Parked);
-                    SipWish::Transferred
-                }
-                CallOutput::Restore(outcome) => {
-                    self.move_leg(key, LegId::Parked, LegId::Second);
-                    SipWish::Restore(outcome)
-                }
-                CallOutput::Finished => {
-                    self.forget(key);
-                    SipWish::Forgotten
-                }
-            };
-            if !self.surroundings.sip(id, wish) {
-                tracing::error!(call = %id, "The SIP thread does not take messages");
-            }
         }
     }
 

@@ -10,6 +10,7 @@
 mod accounts;
 mod advertise;
 mod answered;
+mod commands;
 mod cut_off;
 mod datagrams;
 mod dial;
@@ -43,9 +44,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
-use talkstack_control::port::{
-    Blame, CallEvent, CallId, Command, CommandId, CommandReply, EndReason, Outcome, Snapshot,
-};
+use talkstack_control::port::{CallEvent, CallId, Command, CommandId, CommandReply, Snapshot};
 use talkstack_control::secret::Secret;
 use talkstack_media::sdp::Fingerprint;
 use talkstack_media::sip::{
@@ -317,41 +316,6 @@ impl SipThread {
             ToSip::Stop => return false,
         }
         true
-    }
-
-    fn handle_command(&mut self, command_id: CommandId, command: Command, reply: oneshot::Sender<CommandReply>) {
-        let now = Instant::now();
-        let known = self.dialling.answered.find(&command_id, now);
-        let answer = match (known, command) {
-            (Some(answer), _) => answer,
-            (None, Command::HangUp { call_id }) => {
-                let outcome = Outcome::new(Blame::Operator, EndReason::HungUp);
-                match self.tell(call_id, ToCall::HangUp(outcome)) {
-                    Some(true) => CommandReply::Accepted,
-                    Some(false) => CommandReply::Busy,
-                    None => CommandReply::NoSuchCall,
-                }
-            }
-            (None, Command::PauseRecording { call_id, is_paused }) => {
-                match self.tell(call_id, ToCall::PauseRecording { is_paused }) {
-                    Some(true) => CommandReply::Accepted,
-                    Some(false) => CommandReply::Busy,
-                    None => CommandReply::NoSuchCall,
-                }
-            }
-            (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
-            // What changes nothing need not be remembered.
-            (None, Command::Lines) => return self.tell_lines(reply),
-            (None, Command::Simulate(question)) => {
-                // Whoever asked may be gone.
-                let _ = reply.send(self.simulate(&question));
-                return;
-            }
-            (None, Command::TestTrunk { trunk_id, number }) => return self.test_trunk(trunk_id, number, reply),
-        };
-        self.dialling.answered.remember(command_id, answer.clone(), now);
-        // Whoever asked may be gone; a command that comes again gets the same answer.
-        let _ = reply.send(answer);
     }
 
     fn handle_received(&mut self, received: Received) {

@@ -21,6 +21,8 @@ pub(crate) struct Caller {
     next: Instant,
     /// Payloads of the box's packets, in order of arrival.
     pub(crate) heard: Vec<u8>,
+    /// The RTP timestamps and payloads of all of the box's packets, in order of arrival.
+    placed: Vec<(u32, Vec<u8>)>,
     /// The box has said BYE.
     pub(crate) is_over: bool,
     /// What lies between it and the box.
@@ -72,6 +74,7 @@ impl Caller {
             stream: Stream { ssrc: 77, sequence: 65_500, timestamp: u32::MAX - 2000, payload_type },
             next: Instant::now(),
             heard: Vec::new(),
+            placed: Vec::new(),
             is_over: false,
             network: network(rtp.local_addr().expect("bound")),
             sip,
@@ -153,6 +156,8 @@ impl Caller {
                 && bytes > 12
             {
                 self.heard.extend_from_slice(&buffer[12..bytes]);
+                let timestamp = u32::from_be_bytes(buffer[4..8].try_into().expect("four bytes"));
+                self.placed.push((timestamp, buffer[12..bytes].to_vec()));
             }
             if let Ok(bytes) = self.sip.recv(&mut buffer) {
                 self.is_over |= buffer[..bytes].starts_with(b"BYE ");
@@ -168,6 +173,21 @@ impl Caller {
         let mut samples = Vec::new();
         codec.decode(&std::mem::take(&mut self.heard), &mut samples);
         samples
+    }
+
+    /// All of the call in samples, as a phone plays it: each packet where its timestamp says, from the first on.
+    pub(crate) fn played(&self, codec: Codec) -> Vec<i16> {
+        let mut played = Vec::new();
+        let Some((origin, _)) = self.placed.first() else { return played };
+        for (timestamp, payload) in &self.placed {
+            let mut samples = Vec::new();
+            codec.decode(payload, &mut samples);
+            let from = timestamp.wrapping_sub(*origin) as usize;
+            assert!(from < 8000 * 60, "the box's clock jumped by {from} samples");
+            played.resize(played.len().max(from + samples.len()), 0);
+            played[from..from + samples.len()].copy_from_slice(&samples);
+        }
+        played
     }
 
     pub(crate) fn hang_up(mut self) {

@@ -151,6 +151,64 @@ fn another_source_sequence_and_timestamp_go_on_sounding_and_keys_still_count() {
 }
 
 #[test]
+fn keys_are_collected_behind_the_agent_s_back_as_events_and_as_tones() {
+    let daemon = Daemon::serve(&[]);
+    for formats in ["0 101", "0"] {
+        let is_event = formats.contains("101");
+        let mut caller = Caller::call(daemon.sip(), "echo", formats, if is_event { EVENTS } else { "" });
+        caller.hum(SHORT);
+        let id = daemon.calls()[0]["sid"].as_str().expect("an id").to_owned();
+        let collected = std::thread::scope(|scope| {
+            let collecting = scope.spawn(|| daemon.command(&["call", "digits", &id, "--max", "9", "--json"]));
+            caller.start_talking();
+            // The caller hears themselves until the collection has begun.
+            let begun = (0..100).any(|_| {
+                caller.heard.clear();
+                (0..10).for_each(|_| caller.send(&[0xb5; 160], 160));
+                !caller.heard.contains(&0xb5)
+            });
+            assert!(begun, "the echo has not fallen silent");
+            let mut heard = Vec::new();
+            for (at, key) in [4, 7, 1, 1, 11].into_iter().enumerate() {
+                if is_event {
+                    caller.press(key, Duration::from_millis(100), 3);
+                } else {
+                    press_in_audio(&mut caller, key, if at == 4 { 50 } else { 5 });
+                }
+                heard.extend(caller.take_heard(Codec::Pcmu));
+                caller.hum(Duration::from_millis(100));
+            }
+            let loud = heard.iter().filter(|sample| sample.unsigned_abs() > 1000).count();
+            assert_eq!(loud, 0, "what was pressed came back");
+            collecting.join().expect("an answer")
+        });
+        let collected: serde_json::Value = serde_json::from_str(&collected).expect("JSON");
+        assert_eq!((&collected["digits"], &collected["ended_by"]), (&"4711".into(), &"finish_key".into()), "{formats}");
+        assert!(!daemon.log().contains("4711"));
+        caller.hang_up();
+        daemon.ended_calls(1 + usize::from(!is_event));
+    }
+}
+
+/// Sends a key as the tones that it is made of (ITU-T Q.23), for so many packets of 20 ms.
+fn press_in_audio(caller: &mut Caller, key: u8, packets: usize) {
+    let (low, high) = match key {
+        1 => (697.0, 1209.0),
+        4 => (770.0, 1209.0),
+        7 => (852.0, 1209.0),
+        11 => (941.0, 1477.0),
+        _ => panic!("not one of the keys that are pressed here"),
+    };
+    let wave = |at: usize, hertz: f64| (at as f64 * hertz * std::f64::consts::TAU / 8000.0).sin();
+    let samples: Vec<i16> = (0..packets * 160).map(|at| (6000.0 * (wave(at, low) + wave(at, high))) as i16).collect();
+    for samples in samples.chunks(160) {
+        let mut payload = Vec::new();
+        Codec::Pcmu.encode(samples, &mut payload);
+        caller.send(&payload, 160);
+    }
+}
+
+#[test]
 fn media_and_signalling_come_before_everything_else() {
     let daemon = Daemon::serve(&[]);
     let mut threads = Vec::new();

@@ -54,9 +54,8 @@ fn more_damage_is_a_lower_score_and_fewer_words_and_never_the_end_of_the_call() 
     }
     let [none, five, ten, twenty, .., bursts, jitter, doubled] = rows[..] else { panic!("as many rows as damages") };
     assert!(none.0 > five.0 && five.0 > ten.0 && ten.0 > twenty.0, "scores fall with the loss: {rows:?}");
-    assert!(none.1 >= 0.95 && five.1 >= 0.7 && ten.1 >= 0.55 && twenty.1 >= 0.25, "words: {rows:?}");
-    // Forty stretches are found or not, so neighbours may change places; the score above and PLCMOS tell them apart.
-    assert!(none.1 > five.1 && none.1 > ten.1 && five.1 > twenty.1, "words fall with the loss: {rows:?}");
+    assert!(none.1 > five.1 && five.1 > ten.1 && ten.1 > twenty.1, "words fall with the loss: {rows:?}");
+    assert!(none.1 >= 0.97 && five.1 >= 0.9 && ten.1 >= 0.85 && twenty.1 >= 0.75, "words: {rows:?}");
     assert!(bursts.0 < none.0 && jitter.1 >= 0.8, "{rows:?}");
     assert!(doubled.0 >= none.0 - 0.1 && doubled.1 >= 0.9, "what overtakes and what is doubled does no harm: {rows:?}");
 }
@@ -160,7 +159,7 @@ fn say(mut caller: Caller, speech: &[i16]) -> Vec<i16> {
     }
     caller.hum(Duration::from_millis(400));
     assert!(!caller.is_over, "the box hung up");
-    let heard = caller.take_heard(Codec::Pcmu);
+    let heard = caller.played(Codec::Pcmu);
     caller.hang_up();
     heard
 }
@@ -172,21 +171,21 @@ fn inbound(daemon: &Daemon, call: &Value) -> Value {
     shown["quality"]["first"]["inbound"].clone()
 }
 
-/// The part of the speech, in stretches of 100 ms, that is found again where it belongs.
+/// How like the speech is what is heard where it belongs, 0 to 1: the mean over its loud stretches of 100 ms. A stretch that
+/// is found or not would do for one call; between calls the count of them moves by chance more than the damage does.
 fn intact(speech: &[i16], heard: &[i16]) -> f64 {
-    let loud: Vec<(usize, &[i16])> = speech
+    let is_loud = |stretch: &[i16]| stretch.iter().map(|sample| i64::from(*sample).pow(2)).sum::<i64>() > 800 * 250_000;
+    let likenesses: Vec<f64> = speech
         .chunks_exact(800)
         .enumerate()
-        .map(|(at, stretch)| (at * 800, stretch))
-        .filter(|(_, stretch)| stretch.iter().map(|sample| i64::from(*sample).pow(2)).sum::<i64>() > 800 * 250_000)
+        .filter(|(_, stretch)| is_loud(stretch))
+        .map(|(at, stretch)| {
+            // The hum before it and the way there and back: 200 ms and up to 500.
+            let from = ((at + 1) * 800).min(heard.len());
+            best_match(&heard[from..(from + 800 + 6400).min(heard.len())], stretch).1
+        })
         .collect();
-    let found = loud.iter().filter(|(at, stretch)| {
-        // The hum before it and the way there and back: 200 ms and up to 500.
-        let from = (at + 800).min(heard.len());
-        let to = (at + 800 + 6400).min(heard.len());
-        to - from >= stretch.len() && best_match(&heard[from..to], stretch).1 >= 0.85
-    });
-    found.count() as f64 / loud.len() as f64
+    likenesses.iter().sum::<f64>() / likenesses.len() as f64
 }
 
 /// For `media/quality/run --heard`, which scores it with PLCMOS.

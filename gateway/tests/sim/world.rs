@@ -302,6 +302,7 @@ impl World {
             | CallOutput::Invite(..)
             | CallOutput::Connect(_)
             | CallOutput::Measured(..)
+            | CallOutput::Collected(_)
             | CallOutput::Speak(_)
             | CallOutput::Disconnect(_) => Ok(()),
             CallOutput::Finished => {

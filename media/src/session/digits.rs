@@ -74,6 +74,11 @@ impl Digits {
         Some(key)
     }
 
+    /// Tells whether what was heard last sounds like a key.
+    pub(super) fn is_sounding(&self) -> bool {
+        self.detector.as_ref().is_some_and(|detector| detector.is_sounding())
+    }
+
     /// Tells whether the key that was told last sounds in the audio too.
     pub(super) fn is_audible(&self) -> bool {
         self.is_audible

@@ -94,6 +94,11 @@ impl Keys {
 }
 
 impl RtpSession {
+    /// Tells whether what was heard last is the tone of a key, where keys come as tones.
+    pub fn is_key_sounding(&self) -> bool {
+        self.input.digits.is_sounding()
+    }
+
     /// Presses a key for so long: the far end gets it in place of audio, behind those that wait, or [by
     /// INFO](Pressed::ByInfo).
     pub fn press(&mut self, key: char, held: Duration) -> Pressed {

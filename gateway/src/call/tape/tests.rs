@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{Blame, CallEvent, CallId, EndReason, Outcome};
+use talkstack_control::port::{Blame, CallEvent, CallId, CollectOrder, EndReason, Outcome};
 use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
 use talkstack_media::session::Pressed;
 
@@ -36,6 +36,33 @@ fn a_recording_has_both_sides_and_the_agent_and_none_of_it_while_it_is_paused() 
     let told = |event: &CallEvent| bench.outputs.iter().filter(|it| **it == CallOutput::Record(event.clone())).count();
     assert_eq!(told(&CallEvent::RecordingPaused { at_ms: 2000 }), 1, "a second time it changes nothing");
     assert_eq!(told(&CallEvent::RecordingResumed { at_ms: 4000 }), 1);
+}
+
+#[test]
+fn what_is_collected_from_the_caller_is_not_recorded_and_the_owner_s_own_pause_outlives_it() {
+    let order = CollectOrder { keys_max: 1, finish_key: None, first_within_s: 1, next_within_s: 1 };
+    for (pauses, is_paused_behind) in [(None, false), (Some(true), true), (Some(false), false)] {
+        let mut bench = Bench::new(Plan::Echo, 0);
+        bench.talk(100);
+        bench.call.collect(order, bench.now);
+        bench.talk(25);
+        if let Some(pauses) = pauses {
+            bench.call.pause_recording(pauses, bench.now);
+        }
+        bench.talk(125);
+        bench.call.hang_up(Outcome::new(Blame::Operator, EndReason::HungUp));
+        bench.settle();
+        let loud = |from: usize, to: usize| {
+            let left = bench.sides.iter().step_by(2).skip(from).take(to - from);
+            left.filter(|sample| sample.unsigned_abs() > 1000).count()
+        };
+        assert!(loud(0, 15_000) > 1000);
+        assert_eq!(loud(16_400, 23_600), 0, "while keys are collected");
+        assert_eq!(loud(25_000, 39_000) == 0, is_paused_behind, "{pauses:?}");
+        let told = |event: &CallEvent| bench.outputs.contains(&CallOutput::Record(event.clone()));
+        assert!(told(&CallEvent::RecordingPaused { at_ms: 2000 }));
+        assert_eq!(told(&CallEvent::RecordingResumed { at_ms: 3000 }), !is_paused_behind);
+    }
 }
 
 #[test]

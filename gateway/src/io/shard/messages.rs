@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use talkstack_control::port::{CallEvent, CallId, Outcome};
+use talkstack_control::port::{CallEvent, CallId, CollectOrder, CommandReply, Outcome};
 use talkstack_media::dtls::HandshakeOutput;
 use talkstack_media::session::{Exchange, HandshakeId, HandshakeInput};
 use talkstack_media::sip::InfoDigit;
+use tokio::sync::oneshot;
 
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{Leg, LegId, LegOrder, LineSecurity};
@@ -114,6 +115,8 @@ pub enum ToCall {
         /// Whether silence stands for it.
         is_paused: bool,
     },
+    /// Collect keys from the caller; whoever waits is told which.
+    Collect(CollectOrder, oneshot::Sender<CommandReply>),
     /// The dialog of a leg is over.
     Ended(LegId, Outcome),
     /// The party of this leg leaves, and asks for another to take its place. Its dialog is the parked one from here on,
