@@ -107,7 +107,7 @@ impl Identity {
     /// [`DtlsError::Setup`].
     pub fn new() -> Result<Self, DtlsError> {
         let provider = rtc_crypto::default_provider().map_err(|_| DtlsError::Setup)?;
-        let certificate = Certificate::generate_self_signed(vec!["talkstack".to_owned()], provider.crypto());
+        let certificate = Certificate::generate_self_signed(vec![NAME.to_owned()], provider.crypto());
         let certificate = certificate.map_err(|_| DtlsError::Setup)?;
         let fingerprint = Fingerprint::of(certificate.certificate.first().ok_or(DtlsError::Setup)?);
         Ok(Identity { provider, certificate, fingerprint })
@@ -138,6 +138,8 @@ impl Identity {
             .with_srtp_protection_profiles(PROFILES.map(|(profile, _)| profile).to_vec())
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
             .with_extended_master_secret(ExtendedMasterSecretType::Request)
+            // Else it takes another name, and warns of it in the log.
+            .with_server_name(NAME.to_owned())
             // No authority vouches for either side: the fingerprint decides.
             .with_insecure_skip_verify(true)
             .with_verify_peer_certificate(Some(Arc::new(check)));
@@ -325,6 +327,9 @@ impl Handshake {
         Ok(SdesKeys { local, remote: vec![remote] })
     }
 }
+
+/// What the certificate says, and whom we ask for: nobody looks at either.
+const NAME: &str = "talkstack";
 
 /// RFC 5764 §4.2.
 const LABEL: &str = "EXTRACTOR-dtls_srtp";
