@@ -17,9 +17,12 @@ impl Call {
     pub fn handle_shaken(&mut self, id: HandshakeId, output: &HandshakeOutput, now: Instant) {
         for leg in LEGS {
             let Some(session) = self.leg_mut(leg).and_then(|leg| leg.session.as_mut()) else { continue };
+            let former = session.protection();
             if session.handle_handshake(id, output, now) {
                 match output {
                     HandshakeOutput::Send(_) => {}
+                    // RTCP's own keys are of the same suite, and no news.
+                    HandshakeOutput::Keyed(_) if session.protection() == former => {}
                     HandshakeOutput::Keyed(keys) => {
                         let suite = keys.local.master.suite().name();
                         tracing::info!(call = %self.id, ?leg, suite, "Encrypted with {suite}, by keys of DTLS");

@@ -68,11 +68,11 @@ impl Bench {
         self.begin(0, ID);
         let mut come_to = [None, None];
         for _ in 0..20 {
-            for at in 0..2 {
+            for (at, end) in come_to.iter_mut().enumerate() {
                 for output in self.outputs(at) {
                     match output {
                         HandshakeOutput::Send(bytes) => self.tell(1 - at, ID, HandshakeInput::Datagram(bytes)),
-                        output => come_to[at] = Some(output),
+                        output => *end = Some(output),
                     }
                 }
             }

@@ -98,11 +98,16 @@ impl From<Level> for Sound {
 }
 
 impl RtpSession {
+    /// How its packets are protected at present.
+    pub fn protection(&self) -> Protection {
+        self.secure.as_ref().map_or(Protection::Plain, |secure| secure.protection())
+    }
+
     /// How the leg sounds, over all of its time.
     pub fn quality(&self) -> Quality {
         let round_trip = self.rtcp.round_trip();
         Quality {
-            protection: self.secure.as_ref().map_or(Protection::Plain, |secure| secure.protection()),
+            protection: self.protection(),
             is_wideband: self.negotiated.codec.rate().hertz() > 8000,
             round_trip,
             inbound: self.inbound(round_trip),
