@@ -17,6 +17,7 @@ mod event;
 mod lines;
 mod media;
 mod pipe;
+mod provider;
 mod quality;
 
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ use tokio::sync::watch;
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
     AgentRoute, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute,
-    ProviderRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
-    TrunkPolicy, TrunkRoute, TrunkTransport,
+    Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess, TrunkPolicy, TrunkRoute,
+    TrunkTransport,
 };
 pub use event::{
     Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,
@@ -41,6 +42,7 @@ pub use event::{
 pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
 pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
+pub use provider::{ProviderKind, ProviderKindError, ProviderRoute, ProviderSettings};
 pub use quality::{CallLeg, Encryption, InboundQuality, KeyExchange, LegQuality, OutboundQuality};
 
 /// What the control plane needs from whoever carries the calls.

@@ -18,13 +18,14 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
         .map(|(id, active_agent)| (id, ProjectRoute { active_agent }))
         .collect();
     let providers = providers::all(connection)?;
-    let default_provider = providers.iter().find(|provider| provider.is_default).map(providers::Provider::route);
+    let default_provider = providers.iter().find(|provider| provider.is_default).map(|provider| provider.route.clone());
     let providers: BTreeMap<&str, &providers::Provider> =
         providers.iter().map(|provider| (provider.id.as_str(), provider)).collect();
     let agents = agents::routes(connection)?
         .into_iter()
         .map(|agent| {
-            let own = agent.provider_id.and_then(|id| providers.get(id.as_str()).map(|provider| provider.route()));
+            let own =
+                agent.provider_id.and_then(|id| providers.get(id.as_str()).map(|provider| provider.route.clone()));
             let route = AgentRoute {
                 project_id: agent.project_id,
                 name: agent.name,

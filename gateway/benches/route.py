@@ -1,7 +1,7 @@
 """Stands in for control: gives one number to one agent over the call plane's pipe, and stays.
 
-usage: route.py CALLS_SOCK DIGITS media_stream URL
-       route.py CALLS_SOCK DIGITS open_ai_realtime BASE_URL
+usage: route.py CALLS_SOCK DIGITS twilio URL
+       route.py CALLS_SOCK DIGITS openai-realtime BASE_URL
 """
 
 import json
@@ -10,8 +10,7 @@ import struct
 import sys
 
 path, digits, kind, url = sys.argv[1:]
-provider = {"media_stream": {"kind": kind, "url": url},
-            "open_ai_realtime": {"kind": kind, "base_url": url, "model": "bench"}}[kind]
+provider = {"kind": kind, "base_url": url, "model": "bench"}
 agent = {"project_id": "p", "name": "bench", "system_instruction": "", "voice_id": None, "provider": provider,
          "first_speaker": "caller"}
 snapshot = {"type": "snapshot", "revision": 1, "projects": {"p": {"active_agent": None}}, "agents": {"a": agent},

@@ -249,8 +249,19 @@ mod tests {
             if leaves.is_empty() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:\n  talkstack "), "{path} has no example");
-                let prints =
-                    ["list", "show", "add", "set", "move", "remove", "refusals", "test", "simulate", "emergency"];
+                let prints = [
+                    "list",
+                    "show",
+                    "add",
+                    "set",
+                    "move",
+                    "remove",
+                    "refusals",
+                    "test",
+                    "simulate",
+                    "emergency",
+                    "digits",
+                ];
                 let lists = prints.contains(&command.get_name());
                 let json = command.get_arguments().any(|argument| argument.get_id() == "json");
                 assert_eq!(lists, json, "{path}");

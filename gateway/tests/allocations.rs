@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 
 use base64_simd::STANDARD;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use talkstack_control::port::{CallId, FirstSpeaker};
-use talkstack_gateway::agent::openai_realtime::{Greets, Opening};
+use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind};
+use talkstack_gateway::agent::provider::ServicePlan;
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, LineSecurity, Offer};
 use talkstack_gateway::caller_id::Disclosure;
-use talkstack_gateway::io::connect::AgentTarget;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
-use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan, RealtimePlan};
+use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
 use talkstack_media::rtp::srtp::{KeyParameter, LIFETIME_MAX, MasterKey, Outbound, Suite};
@@ -29,8 +28,8 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("the echo", payload_type, loss, Plan::Echo);
         check("the echo under a key", payload_type | SECURED, loss, Plan::Echo);
         check("the attendant", payload_type, loss, Plan::Attendant { name: None });
-        check("a media stream", payload_type, loss, Plan::MediaStream("ws://agent/".parse().expect("a URL")));
-        check("a Realtime agent", payload_type, loss, realtime());
+        check("a media stream", payload_type, loss, service(ProviderKind::Twilio));
+        check("a Realtime agent", payload_type, loss, service(ProviderKind::OpenAiRealtime));
         // The far phone speaks µ-law, so the caller's A-law is recoded.
         check("a phone", payload_type, loss, bridge());
     }
@@ -61,17 +60,9 @@ fn check(who: &str, payload_type: u8, loss: bool, plan: Plan) {
     }
 }
 
-/// An agent that never stops talking: one response, one item.
-fn realtime() -> Plan {
-    let opening = Opening {
-        instructions: String::new(),
-        voice: None,
-        greeting: None,
-        first_speaker: FirstSpeaker::Caller,
-        greets: Greets::WhenReady,
-    };
-    let target = AgentTarget { url: "ws://agent/".parse().expect("a URL"), api_key: None };
-    Plan::OpenAiRealtime(Box::new(RealtimePlan { target, opening }))
+/// An agent that never stops talking: of a Realtime one, one response and one item.
+fn service(kind: ProviderKind) -> Plan {
+    Plan::Service(Box::new(ServicePlan::bare(kind, "ws://agent/", FirstSpeaker::Caller).expect("a URL")))
 }
 
 /// A phone of the box's.
@@ -145,11 +136,11 @@ impl Line {
                 is_bridged = true;
                 Vec::new()
             }
-            Plan::MediaStream(_) => {
+            Plan::Service(plan) if plan.kind == ProviderKind::Twilio => {
                 call.handle_connected(&[], now);
                 frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
             }
-            Plan::OpenAiRealtime(_) => {
+            Plan::Service(_) => {
                 call.handle_connected(&frame(r#"{"type":"session.created","session":{}}"#), now);
                 for text in [
                     r#"{"type":"session.updated","session":{}}"#,

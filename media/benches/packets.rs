@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::audio::level::Level;
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::audio::recording::{BLOCK_VALUES, Origin, Recording};
 use talkstack_media::codec::Codec;
 use talkstack_media::codec::plc::Concealer;
 use talkstack_media::rtp::bursts::Bursts;
@@ -24,6 +25,7 @@ fn main() {
     receive();
     conceal();
     figures();
+    record();
     leg();
 }
 
@@ -97,7 +99,7 @@ fn figures() {
     let voice: Vec<i16> = (0..160).map(|at| (9000.0 * (at as f32 / 9.0).sin()) as i16).collect();
     measure("level of 20 ms", 1000, || {
         for _ in 0..1000 {
-            level.handle(black_box(&voice).iter().copied());
+            level.handle(black_box(&voice));
         }
     });
     measure("burst figures of a packet", 1000, || {
@@ -106,6 +108,25 @@ fn figures() {
         }
     });
     black_box((level.speech_dbov(), bursts.figures()));
+}
+
+/// 20 ms of all three tracks, and the blocks that they become.
+fn record() {
+    let (start, voice) = (Instant::now(), [5000; 160]);
+    let (mut recording, mut block, mut at) = (Recording::new(8000), [0; BLOCK_VALUES], 0u32);
+    recording.start(start);
+    measure("record 20 ms: heard, sent, said", 1000, || {
+        for _ in 0..1000 {
+            let now = start + Duration::from_millis(20) * at;
+            recording.handle_heard(black_box(&voice), Origin::Arrived, now);
+            let said = u64::from(at) * 160;
+            recording.handle_said(said, said + 160, now);
+            recording.handle_sent(black_box(&voice), at * 160, now);
+            recording.handle_played(black_box(&voice), said);
+            black_box(recording.poll_block(&mut block, now));
+            at += 1;
+        }
+    });
 }
 
 /// A packet each way: received, decoded, measured; queued, paced, built.

@@ -12,28 +12,28 @@ use super::native::{Owner, bad_field, clearable, flag, new_id, text, texts, too_
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{line, name, realtime_url, voice_id};
+use crate::port::{ProviderKind, ProviderRoute, ProviderSettings};
 use crate::secret::{PROVIDER_KEY_PURPOSE, Secret};
 use crate::snapshot;
 use crate::store::StoreError;
-use crate::store::providers::{self, AUDIO, KIND, Provider};
+use crate::store::providers::{self, Provider};
 
 /// `POST /api/v1/providers`.
 pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> Result<Response, ApiError> {
     let now_ms = app.clock.now_ms();
+    for needed in ["name", "kind"] {
+        text(&fields, needed)?.ok_or_else(|| ApiError::missing(needed))?;
+    }
+    let kind = kind(&fields)?.ok_or_else(|| ApiError::missing("kind"))?;
     let mut provider = Provider {
         id: new_id("prv"),
         name: String::new(),
-        base_url: String::new(),
-        model: String::new(),
-        api_key: None,
+        route: ProviderRoute::new(kind, kind.base_url().unwrap_or_default(), ""),
         voices: Vec::new(),
         is_default: false,
         created_ms: now_ms,
         updated_ms: now_ms,
     };
-    for needed in ["name", "kind", "base_url", "model"] {
-        text(&fields, needed)?.ok_or_else(|| ApiError::missing(needed))?;
-    }
     change(&mut provider, &fields, &app.secret)?;
     let provider = app
         .store
@@ -95,33 +95,45 @@ pub(super) async fn remove(State(app): State<App>, _: Owner, Path(id): Path<Stri
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What the provider speaks, if the request says.
+fn kind(fields: &Fields) -> Result<Option<ProviderKind>, ApiError> {
+    let known = || ProviderKind::ALL.map(ProviderKind::as_str).join(", ");
+    let parsed = text(fields, "kind")?.map(|text| text.parse());
+    parsed.transpose().map_err(|_| bad_field("kind", &format!("must be one of {}", known())))
+}
+
 /// Sets what the request gives.
 fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(), ApiError> {
     fields.only(&FIELDS)?;
     if let Some(given) = text(fields, "name")? {
         provider.name = name(&given).ok_or_else(|| bad_field("name", "must be 1 to 200 characters"))?;
     }
-    if text(fields, "kind")?.is_some_and(|kind| kind != KIND) {
-        return Err(bad_field("kind", &format!("must be {KIND}")));
+    if kind(fields)?.is_some_and(|kind| kind != provider.route.kind) {
+        return Err(bad_field("kind", "cannot be changed; add another provider"));
     }
-    if text(fields, "audio")?.is_some_and(|audio| audio != AUDIO) {
-        return Err(bad_field("audio", &format!("must be {AUDIO}")));
-    }
+    let route = &mut provider.route;
     if let Some(given) = text(fields, "base_url")? {
         let what = "must be a wss, ws, https or http address without user, query or fragment";
-        provider.base_url = realtime_url(&given).ok_or_else(|| bad_field("base_url", what))?;
+        route.base_url = realtime_url(&given).ok_or_else(|| bad_field("base_url", what))?;
     }
     if let Some(given) = text(fields, "model")? {
-        provider.model = name(&given).ok_or_else(|| bad_field("model", "must be 1 to 200 characters"))?;
+        route.model = name(&given).ok_or_else(|| bad_field("model", "must be 1 to 200 characters"))?;
     }
     if let Some(given) = clearable(fields, "api_key")? {
         let wrong = || bad_field("api_key", "must be 1 to 1024 visible ASCII characters");
         let key =
             |text: String| line(&text, KEY_CHARS_MAX).filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-        provider.api_key = match given {
+        route.api_key = match given {
             None => None,
             Some(text) => Some(secret.seal(PROVIDER_KEY_PURPOSE, &key(text).ok_or_else(wrong)?)),
         };
+    }
+    change_settings(&mut route.settings, fields)?;
+    if route.base_url.is_empty() {
+        return Err(ApiError::missing("base_url"));
+    }
+    if route.model.is_empty() && route.kind.needs_model() {
+        return Err(ApiError::missing("model"));
     }
     if let Some(given) = texts(fields, "voices", VOICES_MAX)? {
         let wrong = || bad_field("voices", "must be ids of letters, digits, -, _ and .");
@@ -133,16 +145,55 @@ fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(
     Ok(())
 }
 
+/// Sets what only some kinds have; null takes it away.
+fn change_settings(settings: &mut ProviderSettings, fields: &Fields) -> Result<(), ApiError> {
+    for (field, place) in [
+        ("agent_id", &mut settings.agent),
+        ("language", &mut settings.language),
+        ("listen_model", &mut settings.listen_model),
+        ("speak_model", &mut settings.speak_model),
+    ] {
+        if let Some(given) = clearable(fields, field)? {
+            let wrong = || bad_field(field, "must be 1 to 200 characters, or null");
+            *place = given.map(|text| name(&text).ok_or_else(wrong)).transpose()?;
+        }
+    }
+    if let Some(given) = fields.given("sample_rate") {
+        let rate = given.as_u64().and_then(|rate| u32::try_from(rate).ok());
+        let wrong = || bad_field("sample_rate", "must be 8000, 16000 or 24000, or null");
+        settings.sample_rate = match given {
+            Value::Null => None,
+            _ => Some(rate.filter(|rate| [8000, 16_000, 24_000].contains(rate)).ok_or_else(wrong)?),
+        };
+    }
+    if let Some(given) = fields.given("parameters") {
+        let wrong = || bad_field("parameters", "must be an object of at most 20 texts of 500 characters in all each");
+        let given = given.as_object().filter(|given| given.len() <= PARAMETERS_MAX).ok_or_else(wrong)?;
+        let text = |(name, value): (&String, &Value)| {
+            let value = value.as_str()?.to_owned();
+            (name.len() + value.len() <= PARAMETER_BYTES_MAX).then(|| (name.clone(), value))
+        };
+        settings.parameters = given.iter().map(|pair| text(pair).ok_or_else(wrong)).collect::<Result<_, _>>()?;
+    }
+    Ok(())
+}
+
 /// A provider as every endpoint shows it: never its key.
 fn provider_json(provider: &Provider) -> Value {
+    let ProviderRoute { kind, base_url, model, api_key, settings } = &provider.route;
     json!({
         "id": provider.id,
         "name": provider.name,
-        "kind": KIND,
-        "base_url": provider.base_url,
-        "model": provider.model,
-        "apiKeySet": provider.api_key.is_some(),
-        "audio": AUDIO,
+        "kind": kind,
+        "base_url": base_url,
+        "model": Some(model).filter(|model| !model.is_empty()),
+        "apiKeySet": api_key.is_some(),
+        "agent_id": settings.agent,
+        "sample_rate": settings.sample_rate,
+        "language": settings.language,
+        "listen_model": settings.listen_model,
+        "speak_model": settings.speak_model,
+        "parameters": settings.parameters,
         "voices": provider.voices,
         "default": provider.is_default,
         "created_at": iso8601(provider.created_ms),
@@ -151,7 +202,25 @@ fn provider_json(provider: &Provider) -> Value {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 8] = ["name", "kind", "base_url", "model", "api_key", "audio", "voices", "default"];
+const FIELDS: [&str; 13] = [
+    "name",
+    "kind",
+    "base_url",
+    "model",
+    "api_key",
+    "agent_id",
+    "sample_rate",
+    "language",
+    "listen_model",
+    "speak_model",
+    "parameters",
+    "voices",
+    "default",
+];
+
+/// 20 parameters of 500 bytes each, name and value: what Twilio's `<Parameter>` takes.
+const PARAMETERS_MAX: usize = 20;
+const PARAMETER_BYTES_MAX: usize = 500;
 
 /// 1,024 characters: keys that are tokens fit.
 const KEY_CHARS_MAX: usize = 1024;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::media::{Srtp, TrunkMedia};
+use super::provider::ProviderRoute;
 
 /// The configuration that routing reads: the whole of it, every time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -436,27 +437,6 @@ pub enum FirstSpeaker {
     Caller,
 }
 
-/// The service that runs an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ProviderRoute {
-    /// A WebSocket server that speaks Twilio Media Streams.
-    MediaStream {
-        /// `ws://host:port/path`.
-        url: String,
-    },
-    /// A server that speaks OpenAI's Realtime protocol.
-    OpenAiRealtime {
-        /// `wss://host/v1`, to which `/realtime` is added; `ws`, `http` and `https` are taken as well.
-        base_url: String,
-        /// The model.
-        model: String,
-        /// The key, where the server wants one.
-        #[serde(default)]
-        api_key: Option<Sealed>,
-    },
-}
-
 /// What answers a number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberRoute {
@@ -511,17 +491,6 @@ mod tests {
         assert_eq!(found("+361"), [own("d", "+361"), own("c", "+361"), own("b", "+361"), own("a", "+369")]);
         assert_eq!(found("+365"), [own("e", "+365"), own("c", "+365"), own("a", "+369")]);
         assert_eq!(Snapshot::default().carriers("+361"), []);
-    }
-
-    #[test]
-    fn the_pipe_names_a_provider_by_its_kind() {
-        // As gateway/benches/route.py writes them.
-        let stream = r#"{"kind":"media_stream","url":"ws://agent/twilio"}"#;
-        let realtime = r#"{"kind":"open_ai_realtime","base_url":"ws://agent/v1","model":"bench"}"#;
-        let read = |text| serde_json::from_str::<ProviderRoute>(text).expect("a provider");
-        assert_eq!(read(stream), ProviderRoute::MediaStream { url: "ws://agent/twilio".into() });
-        let (base_url, model) = ("ws://agent/v1".into(), "bench".into());
-        assert_eq!(read(realtime), ProviderRoute::OpenAiRealtime { base_url, model, api_key: None });
     }
 
     fn trunk(is_default: bool, numbers: &[&str], own: Option<&str>) -> TrunkRoute {

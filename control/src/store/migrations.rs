@@ -308,6 +308,8 @@ const STEPS: &[&str] = &[
     // 11: how the legs of calls sounded.
     "ALTER TABLE calls ADD COLUMN quality TEXT;              -- these two: JSON, as port::quality has it
     ALTER TABLE calls ADD COLUMN second_quality TEXT;",
+    // 12: what only some kinds of providers have.
+    "ALTER TABLE providers ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';  -- JSON, as port::provider has it",
 ];
 
 #[cfg(test)]

@@ -1,32 +1,32 @@
 //! The table `providers`: the services that run agents; one of them at most is the default.
 
+use rusqlite::Error::FromSqlConversionFailure;
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::json::{read_json, to_json};
 use super::trunks::PutError;
 use crate::port::{ProviderRoute, Sealed};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, name, base_url, model, api_key, voices, is_default, created_ms, updated_ms FROM providers ",
+            "SELECT id, name, kind, base_url, model, api_key, settings, voices, is_default, created_ms, updated_ms
+            FROM providers ",
             $rest
         )
     };
 }
 
-/// A provider that speaks OpenAI's Realtime protocol with G.711 audio: the only kind so far.
+/// A service that runs agents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provider {
     /// `prv_` and 32 hex digits.
     pub id: String,
     /// Unique on the box.
     pub name: String,
-    /// `wss://host/v1`, without a slash at its end.
-    pub base_url: String,
-    /// The model.
-    pub model: String,
-    /// The key, where the server wants one.
-    pub api_key: Option<Sealed>,
+    /// What the call plane needs to know of it.
+    pub route: ProviderRoute,
     /// The voices it has; empty: any.
     pub voices: Vec<String>,
     /// It runs the agents that name none.
@@ -38,15 +38,6 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// What the call plane needs to know of it.
-    pub fn route(&self) -> ProviderRoute {
-        ProviderRoute::OpenAiRealtime {
-            base_url: self.base_url.clone(),
-            model: self.model.clone(),
-            api_key: self.api_key.clone(),
-        }
-    }
-
     /// Whether an agent on it may have the voice.
     pub fn has_voice(&self, voice: &str) -> bool {
         self.voices.is_empty() || self.voices.iter().any(|own| own == voice)
@@ -65,25 +56,29 @@ pub fn put(connection: &Connection, provider: &Provider) -> Result<(), PutError>
     if provider.is_default {
         connection.execute("UPDATE providers SET is_default = 0 WHERE is_default = 1 AND id <> ?1", [&provider.id])?;
     }
+    // Written for a column of the first schema; what it stands for is in the settings now.
+    let audio = "g711";
     let sql = "INSERT INTO providers
-        (id, name, kind, base_url, model, api_key, audio, voices, is_default, created_ms, updated_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-        ON CONFLICT (id) DO UPDATE SET name = ?2, base_url = ?4, model = ?5, api_key = ?6, voices = ?8,
-            is_default = ?9, updated_ms = ?11";
+        (id, name, kind, base_url, model, api_key, audio, voices, is_default, created_ms, updated_ms, settings)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+        ON CONFLICT (id) DO UPDATE SET name = ?2, kind = ?3, base_url = ?4, model = ?5, api_key = ?6, voices = ?8,
+            is_default = ?9, updated_ms = ?11, settings = ?12";
+    let ProviderRoute { kind, base_url, model, api_key, settings } = &provider.route;
     connection.execute(
         sql,
         params![
             provider.id,
             provider.name,
-            KIND,
-            provider.base_url,
-            provider.model,
-            provider.api_key.as_ref().map(|sealed| &sealed.0),
-            AUDIO,
-            serde_json::to_string(&provider.voices).unwrap_or_default(),
+            kind.as_str(),
+            base_url,
+            model,
+            api_key.as_ref().map(|sealed| &sealed.0),
+            audio,
+            to_json(&provider.voices)?,
             provider.is_default,
             provider.created_ms,
-            provider.updated_ms
+            provider.updated_ms,
+            to_json(settings)?,
         ],
     )?;
     Ok(())
@@ -130,22 +125,20 @@ pub fn count(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Provider> {
-    let voices: String = row.get(5)?;
+    let kind: String = row.get(2)?;
     Ok(Provider {
         id: row.get(0)?,
         name: row.get(1)?,
-        base_url: row.get(2)?,
-        model: row.get(3)?,
-        api_key: row.get::<_, Option<String>>(4)?.map(Sealed),
-        voices: serde_json::from_str(&voices).unwrap_or_default(),
-        is_default: row.get(6)?,
-        created_ms: row.get(7)?,
-        updated_ms: row.get(8)?,
+        route: ProviderRoute {
+            kind: kind.parse().map_err(|error| FromSqlConversionFailure(2, Type::Text, Box::new(error)))?,
+            base_url: row.get(3)?,
+            model: row.get(4)?,
+            api_key: row.get::<_, Option<String>>(5)?.map(Sealed),
+            settings: read_json(row, 6)?,
+        },
+        voices: read_json(row, 7)?,
+        is_default: row.get(8)?,
+        created_ms: row.get(9)?,
+        updated_ms: row.get(10)?,
     })
 }
-
-/// The only kind.
-pub const KIND: &str = "openai-realtime";
-
-/// The only audio: G.711 passed through.
-pub const AUDIO: &str = "g711";

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{FirstSpeaker, ProviderRoute, TrunkTransport};
+use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, TrunkTransport};
 
 use crate::bench::{Bench, Reply};
 
@@ -134,8 +134,13 @@ async fn only_the_owner_manages_and_failures_are_problems() {
         (json!({ "name": "x", "kind": "other", "base_url": "ws://h", "model": "m" }), "bad_field"),
         (json!({ "name": "x", "kind": "openai-realtime", "base_url": "h", "model": "m" }), "bad_field"),
         (json!({ "name": "x", "kind": "openai-realtime", "base_url": "ws://h", "model": "" }), "bad_field"),
+        (json!({ "name": "x", "kind": "twilio" }), "missing_field"),
+        (json!({ "name": "x", "kind": "openai-realtime" }), "missing_field"),
+        (json!({ "name": "x", "kind": "twilio", "base_url": "ws://h", "sample_rate": 11025 }), "bad_field"),
+        (json!({ "name": "x", "kind": "twilio", "base_url": "ws://h", "language": "" }), "bad_field"),
+        (json!({ "name": "x", "kind": "twilio", "base_url": "ws://h", "parameters": { "a": 1 } }), "bad_field"),
         (
-            json!({ "name": "x", "kind": "openai-realtime", "base_url": "ws://h", "model": "m", "audio": "opus" }),
+            json!({ "name": "x", "kind": "twilio", "base_url": "ws://h", "parameters": { "a": "x".repeat(500) } }),
             "bad_field",
         ),
         (
@@ -204,7 +209,7 @@ async fn an_agent_has_its_provider_or_the_default_and_a_voice_that_the_provider_
     let main = provider("main", json!(["marin", "cedar"]), true).await;
     let side = provider("side", json!([]), false).await;
     let url_of = |agent: &str| match bench.last_snapshot().agents[agent].provider.clone() {
-        Some(ProviderRoute::OpenAiRealtime { base_url, api_key: Some(sealed), .. }) => {
+        Some(ProviderRoute { kind: ProviderKind::OpenAiRealtime, base_url, api_key: Some(sealed), .. }) => {
             assert_eq!(bench.secret().unseal("provider api key", &sealed).as_deref(), Ok("sk-1"));
             base_url
         }

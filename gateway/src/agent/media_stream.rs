@@ -10,13 +10,16 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use serde::Deserialize;
-use talkstack_control::port::CallId;
+use serde_json::{Map, Value, json};
 use talkstack_media::audio::convert::Converter;
 use talkstack_media::audio::frame::{Form, Frame, Speech};
 use talkstack_media::codec::Codec;
 
+use super::provider::ServicePlan;
+use super::service::{CallFacts, Service};
 use super::websocket::{Message, WebSocket};
 use super::wire::{decode_base64, write_base64, write_number};
 use super::{AgentLoss, AgentOutput, Progress};
@@ -84,10 +87,10 @@ enum Request {
 
 impl MediaStream {
     /// Starts a stream; `connected` and `start` wait in the outgoing buffer.
-    pub fn new(call_id: CallId, seed: u64) -> Self {
-        let ids = StreamIds { stream_sid: format!("MZ{:032x}", call_id.0), call_sid: call_id.to_string() };
+    pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
+        let ids = StreamIds { stream_sid: format!("MZ{:032x}", facts.id.0), call_sid: facts.id.to_string() };
         let mut stream = MediaStream {
-            socket: WebSocket::new(seed),
+            socket: WebSocket::new(facts.seed),
             ids,
             sequence_number: 0,
             chunk: 0,
@@ -98,106 +101,20 @@ impl MediaStream {
             is_connected: true,
             loss: None,
         };
-        stream.greet();
+        stream.introduce(plan);
         stream
     }
 
-    /// Sends a stretch of the caller's audio.
-    pub fn handle_audio(&mut self, frame: &Frame<'_>) {
-        if !self.is_connected || self.is_stalled() {
-            return;
-        }
-        self.mulaw.clear();
-        self.converter.append_frame(frame, &mut self.mulaw);
-        self.sequence_number += 1;
-        self.chunk += 1;
-        self.samples_sent += self.mulaw.len() as u64;
-        let (sequence_number, chunk, at_ms) = (self.sequence_number, self.chunk, self.samples_sent / 8);
-        let (mulaw, stream_sid) = (&self.mulaw, &self.ids.stream_sid);
-        self.socket.send_text(|out| {
-            out.extend_from_slice(b"{\"event\":\"media\",\"sequenceNumber\":\"");
-            write_number(out, sequence_number);
-            out.extend_from_slice(b"\",\"streamSid\":\"");
-            out.extend_from_slice(stream_sid.as_bytes());
-            out.extend_from_slice(b"\",\"media\":{\"track\":\"inbound\",\"chunk\":\"");
-            write_number(out, chunk);
-            out.extend_from_slice(b"\",\"timestamp\":\"");
-            write_number(out, at_ms);
-            out.extend_from_slice(b"\",\"payload\":\"");
-            write_base64(out, mulaw);
-            out.extend_from_slice(b"\"}}");
-        });
-    }
-
-    /// Sends a key press.
-    pub fn handle_digit(&mut self, digit: char) {
-        let (number, sid) = (self.next_number(), &self.ids.stream_sid);
-        let text = format!(
-            r#"{{"event":"dtmf","sequenceNumber":"{number}","streamSid":"{sid}","dtmf":{{"track":"inbound_track","digit":"{digit}"}}}}"#
-        );
-        self.send(&text);
-    }
-
-    /// Takes bytes from the connection.
-    pub fn handle_bytes(&mut self, bytes: &[u8]) {
-        self.socket.handle_bytes(bytes);
-    }
-
-    /// The connection has ended.
-    pub fn handle_disconnect(&mut self) {
-        self.lose(AgentLoss::Disconnected);
-    }
-
-    /// Returns what the agent wants next.
-    pub fn poll_output(&mut self, progress: Progress) -> Option<AgentOutput<'_>> {
-        self.return_marks(progress);
-        if let Some(loss) = self.loss.take() {
-            return Some(AgentOutput::Lost(loss));
-        }
-        while self.is_connected {
-            match self.next_request() {
-                Ok(Some(Request::Play)) => {
-                    return Some(AgentOutput::Play(Speech::Coded(Codec::Pcmu, &self.mulaw)));
-                }
-                Ok(Some(Request::Clear)) => {
-                    self.return_marks(Progress { pushed: progress.pushed, played: u64::MAX });
-                    return Some(AgentOutput::Clear);
-                }
-                Ok(Some(Request::SetMark(name))) => self.set_mark(name, progress),
-                Ok(Some(Request::Nothing)) => {}
-                Ok(None) => return None,
-                Err(loss) => {
-                    self.is_connected = false;
-                    return Some(AgentOutput::Lost(loss));
-                }
-            }
-        }
-        None
-    }
-
-    /// What is to be written to the connection.
-    pub fn outbound(&mut self) -> &mut Vec<u8> {
-        self.socket.outbound()
-    }
-
-    /// Ends the stream: `stop`, then a close frame with the code.
-    pub fn stop(&mut self, code: u16) {
-        let (number, sid, call_sid) = (self.next_number(), &self.ids.stream_sid, &self.ids.call_sid);
-        let text = format!(
-            r#"{{"event":"stop","sequenceNumber":"{number}","streamSid":"{sid}","stop":{{"accountSid":"{ACCOUNT_SID}","callSid":"{call_sid}"}}}}"#
-        );
-        self.send(&text);
-        self.socket.close(code);
-        self.is_connected = false;
-    }
-
-    fn greet(&mut self) {
+    fn introduce(&mut self, plan: &ServicePlan) {
         self.send(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#);
-        let (number, sid, call_sid) = (self.next_number(), &self.ids.stream_sid, &self.ids.call_sid);
-        let text = format!(
-            r#"{{"event":"start","sequenceNumber":"{number}","streamSid":"{sid}","start":{{"accountSid":"{ACCOUNT_SID}","streamSid":"{sid}","callSid":"{call_sid}","tracks":["inbound"],"mediaFormat":{{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1}},"customParameters":{{}}}}}}"#
-        );
-        self.send(&text);
+        let number = self.next_number().to_string();
+        let StreamIds { stream_sid, call_sid } = &self.ids;
+        let start = json!({ "event": "start", "sequenceNumber": number, "streamSid": stream_sid, "start": {
+            "accountSid": ACCOUNT_SID, "streamSid": stream_sid, "callSid": call_sid, "tracks": ["inbound"],
+            "mediaFormat": { "encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1 },
+            "customParameters": parameters(plan),
+        }});
+        self.send(&start.to_string());
     }
 
     /// Reads messages up to the next one that matters; its audio lies in `mulaw`.
@@ -259,6 +176,98 @@ impl MediaStream {
 
     fn send(&mut self, text: &str) {
         self.socket.send_text(|out| out.extend_from_slice(text.as_bytes()));
+    }
+}
+
+/// What goes along with a call: who talks, by the names that Pipecat looks for, and what the owner has set.
+fn parameters(plan: &ServicePlan) -> Map<String, Value> {
+    let own = plan.settings.parameters.iter().map(|(name, value)| (name.as_str(), value));
+    let parties = [("from_number", &plan.parties.from), ("to_number", &plan.parties.to)];
+    let told = parties.into_iter().filter(|(_, party)| !party.is_empty()).chain(own);
+    told.map(|(name, value)| (name.to_owned(), Value::from(value.as_str()))).collect()
+}
+
+impl Service for MediaStream {
+    fn handle_audio(&mut self, frame: &Frame<'_>) {
+        if !self.is_connected || self.is_stalled() {
+            return;
+        }
+        self.mulaw.clear();
+        self.converter.append_frame(frame, &mut self.mulaw);
+        self.sequence_number += 1;
+        self.chunk += 1;
+        self.samples_sent += self.mulaw.len() as u64;
+        let (sequence_number, chunk, at_ms) = (self.sequence_number, self.chunk, self.samples_sent / 8);
+        let (mulaw, stream_sid) = (&self.mulaw, &self.ids.stream_sid);
+        self.socket.send_text(|out| {
+            out.extend_from_slice(b"{\"event\":\"media\",\"sequenceNumber\":\"");
+            write_number(out, sequence_number);
+            out.extend_from_slice(b"\",\"streamSid\":\"");
+            out.extend_from_slice(stream_sid.as_bytes());
+            out.extend_from_slice(b"\",\"media\":{\"track\":\"inbound\",\"chunk\":\"");
+            write_number(out, chunk);
+            out.extend_from_slice(b"\",\"timestamp\":\"");
+            write_number(out, at_ms);
+            out.extend_from_slice(b"\",\"payload\":\"");
+            write_base64(out, mulaw);
+            out.extend_from_slice(b"\"}}");
+        });
+    }
+
+    fn handle_digit(&mut self, digit: char) {
+        let (number, sid) = (self.next_number(), &self.ids.stream_sid);
+        let text = format!(
+            r#"{{"event":"dtmf","sequenceNumber":"{number}","streamSid":"{sid}","dtmf":{{"track":"inbound_track","digit":"{digit}"}}}}"#
+        );
+        self.send(&text);
+    }
+
+    fn handle_bytes(&mut self, bytes: &[u8]) {
+        self.socket.handle_bytes(bytes);
+    }
+
+    fn handle_disconnect(&mut self) {
+        self.lose(AgentLoss::Disconnected);
+    }
+
+    fn poll_output(&mut self, progress: Progress, _now: Instant) -> Option<AgentOutput<'_>> {
+        self.return_marks(progress);
+        if let Some(loss) = self.loss.take() {
+            return Some(AgentOutput::Lost(loss));
+        }
+        while self.is_connected {
+            match self.next_request() {
+                Ok(Some(Request::Play)) => {
+                    return Some(AgentOutput::Play(Speech::Coded(Codec::Pcmu, &self.mulaw)));
+                }
+                Ok(Some(Request::Clear)) => {
+                    self.return_marks(Progress { pushed: progress.pushed, played: u64::MAX });
+                    return Some(AgentOutput::Clear);
+                }
+                Ok(Some(Request::SetMark(name))) => self.set_mark(name, progress),
+                Ok(Some(Request::Nothing)) => {}
+                Ok(None) => return None,
+                Err(loss) => {
+                    self.is_connected = false;
+                    return Some(AgentOutput::Lost(loss));
+                }
+            }
+        }
+        None
+    }
+
+    fn outbound(&mut self) -> &mut Vec<u8> {
+        self.socket.outbound()
+    }
+
+    fn stop(&mut self, code: u16) {
+        let (number, sid, call_sid) = (self.next_number(), &self.ids.stream_sid, &self.ids.call_sid);
+        let text = format!(
+            r#"{{"event":"stop","sequenceNumber":"{number}","streamSid":"{sid}","stop":{{"accountSid":"{ACCOUNT_SID}","callSid":"{call_sid}"}}}}"#
+        );
+        self.send(&text);
+        self.socket.close(code);
+        self.is_connected = false;
     }
 }
 

@@ -7,6 +7,8 @@ pub mod attendant;
 pub mod echo;
 pub mod media_stream;
 pub mod openai_realtime;
+pub mod provider;
+pub mod service;
 pub mod template;
 pub mod tone_test;
 pub mod websocket;
@@ -20,8 +22,7 @@ use talkstack_media::audio::frame::{Frame, Speech};
 
 use attendant::Attendant;
 use echo::Echo;
-use media_stream::MediaStream;
-use openai_realtime::OpenAiRealtime;
+use service::{Service, ServiceSession};
 use tone_test::{ToneHeard, ToneTest};
 
 /// Whoever talks to the caller.
@@ -33,10 +34,8 @@ pub enum AgentSession {
     Attendant(Attendant),
     /// Says back what it hears.
     Echo(Echo),
-    /// A media-stream service behind a WebSocket.
-    MediaStream(Box<MediaStream>),
-    /// An agent that speaks OpenAI's Realtime protocol.
-    OpenAiRealtime(Box<OpenAiRealtime>),
+    /// An agent behind a connection.
+    Service(ServiceSession),
     /// Plays a tone and measures what comes back, to test a trunk.
     ToneTest(ToneTest),
 }
@@ -148,19 +147,16 @@ impl AgentSession {
             AgentSession::Awaited => {}
             AgentSession::Attendant(attendant) => attendant.handle_audio(frame),
             AgentSession::Echo(echo) => echo.handle_audio(frame),
-            AgentSession::MediaStream(stream) => stream.handle_audio(frame),
-            AgentSession::OpenAiRealtime(agent) => agent.handle_audio(frame),
+            AgentSession::Service(session) => session.service_mut().handle_audio(frame),
             AgentSession::ToneTest(test) => test.handle_audio(frame),
         }
     }
 
     /// The caller has put us on hold: `silence` goes by, and what is said waits until they are back.
     pub fn handle_held(&mut self, silence: &Frame<'_>) {
-        match self {
-            // An echo of silence would only be heard late.
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
-            AgentSession::MediaStream(stream) => stream.handle_audio(silence),
-            AgentSession::OpenAiRealtime(agent) => agent.handle_audio(silence),
+        // An echo of silence would only be heard late.
+        if let Some(service) = self.service_mut() {
+            service.handle_audio(silence);
         }
     }
 
@@ -169,8 +165,7 @@ impl AgentSession {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
             AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
-            AgentSession::MediaStream(stream) => stream.handle_digit(digit),
-            AgentSession::OpenAiRealtime(agent) => agent.handle_digit(digit),
+            AgentSession::Service(session) => session.service_mut().handle_digit(digit),
         }
     }
 
@@ -183,19 +178,15 @@ impl AgentSession {
 
     /// Takes bytes from the agent's connection.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
-        match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
-            AgentSession::MediaStream(stream) => stream.handle_bytes(bytes),
-            AgentSession::OpenAiRealtime(agent) => agent.handle_bytes(bytes),
+        if let Some(service) = self.service_mut() {
+            service.handle_bytes(bytes);
         }
     }
 
     /// The agent's connection has ended.
     pub fn handle_disconnect(&mut self) {
-        match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
-            AgentSession::MediaStream(stream) => stream.handle_disconnect(),
-            AgentSession::OpenAiRealtime(agent) => agent.handle_disconnect(),
+        if let Some(service) = self.service_mut() {
+            service.handle_disconnect();
         }
     }
 
@@ -203,9 +194,9 @@ impl AgentSession {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_timeout(now),
-            AgentSession::OpenAiRealtime(agent) => agent.handle_timeout(now),
+            AgentSession::Service(session) => session.service_mut().handle_timeout(now),
             AgentSession::ToneTest(test) => test.handle_timeout(now),
-            AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::MediaStream(_) => {}
+            AgentSession::Awaited | AgentSession::Echo(_) => {}
         }
     }
 
@@ -215,8 +206,7 @@ impl AgentSession {
             AgentSession::Awaited => None,
             AgentSession::Attendant(attendant) => attendant.poll_output(progress, now),
             AgentSession::Echo(echo) => echo.poll_output(progress),
-            AgentSession::MediaStream(stream) => stream.poll_output(progress),
-            AgentSession::OpenAiRealtime(agent) => agent.poll_output(progress, now),
+            AgentSession::Service(session) => session.service_mut().poll_output(progress, now),
             AgentSession::ToneTest(test) => test.poll_output(progress, now),
         }
     }
@@ -225,39 +215,30 @@ impl AgentSession {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self {
             AgentSession::Attendant(attendant) => attendant.poll_timeout(),
-            AgentSession::OpenAiRealtime(agent) => agent.poll_timeout(),
+            AgentSession::Service(session) => session.service().poll_timeout(),
             AgentSession::ToneTest(test) => test.poll_timeout(),
-            AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::MediaStream(_) => None,
+            AgentSession::Awaited | AgentSession::Echo(_) => None,
         }
     }
 
     /// What is to be written to the agent's connection, if it has one.
     pub fn outbound(&mut self) -> Option<&mut Vec<u8>> {
-        match self {
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
-                None
-            }
-            AgentSession::MediaStream(stream) => Some(stream.outbound()),
-            AgentSession::OpenAiRealtime(agent) => Some(agent.outbound()),
-        }
+        self.service_mut().map(|service| service.outbound())
     }
 
     /// Tells whether the agent can talk. One that cannot yet says [`AgentOutput::Ready`] once it can.
     pub fn is_ready(&self) -> bool {
         match self {
             AgentSession::Awaited => false,
-            AgentSession::Attendant(_)
-            | AgentSession::Echo(_)
-            | AgentSession::MediaStream(_)
-            | AgentSession::ToneTest(_) => true,
-            AgentSession::OpenAiRealtime(agent) => agent.is_ready(),
+            AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => true,
+            AgentSession::Service(session) => session.service().is_ready(),
         }
     }
 
     /// Has an agent that was told to wait open the conversation, unless the caller has spoken or is to speak first.
     pub fn greet(&mut self) {
-        if let AgentSession::OpenAiRealtime(agent) = self {
-            agent.greet();
+        if let Some(service) = self.service_mut() {
+            service.greet();
         }
     }
 
@@ -271,30 +252,22 @@ impl AgentSession {
 
     /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
     pub fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
-        match self {
-            AgentSession::Attendant(_)
-            | AgentSession::Awaited
-            | AgentSession::Echo(_)
-            | AgentSession::ToneTest(_)
-            | AgentSession::MediaStream(_) => None,
-            AgentSession::OpenAiRealtime(agent) => agent.poll_last_words(progress),
-        }
+        self.service_mut()?.poll_last_words(progress)
     }
 
     /// Says goodbye to the agent, with a close code (1000: the call is over); nothing it says is heard from here on.
     /// Returns the bytes that are left to be written to its connection.
     pub fn stop(&mut self, code: u16) -> Vec<u8> {
+        let Some(service) = self.service_mut() else { return Vec::new() };
+        service.stop(code);
+        std::mem::take(service.outbound())
+    }
+
+    fn service_mut(&mut self) -> Option<&mut dyn Service> {
         match self {
+            AgentSession::Service(session) => Some(session.service_mut()),
             AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
-                Vec::new()
-            }
-            AgentSession::MediaStream(stream) => {
-                stream.stop(code);
-                std::mem::take(stream.outbound())
-            }
-            AgentSession::OpenAiRealtime(agent) => {
-                agent.stop(code);
-                std::mem::take(agent.outbound())
+                None
             }
         }
     }

@@ -14,6 +14,7 @@
 //! each way. One response at a time: what wants another waits for `response.done`.
 
 mod conversation;
+mod dialect;
 mod event;
 mod floor;
 mod sound;
@@ -23,13 +24,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use talkstack_control::port::FirstSpeaker;
-use talkstack_media::audio::frame::{Form, Frame};
-use talkstack_media::codec::Codec;
+use talkstack_media::audio::frame::Frame;
 
+use super::provider::{Greets, Opening, ServicePlan};
+use super::service::{CallFacts, Service};
 use super::websocket::{Message, WebSocket};
 use super::wire::write_base64;
 use super::{AgentLoss, AgentOutput, Progress, Said};
 use conversation::Conversation;
+use dialect::Dialect;
 use event::{Event, Kind, Response};
 use floor::{Floor, ResponseState, Wanted};
 use sound::Sound;
@@ -37,6 +40,7 @@ use sound::Sound;
 /// One session of one call.
 pub struct OpenAiRealtime {
     socket: WebSocket,
+    dialect: Dialect,
     opening: Opening,
     sound: Sound,
     stage: Stage,
@@ -53,36 +57,6 @@ pub struct OpenAiRealtime {
 impl fmt::Debug for OpenAiRealtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OpenAiRealtime({:?}, {:?}, {:?})", self.stage, self.sound.form(), self.floor)
-    }
-}
-
-/// What a session begins with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Opening {
-    /// The prompt, filled in.
-    pub instructions: String,
-    /// The voice; `None` leaves it to the server.
-    pub voice: Option<String>,
-    /// What the agent opens with, filled in; `None` leaves it to the prompt.
-    pub greeting: Option<String>,
-    /// Who speaks first.
-    pub first_speaker: FirstSpeaker,
-    /// When the agent greets, if it speaks first.
-    pub greets: Greets,
-}
-
-/// When an agent that speaks first does so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Greets {
-    /// Once the session is ready.
-    WhenReady,
-    /// At [`OpenAiRealtime::greet`].
-    WhenTold,
-}
-
-impl fmt::Debug for Opening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Opening({:?} first, {:?}, {} bytes)", self.first_speaker, self.greets, self.instructions.len())
     }
 }
 
@@ -113,12 +87,13 @@ enum Step {
 }
 
 impl OpenAiRealtime {
-    /// Starts behind the handshake; nothing is sent before the server's `session.created`. `codec` is the line's.
-    pub fn new(opening: Opening, codec: Codec, seed: u64) -> Self {
+    /// Starts behind the handshake; nothing is sent before the server's `session.created`.
+    pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
         OpenAiRealtime {
-            socket: WebSocket::new(seed),
-            opening,
-            sound: Sound::new(codec),
+            socket: WebSocket::new(facts.seed),
+            dialect: Dialect::of(plan.kind),
+            opening: plan.opening.clone(),
+            sound: Sound::new(facts.codec),
             stage: Stage::Connected,
             conversation: Conversation::default(),
             floor: Floor::default(),
@@ -128,126 +103,6 @@ impl OpenAiRealtime {
             loss: None,
             now: None,
         }
-    }
-
-    /// Tells whether the session is set up.
-    pub fn is_ready(&self) -> bool {
-        self.stage == Stage::Ready
-    }
-
-    /// Sends a stretch of the caller's audio; before the session is ready it is dropped.
-    pub fn handle_audio(&mut self, frame: &Frame<'_>) {
-        if self.stage != Stage::Ready || self.is_stalled() {
-            return;
-        }
-        self.heard_since = self.heard_since.or(self.now);
-        let audio = self.sound.of_line(frame);
-        self.socket.send_text(|out| {
-            out.extend_from_slice(b"{\"type\":\"input_audio_buffer.append\",\"audio\":\"");
-            write_base64(out, audio);
-            out.extend_from_slice(b"\"}");
-        });
-    }
-
-    /// Hears a key; the agent is told when no other has followed for 1.5 s.
-    pub fn handle_digit(&mut self, digit: char) {
-        if self.stage == Stage::Ready && self.keys.pressed.len() < KEYS_MAX {
-            self.keys.pressed.push(digit);
-            self.keys.has_news = true;
-        }
-    }
-
-    /// Has an agent that was told to wait greet, unless the caller has spoken or is to speak first.
-    pub fn greet(&mut self) {
-        self.opening.greets = Greets::WhenReady;
-        if self.stage == Stage::Ready {
-            self.want_greeting();
-            self.send_due();
-        }
-    }
-
-    /// Takes bytes from the connection.
-    pub fn handle_bytes(&mut self, bytes: &[u8]) {
-        if self.stage != Stage::Over {
-            self.socket.handle_bytes(bytes);
-        }
-    }
-
-    /// The connection has ended.
-    pub fn handle_disconnect(&mut self) {
-        self.lose(AgentLoss::Disconnected);
-    }
-
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.keys.due.is_some_and(|due| due <= now) {
-            self.keys.due = None;
-            let pressed = std::mem::take(&mut self.keys.pressed);
-            let text = format!("The caller pressed {pressed}");
-            self.send(&json!({ "type": "conversation.item.create", "item": {
-                "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }],
-            }}));
-            self.want_response();
-            self.send_due();
-        }
-    }
-
-    /// Returns what the agent wants next.
-    pub fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
-        self.now = Some(now);
-        if std::mem::take(&mut self.keys.has_news) {
-            self.keys.due = Some(now + KEYS_QUIET);
-        }
-        self.conversation.handle_progress(progress, now);
-        if let Some(said) = self.conversation.poll_said(now) {
-            return Some(AgentOutput::Said(said));
-        }
-        if let Some(loss) = self.loss.take() {
-            return Some(AgentOutput::Lost(loss));
-        }
-        while self.stage != Stage::Over {
-            let step = match self.next_step(progress, now) {
-                Ok(Some(step)) => step,
-                Ok(None) => break,
-                Err(loss) => {
-                    self.stage = Stage::Over;
-                    return Some(AgentOutput::Lost(loss));
-                }
-            };
-            self.send_due();
-            match step {
-                Step::Play => return Some(AgentOutput::Play(self.sound.of_agent())),
-                Step::Clear => return Some(AgentOutput::Clear),
-                Step::Ready => return Some(AgentOutput::Ready),
-                Step::Nothing => {}
-            }
-        }
-        self.conversation.poll_said(now).map(AgentOutput::Said)
-    }
-
-    /// What was said and has not been reported, when nothing more will be heard.
-    pub fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
-        if let Some(now) = self.now {
-            self.conversation.handle_progress(progress, now);
-        }
-        self.conversation.poll_last_words()
-    }
-
-    /// When to come back.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.keys.due, self.conversation.poll_timeout()].into_iter().flatten().min()
-    }
-
-    /// What is to be written to the connection.
-    pub fn outbound(&mut self) -> &mut Vec<u8> {
-        self.socket.outbound()
-    }
-
-    /// Ends the session with a close frame of the code.
-    pub fn stop(&mut self, code: u16) {
-        self.socket.close(code);
-        self.stage = Stage::Over;
-        self.keys = Keys::default();
     }
 
     /// Deals with the next message; audio to be played lies in `audio`.
@@ -263,7 +118,7 @@ impl OpenAiRealtime {
         match kind {
             Kind::SessionCreated if self.stage == Stage::Connected => {
                 self.stage = Stage::Updating;
-                let update = session_update(&self.opening, self.sound.form());
+                let update = self.dialect.session_update(&self.opening, self.sound.form());
                 self.send(&update);
                 return Ok(Some(Step::Nothing));
             }
@@ -397,6 +252,116 @@ impl OpenAiRealtime {
     }
 }
 
+impl Service for OpenAiRealtime {
+    fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    fn handle_audio(&mut self, frame: &Frame<'_>) {
+        if self.stage != Stage::Ready || self.is_stalled() {
+            return;
+        }
+        self.heard_since = self.heard_since.or(self.now);
+        let audio = self.sound.of_line(frame);
+        self.socket.send_text(|out| {
+            out.extend_from_slice(b"{\"type\":\"input_audio_buffer.append\",\"audio\":\"");
+            write_base64(out, audio);
+            out.extend_from_slice(b"\"}");
+        });
+    }
+
+    fn handle_digit(&mut self, digit: char) {
+        if self.stage == Stage::Ready && self.keys.pressed.len() < KEYS_MAX {
+            self.keys.pressed.push(digit);
+            self.keys.has_news = true;
+        }
+    }
+
+    fn greet(&mut self) {
+        self.opening.greets = Greets::WhenReady;
+        if self.stage == Stage::Ready {
+            self.want_greeting();
+            self.send_due();
+        }
+    }
+
+    fn handle_bytes(&mut self, bytes: &[u8]) {
+        if self.stage != Stage::Over {
+            self.socket.handle_bytes(bytes);
+        }
+    }
+
+    fn handle_disconnect(&mut self) {
+        self.lose(AgentLoss::Disconnected);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.keys.due.is_some_and(|due| due <= now) {
+            self.keys.due = None;
+            let pressed = std::mem::take(&mut self.keys.pressed);
+            let text = format!("The caller pressed {pressed}");
+            self.send(&json!({ "type": "conversation.item.create", "item": {
+                "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }],
+            }}));
+            self.want_response();
+            self.send_due();
+        }
+    }
+
+    fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
+        self.now = Some(now);
+        if std::mem::take(&mut self.keys.has_news) {
+            self.keys.due = Some(now + KEYS_QUIET);
+        }
+        self.conversation.handle_progress(progress, now);
+        if let Some(said) = self.conversation.poll_said(now) {
+            return Some(AgentOutput::Said(said));
+        }
+        if let Some(loss) = self.loss.take() {
+            return Some(AgentOutput::Lost(loss));
+        }
+        while self.stage != Stage::Over {
+            let step = match self.next_step(progress, now) {
+                Ok(Some(step)) => step,
+                Ok(None) => break,
+                Err(loss) => {
+                    self.stage = Stage::Over;
+                    return Some(AgentOutput::Lost(loss));
+                }
+            };
+            self.send_due();
+            match step {
+                Step::Play => return Some(AgentOutput::Play(self.sound.of_agent())),
+                Step::Clear => return Some(AgentOutput::Clear),
+                Step::Ready => return Some(AgentOutput::Ready),
+                Step::Nothing => {}
+            }
+        }
+        self.conversation.poll_said(now).map(AgentOutput::Said)
+    }
+
+    fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
+        if let Some(now) = self.now {
+            self.conversation.handle_progress(progress, now);
+        }
+        self.conversation.poll_last_words()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.keys.due, self.conversation.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn outbound(&mut self) -> &mut Vec<u8> {
+        self.socket.outbound()
+    }
+
+    fn stop(&mut self, code: u16) {
+        self.socket.close(code);
+        self.stage = Stage::Over;
+        self.keys = Keys::default();
+    }
+}
+
 /// Events that change who has said what and whose turn it is, and have nothing played.
 fn converse(
     kind: Kind,
@@ -427,33 +392,6 @@ fn converse(
     }
     Ok(())
 }
-
-fn session_update(opening: &Opening, form: Form) -> serde_json::Value {
-    let mut format = json!({ "type": event::format_name(form) });
-    if let Form::Linear(rate) = form {
-        format["rate"] = json!(rate.hertz());
-    }
-    let mut output = json!({ "format": format });
-    if let Some(voice) = &opening.voice {
-        output["voice"] = json!(voice);
-    }
-    json!({ "type": "session.update", "session": {
-        "type": "realtime",
-        "instructions": opening.instructions,
-        "output_modalities": ["audio"],
-        "audio": {
-            "input": {
-                "format": format,
-                "transcription": { "model": TRANSCRIPTION_MODEL },
-                "turn_detection": { "type": "server_vad", "create_response": true, "interrupt_response": true },
-            },
-            "output": output,
-        },
-    }})
-}
-
-/// The smaller of OpenAI's transcription models: transcripts are for reading afterwards, the agent hears the audio.
-const TRANSCRIPTION_MODEL: &str = "gpt-4o-mini-transcribe";
 
 /// In front of a greeting that the owner has set.
 const GREETING_INSTRUCTIONS: &str = "Greet the caller with exactly these words and then wait for their answer: ";

@@ -8,10 +8,8 @@ use talkstack_media::session::NotQueued;
 
 use super::{Call, CallOutput, Phase};
 use crate::agent::attendant::Attendant;
-use crate::agent::media_stream::MediaStream;
-use crate::agent::openai_realtime::OpenAiRealtime;
+use crate::agent::service::{CallFacts, ServiceSession};
 use crate::agent::{AgentLoss, AgentOutput, AgentSession, Progress, Said};
-use crate::io::connect::AgentTarget;
 use crate::route::Plan;
 
 impl Call {
@@ -22,15 +20,9 @@ impl Call {
             return;
         }
         let codec = self.leg.negotiation.agreed().map_or(Codec::Pcmu, |agreed| agreed.codec);
-        self.agent = match &self.plan {
-            Plan::OpenAiRealtime(plan) => {
-                let agent = OpenAiRealtime::new(plan.opening.clone(), codec, self.seed);
-                AgentSession::OpenAiRealtime(Box::new(agent))
-            }
-            Plan::MediaStream(_) | Plan::Attendant { .. } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => {
-                AgentSession::MediaStream(Box::new(MediaStream::new(self.id, self.seed)))
-            }
-        };
+        let Plan::Service(plan) = &self.plan else { return };
+        let facts = CallFacts { id: self.id, codec, seed: self.seed };
+        self.agent = AgentSession::Service(ServiceSession::new(plan, facts));
         self.agent.handle_bytes(leftover);
         self.greet_if_late();
         if self.agent.is_ready() {
@@ -55,8 +47,7 @@ impl Call {
     /// Has the agent come: its connection made, or its name spoken.
     pub(super) fn summon_agent(&mut self) {
         let wish = match &self.plan {
-            Plan::MediaStream(url) => CallOutput::Connect(AgentTarget { url: url.clone(), api_key: None }),
-            Plan::OpenAiRealtime(plan) => CallOutput::Connect(plan.target.clone()),
+            Plan::Service(plan) => CallOutput::Connect(plan.target.clone()),
             Plan::Attendant { name: Some(name) } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }

@@ -486,7 +486,7 @@ fn agent_of(plan: &Plan, now: Instant) -> AgentSession {
         Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
         Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
         Plan::ToneTest => AgentSession::ToneTest(ToneTest::default()),
-        Plan::MediaStream(_) | Plan::OpenAiRealtime(_) | Plan::Bridge(_) => AgentSession::Awaited,
+        Plan::Service(_) | Plan::Bridge(_) => AgentSession::Awaited,
     }
 }
 

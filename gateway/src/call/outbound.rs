@@ -35,8 +35,8 @@ impl Call {
         if !call.invite() {
             return call;
         }
-        // A media-stream agent talks as soon as it is connected: it is, when there is somebody to talk to.
-        if !matches!(call.plan, Plan::MediaStream(_)) {
+        // An agent that talks as soon as it is connected is, when there is somebody to talk to.
+        if !call.agent_talks_at_once() {
             call.summon_agent();
         }
         call
@@ -48,6 +48,10 @@ impl Call {
         outbound.early_answer = None;
         self.leg.negotiation.secure(security);
         self.invite();
+    }
+
+    fn agent_talks_at_once(&self) -> bool {
+        matches!(&self.plan, Plan::Service(plan) if plan.talks_at_once())
     }
 
     /// Has the INVITE sent with our offer; `false` when there can be none, which ends the call.
@@ -87,7 +91,7 @@ impl Call {
         let awaits_agent = !self.agent.is_ready();
         self.phase = Phase::Answered { agent_due: awaits_agent.then_some(now + AGENT_WAIT) };
         self.record_answer(now);
-        if matches!(self.plan, Plan::MediaStream(_)) {
+        if self.agent_talks_at_once() {
             self.summon_agent();
         }
         self.start_session(LegId::First, now);

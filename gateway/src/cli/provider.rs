@@ -1,9 +1,11 @@
 //! `talkstack provider`: services that run agents.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use talkstack_control::port::ProviderKind;
 
 use super::admin::{AdminError, ask, document, read_secret, table};
 use super::resource::{Resource, add, remove};
@@ -13,7 +15,7 @@ use super::resource::{Resource, add, remove};
 pub enum ProviderCommand {
     /// Add a service that runs agents.
     #[command(
-        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
+        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
     )]
     Add(Box<NewProvider>),
     /// All providers, the oldest first.
@@ -45,14 +47,32 @@ pub struct NewProvider {
     #[arg(long)]
     name: String,
     /// What it speaks.
-    #[arg(long, default_value = "openai-realtime", value_parser = ["openai-realtime"])]
+    #[arg(long, default_value = "openai-realtime", value_parser = ProviderKind::ALL.map(ProviderKind::as_str))]
     kind: String,
-    /// Its address without /realtime, as in wss://api.openai.com/v1.
+    /// Its address: without /realtime for OpenAI's protocol, as in ws://127.0.0.1:9000/v1; the whole of it for a media stream.
     #[arg(long, value_name = "URL")]
-    base_url: String,
-    /// The model.
+    base_url: Option<String>,
+    /// The model, where the kind has one.
     #[arg(long)]
-    model: String,
+    model: Option<String>,
+    /// The agent's name at the provider, where agents are made there.
+    #[arg(long, value_name = "ID")]
+    agent_id: Option<String>,
+    /// Hertz of linear audio, where there is a choice.
+    #[arg(long, value_parser = ["8000", "16000", "24000"])]
+    sample_rate: Option<String>,
+    /// The language that is spoken, as de or en-US.
+    #[arg(long)]
+    language: Option<String>,
+    /// The model that listens, where it is another one.
+    #[arg(long, value_name = "MODEL")]
+    listen_model: Option<String>,
+    /// The model that speaks, where it is another one.
+    #[arg(long, value_name = "MODEL")]
+    speak_model: Option<String>,
+    /// What goes along with each call of a media stream, as name=value; may be repeated.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
     /// A file that holds the API key; - reads it from stdin.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
@@ -74,11 +94,25 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
             let mut body = json!({
                 "name": new.name,
                 "kind": new.kind,
-                "base_url": new.base_url,
-                "model": new.model,
                 "voices": new.voices,
                 "default": new.default,
+                "parameters": new.parameters.iter().cloned().collect::<BTreeMap<_, _>>(),
             });
+            for (field, given) in [
+                ("base_url", &new.base_url),
+                ("model", &new.model),
+                ("agent_id", &new.agent_id),
+                ("language", &new.language),
+                ("listen_model", &new.listen_model),
+                ("speak_model", &new.speak_model),
+            ] {
+                if let Some(given) = given {
+                    body[field] = json!(given);
+                }
+            }
+            if let Some(rate) = new.sample_rate.as_ref().and_then(|rate| rate.parse::<u32>().ok()) {
+                body["sample_rate"] = json!(rate);
+            }
             if let Some(path) = &new.api_key_file {
                 body["api_key"] = json!(read_secret(path)?);
             }
@@ -91,6 +125,11 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
         }
         ProviderCommand::Remove { provider, json } => remove(socket, &PROVIDERS, provider, *json),
     }
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 const PROVIDERS: Resource = Resource { path: "/api/v1/providers", what: "provider" };

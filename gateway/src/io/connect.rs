@@ -26,12 +26,25 @@ pub struct AgentTarget {
     pub url: AgentUrl,
     /// The key, still sealed; it is opened where the connection is made.
     pub api_key: Option<Sealed>,
+    /// Where the key goes.
+    pub key_place: KeyPlace,
+}
+
+/// Where a service wants its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer,
+    /// A header field of this name.
+    Header(&'static str),
 }
 
 /// How to be let in by an agent's server.
 pub struct Credentials {
-    /// What is sent as the bearer token (RFC 6750).
-    pub bearer: Option<String>,
+    /// The key.
+    pub key: Option<String>,
+    /// Where it goes.
+    pub place: KeyPlace,
     /// Whom to trust.
     pub tls: Arc<ClientConfig>,
 }
@@ -86,14 +99,13 @@ pub async fn connect(url: &AgentUrl, credentials: Credentials, nonce: u128) -> R
 async fn establish(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Result<Connected, ConnectError> {
     let mut stream = tokio::net::TcpStream::connect((url.host(), url.port())).await?;
     stream.set_nodelay(true)?;
-    let bearer = credentials.bearer.as_deref();
     if !url.is_tls() {
-        let leftover = upgrade(&mut stream, url, bearer, nonce).await?;
+        let leftover = upgrade(&mut stream, url, &credentials, nonce).await?;
         return Ok(Connected { stream: stream.into_std()?, tls: None, leftover });
     }
     let name = ServerName::try_from(url.host().to_owned()).map_err(|_| ConnectError::BadName)?;
-    let mut stream = TlsConnector::from(credentials.tls).connect(name, stream).await?;
-    let mut leftover = upgrade(&mut stream, url, bearer, nonce).await?;
+    let mut stream = TlsConnector::from(Arc::clone(&credentials.tls)).connect(name, stream).await?;
+    let mut leftover = upgrade(&mut stream, url, &credentials, nonce).await?;
     let (stream, mut tls) = stream.into_inner();
     read_rest(&mut tls, &mut leftover)?;
     Ok(Connected { stream: stream.into_std()?, tls: Some(Box::new(tls)), leftover })
@@ -111,11 +123,11 @@ fn read_rest(tls: &mut ClientConnection, leftover: &mut Vec<u8>) -> std::io::Res
 async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     url: &AgentUrl,
-    bearer: Option<&str>,
+    credentials: &Credentials,
     nonce: u128,
 ) -> Result<Vec<u8>, ConnectError> {
     let key = STANDARD.encode_to_string(nonce.to_be_bytes());
-    let request = request(url, bearer, &key)?;
+    let request = request(url, credentials.key.as_deref().map(|own| (own, credentials.place)), &key)?;
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut response = Vec::with_capacity(1024);
@@ -130,13 +142,12 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(response.split_off(head_bytes))
 }
 
-fn request(url: &AgentUrl, bearer: Option<&str>, key: &str) -> Result<String, ConnectError> {
-    let authorization = match bearer {
+fn request(url: &AgentUrl, own: Option<(&str, KeyPlace)>, key: &str) -> Result<String, ConnectError> {
+    let authorization = match own {
         None => String::new(),
-        Some(bearer) if bearer.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            format!("Authorization: Bearer {bearer}\r\n")
-        }
-        Some(_) => return Err(ConnectError::BadKey),
+        Some((own, _)) if !own.bytes().all(|byte| byte.is_ascii_graphic()) => return Err(ConnectError::BadKey),
+        Some((own, KeyPlace::Bearer)) => format!("Authorization: Bearer {own}\r\n"),
+        Some((own, KeyPlace::Header(name))) => format!("{name}: {own}\r\n"),
     };
     Ok(format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -183,10 +194,12 @@ mod tests {
     #[test]
     fn a_key_goes_out_as_a_bearer_and_never_breaks_the_header() {
         let url = "wss://agent/v1".parse().expect("an address");
-        let sent = request(&url, Some("sk-1"), "AAAA").expect("a key");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Header("api-key"))), "AAAA").expect("a key");
+        assert!(sent.contains("\r\napi-key: sk-1\r\n"), "{sent}");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Bearer)), "AAAA").expect("a key");
         assert!(sent.contains("\r\nHost: agent\r\n") && sent.contains("\r\nAuthorization: Bearer sk-1\r\n"), "{sent}");
         assert!(!request(&url, None, "AAAA").expect("no key").contains("Authorization"));
-        assert!(matches!(request(&url, Some("sk\r\nX: y"), "AAAA"), Err(ConnectError::BadKey)));
+        assert!(matches!(request(&url, Some(("sk\r\nX: y", KeyPlace::Bearer)), "AAAA"), Err(ConnectError::BadKey)));
     }
 
     #[test]

@@ -190,8 +190,10 @@ struct Writer {
 struct Subscriber {
     sender: mpsc::Sender<ToControl>,
     after: Option<Position>,
-    /// Records read from disk that are still to be sent.
+    /// Records on disk that are still to be sent.
     backlog: VecDeque<JournalRecord>,
+    /// More is on disk than the backlog has: it is read back when the backlog has been sent.
+    is_behind: bool,
     /// The calls that are up have been told.
     is_live: bool,
 }
@@ -240,7 +242,7 @@ impl Writer {
             Message::Subscribe { after, sender, taken } => {
                 self.commit();
                 if self.catch_up_with(after) {
-                    self.subscriber = Some(Subscriber { sender, after, backlog: VecDeque::new(), is_live: false });
+                    self.subscriber = Some(Subscriber::new(sender, after));
                     // Whoever asked may have gone.
                     let _ = taken.send(());
                 }
@@ -329,7 +331,11 @@ impl Writer {
     }
 
     fn handle_written(&mut self, count: usize) {
-        let last = self.waiting.drain(..count).next_back().map(|record| record.position);
+        let last = self.waiting.get(count.saturating_sub(1)).map(|record| record.position);
+        let written = self.waiting.drain(..count);
+        if let Some(subscriber) = &mut self.subscriber {
+            subscriber.handle_written(written);
+        }
         self.failed_at = None;
         while self.synced.front().is_some_and(|(position, _)| Some(*position) <= last)
             && let Some((_, synced)) = self.synced.pop_front()
@@ -352,9 +358,12 @@ impl Writer {
     fn feed_subscriber(&mut self) {
         let Some(subscriber) = &mut self.subscriber else { return };
         loop {
-            if subscriber.backlog.is_empty() {
+            if subscriber.backlog.is_empty() && subscriber.is_behind {
                 match self.segments.read_after(subscriber.after, BATCH_MAX) {
-                    Ok(records) => subscriber.backlog = records.into(),
+                    Ok(records) => {
+                        subscriber.is_behind = !records.is_empty();
+                        subscriber.backlog = records.into();
+                    }
                     Err(error) => {
                         tracing::error!("Cannot read the journal back ({error})");
                         return;
@@ -383,6 +392,18 @@ impl Writer {
 }
 
 impl Subscriber {
+    fn new(sender: mpsc::Sender<ToControl>, after: Option<Position>) -> Self {
+        Subscriber { sender, after, backlog: VecDeque::new(), is_behind: true, is_live: false }
+    }
+
+    /// So that who keeps up is sent what is at hand: reading it back costs as much as its whole file, at each commit.
+    fn handle_written(&mut self, records: impl ExactSizeIterator<Item = JournalRecord>) {
+        self.is_behind |= self.backlog.len() + records.len() > BATCH_MAX;
+        if !self.is_behind {
+            self.backlog.extend(records);
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.backlog.is_empty() && self.is_live
     }
@@ -499,6 +520,25 @@ mod tests {
         assert_eq!(seen[100], ToControl::Live { boot: 1, calls: vec![CallId(9999)] });
         end(&journal, 9999);
         assert!(matches!(receiver.blocking_recv(), Some(ToControl::Record(record)) if record.call_id == CallId(9999)));
+    }
+
+    #[test]
+    fn a_subscriber_that_has_had_everything_and_then_takes_nothing_for_a_while_misses_nothing_either() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let (sender, mut receiver) = mpsc::channel(1);
+        journal.handle().subscribe(None, sender);
+        assert_eq!(receiver.blocking_recv(), Some(ToControl::Live { boot: 1, calls: vec![] }));
+        let count = 3 * BATCH_MAX as u64;
+        for call in 1..=count {
+            end(&journal, call.into());
+            if call % 500 == 0 {
+                sync(&journal);
+            }
+        }
+        let seen: Vec<_> = (0..count + 6).filter_map(|_| receiver.blocking_recv()).collect();
+        let positions: Vec<_> = records(&seen).map(|record| record.position.seq).collect();
+        assert_eq!(positions, (1..=count + 6).collect::<Vec<_>>());
     }
 
     #[test]

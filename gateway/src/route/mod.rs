@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::DateTime;
 use talkstack_control::gate::Gate;
-use talkstack_control::port::{AgentRoute, DialOrder, ExtensionRoute, ProviderRoute, Snapshot};
+use talkstack_control::port::{AgentRoute, DialOrder, ExtensionRoute, Snapshot};
 
 pub use bridge::{BridgePlan, BridgeTarget};
 pub use number::{dialled, international, number_digits};
@@ -31,9 +31,8 @@ pub use rules::Mismatch;
 pub use simulate::simulate;
 pub use targets::Unusable;
 
-use crate::agent::openai_realtime::{Greets, Opening};
+use crate::agent::provider::{Greets, Opening, Parties, ServicePlan};
 use crate::agent::template::fill;
-use crate::io::connect::{AgentTarget, AgentUrl};
 
 /// What routing reads.
 #[derive(Debug, Clone, Copy)]
@@ -130,23 +129,12 @@ pub enum Plan {
     },
     /// The built-in echo.
     Echo,
-    /// A media-stream service; the attendant if it cannot be reached.
-    MediaStream(AgentUrl),
-    /// An agent behind OpenAI's Realtime protocol; the attendant if it cannot be reached.
-    OpenAiRealtime(Box<RealtimePlan>),
+    /// An agent behind a provider; the attendant if it cannot be reached.
+    Service(Box<ServicePlan>),
     /// A tone and an ear for it, in a call that tests a trunk.
     ToneTest,
     /// Another line, or one after the other.
     Bridge(Box<BridgePlan>),
-}
-
-/// Where a Realtime agent is, and what it is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RealtimePlan {
-    /// How to reach it.
-    pub target: AgentTarget,
-    /// What its session begins with.
-    pub opening: Opening,
 }
 
 /// The call goes nowhere. Answer with the status, and with this as the Reason.
@@ -212,14 +200,20 @@ impl<'a> Router<'a> {
         for rule in &self.snapshot.routes {
             match rules::check(rule, question, self) {
                 Ok(called) => {
-                    let verdict = self.owners(rule, question, &called);
+                    let mut verdict = self.owners(rule, question, &called);
+                    if let Ok(route) = &mut verdict {
+                        tell_parties(route, question);
+                    }
                     let rule = Rule::Owners { id: &rule.id, name: &rule.name };
                     return Answer { verdict, rule, called, passed };
                 }
                 Err(mismatch) => passed.push((rule.name.as_str(), mismatch)),
             }
         }
-        let (verdict, rule) = self.built_in(question);
+        let (mut verdict, rule) = self.built_in(question);
+        if let Ok(route) = &mut verdict {
+            tell_parties(route, question);
+        }
         let called = verdict.as_ref().map_or_else(|_| shown(question.request_user), |route| route.called.clone());
         Answer { verdict, rule, called, passed }
     }
@@ -238,11 +232,30 @@ impl<'a> Router<'a> {
     }
 }
 
+/// Has an agent know who calls whom.
+fn tell_parties(route: &mut Route, question: &Question<'_>) {
+    let parties = Parties { from: question.caller.to_owned(), to: route.called.clone() };
+    match &mut route.plan {
+        Plan::Service(service) => service.parties = parties,
+        Plan::Bridge(bridge) => {
+            for target in &mut bridge.targets {
+                if let BridgeTarget::Agent { plan, .. } = target
+                    && let Plan::Service(service) = &mut **plan
+                {
+                    service.parties = parties.clone();
+                }
+            }
+        }
+        Plan::Attendant { .. } | Plan::Echo | Plan::ToneTest => {}
+    }
+}
+
 /// Who talks in a call that the box places: the agent waits to be told before it greets.
 pub fn dial_plan(snapshot: &Snapshot, order: &DialOrder) -> Plan {
     let mut plan = plan(snapshot.agents.get(&order.agent_id), &order.variables);
-    if let Plan::OpenAiRealtime(realtime) = &mut plan {
-        realtime.opening.greets = Greets::WhenTold;
+    if let Plan::Service(service) = &mut plan {
+        service.opening.greets = Greets::WhenTold;
+        service.parties = Parties { from: order.from.clone(), to: order.to.clone() };
     }
     plan
 }
@@ -253,21 +266,14 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
     let Some((agent, provider)) = agent.and_then(|agent| Some((agent, agent.provider.as_ref()?))) else {
         return attendant();
     };
-    match provider {
-        ProviderRoute::MediaStream { url } => url.parse().map_or_else(|_| attendant(), Plan::MediaStream),
-        ProviderRoute::OpenAiRealtime { base_url, model, api_key } => {
-            let Ok(url) = AgentUrl::realtime(base_url, model) else { return attendant() };
-            let opening = Opening {
-                instructions: fill(&agent.system_instruction, variables),
-                voice: agent.voice_id.clone(),
-                greeting: agent.greeting.as_ref().map(|greeting| fill(greeting, variables)),
-                first_speaker: agent.first_speaker,
-                greets: Greets::WhenReady,
-            };
-            let target = AgentTarget { url, api_key: api_key.clone() };
-            Plan::OpenAiRealtime(Box::new(RealtimePlan { target, opening }))
-        }
-    }
+    let opening = Opening {
+        instructions: fill(&agent.system_instruction, variables),
+        voice: agent.voice_id.clone(),
+        greeting: agent.greeting.as_ref().map(|greeting| fill(greeting, variables)),
+        first_speaker: agent.first_speaker,
+        greets: Greets::WhenReady,
+    };
+    ServicePlan::new(provider, opening).map_or_else(|_| attendant(), |plan| Plan::Service(Box::new(plan)))
 }
 
 fn shown(user: &str) -> String {

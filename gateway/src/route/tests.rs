@@ -1,8 +1,8 @@
 use jiff::civil::DateTime;
 use talkstack_control::gate::{DialPolicy, GateRefusal};
 use talkstack_control::port::{
-    FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute, RouteAnswer, RouteQuestion, RouteRule, RouteSource,
-    RouteTarget, TrunkPolicy, TrunkRoute,
+    FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute, ProviderKind, ProviderRoute, RouteAnswer, RouteQuestion,
+    RouteRule, RouteSource, RouteTarget, TrunkPolicy, TrunkRoute,
 };
 
 use super::*;
@@ -43,8 +43,9 @@ fn an_unknown_user_is_named_without_what_could_break_a_header() {
 
 #[test]
 fn an_agent_of_a_media_stream_is_reached_at_its_url() {
-    let Plan::MediaStream(url) = asked(&snapshot(), "3633", "").expect("known").plan else { panic!("no stream") };
-    assert_eq!(url.to_string(), "ws://agent:9000/twilio");
+    let Plan::Service(plan) = asked(&snapshot(), "3633", "").expect("known").plan else { panic!("no stream") };
+    assert_eq!(plan.target.url.to_string(), "ws://agent:9000/twilio");
+    assert_eq!(plan.parties, Parties { from: "anna".into(), to: "+3633".into() });
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn the_trunks_that_may_present_a_phone_s_number_are_tried_by_their_priority() {
 fn asked(snapshot: &Snapshot, request_user: &str, to_user: &str) -> Result<Route, NoRoute> {
     let gate = Gate::default();
     let at = "2026-11-25T10:00:00".parse().expect("a time");
-    let question = Question { request_user, to_user, caller: "", line: Line::Other };
+    let question = Question { request_user, to_user, caller: "anna", line: Line::Other };
     Router { snapshot, gate: &gate, at }.route(&question).verdict
 }
 
@@ -365,7 +366,7 @@ fn snapshot() -> Snapshot {
         project_id: project.into(),
         agent_id: agent.map(str::to_owned),
     };
-    let stream = ProviderRoute::MediaStream { url: "ws://agent:9000/twilio".into() };
+    let stream = ProviderRoute::new(ProviderKind::Twilio, "ws://agent:9000/twilio", "");
     Snapshot {
         revision: 1,
         is_claimed: true,

@@ -380,16 +380,16 @@ impl Surroundings for Around {
         let (shard, Agents { runtime, secret, tls }) = (self.shard.clone(), self.agents.clone());
         runtime.spawn(async move {
             let nonce = Random::default().u128();
-            let AgentTarget { url, api_key } = target;
-            let bearer = match api_key.map(|sealed| secret.unseal(PROVIDER_KEY_PURPOSE, &sealed)).transpose() {
-                Ok(bearer) => bearer,
+            let AgentTarget { url, api_key, key_place: place } = target;
+            let key = match api_key.map(|sealed| secret.unseal(PROVIDER_KEY_PURPOSE, &sealed)).transpose() {
+                Ok(key) => key,
                 Err(error) => {
                     tracing::error!(call = %id, "The key of the agent at {url}: {error}");
                     let _ = shard.send(ToShard::Call(id, ToCall::AgentUnreachable));
                     return;
                 }
             };
-            let message = match connect(&url, Credentials { bearer, tls }, nonce).await {
+            let message = match connect(&url, Credentials { key, place, tls }, nonce).await {
                 Ok(connected) => ToCall::AgentConnected(connected),
                 Err(error) => {
                     tracing::warn!(call = %id, "The agent at {url} cannot be reached: {error}");

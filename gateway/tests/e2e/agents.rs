@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{
-    AgentRoute, Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderRoute, Speaker, Utterance,
+    AgentRoute, Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderKind, ProviderRoute, Speaker, Utterance,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::codec::Codec;
@@ -235,10 +235,13 @@ impl Bench {
                 name: "Jack".into(),
                 system_instruction: "Be kind to {{name}}.".into(),
                 voice_id: Some("marin".into()),
-                provider: Some(ProviderRoute::OpenAiRealtime {
-                    base_url: format!("{scheme}://localhost:{}/v1", server.port),
-                    model: "gpt-realtime".into(),
+                provider: Some(ProviderRoute {
                     api_key: Some(secret.seal("provider api key", KEY)),
+                    ..ProviderRoute::new(
+                        ProviderKind::OpenAiRealtime,
+                        &format!("{scheme}://localhost:{}/v1", server.port),
+                        "gpt-realtime",
+                    )
                 }),
                 first_speaker: FirstSpeaker::Agent,
                 greeting: None,

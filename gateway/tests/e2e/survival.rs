@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use talkstack_control::port::{
     AgentRoute, CallEvent, Command, CommandId, CommandReply, Decoder, FirstSpeaker, NumberRoute, Outcome,
-    PROTOCOL_VERSION, ProviderRoute, Snapshot, ToCalls, ToControl, encode,
+    PROTOCOL_VERSION, ProviderKind, ProviderRoute, Snapshot, ToCalls, ToControl, encode,
 };
 
 use crate::daemon::{Daemon, wait_until};
@@ -173,7 +173,7 @@ impl ScriptedControl {
             name: "Jack".into(),
             system_instruction: String::new(),
             voice_id: None,
-            provider: (!url.is_empty()).then(|| ProviderRoute::MediaStream { url: url.into() }),
+            provider: (!url.is_empty()).then(|| ProviderRoute::new(ProviderKind::Twilio, url, "")),
             first_speaker: FirstSpeaker::Agent,
             greeting: None,
         };

@@ -24,7 +24,9 @@ impl<const BINS: usize> Lateness<BINS> {
 
     /// Counts one that weighs as much as so many.
     pub(crate) fn record_times(&mut self, late: Duration, weight: u16) {
-        let bin = usize::try_from(late.as_micros().div_ceil(1000)).unwrap_or(BINS).min(BINS - 1);
+        // No histogram reaches to a second.
+        let milliseconds = if late.as_secs() == 0 { late.subsec_micros().div_ceil(1000) as usize } else { BINS };
+        let bin = milliseconds.min(BINS - 1);
         self.bins[bin] = self.bins[bin].saturating_add(weight);
         self.recorded = self.recorded.saturating_add(weight);
         if self.recorded >= self.window {

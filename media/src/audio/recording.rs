@@ -183,11 +183,10 @@ impl Recording {
         if self.is_paused {
             return;
         }
-        let size = self.pending_said.len() as u64;
-        let room = (self.base + size).saturating_sub(place);
-        for (place, sample) in (place..).zip(samples.iter().take(room as usize)) {
-            self.pending_said[(place % size) as usize] = *sample;
-        }
+        let (before_seam, behind_seam) = self.fit(place, samples);
+        let from = self.index(place);
+        self.pending_said[from..from + before_seam.len()].copy_from_slice(before_seam);
+        self.pending_said[..behind_seam.len()].copy_from_slice(behind_seam);
     }
 
     /// The call is over: what is left is given out. Nothing is taken any more.
@@ -213,7 +212,7 @@ impl Recording {
             return None;
         }
         // The rings are a whole number of blocks, so that a block never wraps.
-        let from = (self.base % self.pending_said.len() as u64) as usize;
+        let from = self.index(self.base);
         let sides = &mut self.pending[from * 2..(from + count) * 2];
         block[..count * 2].copy_from_slice(sides);
         sides.fill(0);
@@ -241,8 +240,8 @@ impl Recording {
             return;
         }
         for place in run..end {
-            let from = self.index(place, LEFT);
-            let to = self.index(place - shift, LEFT);
+            let from = self.index(place) * 2 + LEFT;
+            let to = self.index(place - shift) * 2 + LEFT;
             self.pending[to] = std::mem::take(&mut self.pending[from]);
         }
         self.heard.end -= shift;
@@ -261,15 +260,27 @@ impl Recording {
         if self.is_paused {
             return;
         }
-        let room = (self.base + self.pending_said.len() as u64).saturating_sub(place);
-        for (place, sample) in (place..).zip(samples.iter().take(room as usize)) {
-            let index = self.index(place, track);
-            self.pending[index] = *sample;
+        let (before_seam, behind_seam) = self.fit(place, samples);
+        let from = self.index(place);
+        for (sides, sample) in self.pending[from * 2..].as_chunks_mut::<2>().0.iter_mut().zip(before_seam) {
+            sides[track] = *sample;
+        }
+        for (sides, sample) in self.pending.as_chunks_mut::<2>().0.iter_mut().zip(behind_seam) {
+            sides[track] = *sample;
         }
     }
 
-    fn index(&self, place: u64, track: usize) -> usize {
-        (place % self.pending_said.len() as u64) as usize * 2 + track
+    /// What there is room for of samples at a place, cut where the rings begin anew.
+    fn fit<'a>(&self, place: u64, samples: &'a [i16]) -> (&'a [i16], &'a [i16]) {
+        let size = self.pending_said.len();
+        let room = (self.base + size as u64).saturating_sub(place);
+        let count = samples.len().min(room as usize);
+        samples[..count].split_at(count.min(size - self.index(place)))
+    }
+
+    /// Where a place is in a ring, in samples a track.
+    fn index(&self, place: u64) -> usize {
+        (place % self.pending_said.len() as u64) as usize
     }
 }
 

@@ -13,6 +13,8 @@ use super::pool::SpeechPool;
 #[derive(Debug)]
 pub struct SpeechQueue {
     stretches: VecDeque<Stretch>,
+    /// What all of them hold: asked several times a frame.
+    ticks: usize,
     pool: SpeechPool,
     /// Bytes taken out of the pool: the queue never holds more.
     reserved: usize,
@@ -38,7 +40,7 @@ pub enum NotQueued {
 impl SpeechQueue {
     /// An empty queue.
     pub fn new(pool: SpeechPool) -> Self {
-        SpeechQueue { stretches: VecDeque::new(), pool, reserved: 0 }
+        SpeechQueue { stretches: VecDeque::new(), ticks: 0, pool, reserved: 0 }
     }
 
     /// Appends whole ticks of speech in a form.
@@ -46,7 +48,8 @@ impl SpeechQueue {
     /// # Errors
     /// [`NotQueued`]; nothing is queued then.
     pub fn push(&mut self, form: Form, bytes: &[u8]) -> Result<(), NotQueued> {
-        if self.ticks() + form.ticks(bytes.len()) > QUEUE_TICKS_MAX {
+        let ticks = self.ticks + form.ticks(bytes.len());
+        if ticks > QUEUE_TICKS_MAX {
             return Err(NotQueued::QueueFull);
         }
         let held: usize = self.stretches.iter().map(|stretch| stretch.bytes.len()).sum();
@@ -63,6 +66,7 @@ impl SpeechQueue {
             }
             last.bytes.extend(bytes);
         }
+        self.ticks = ticks;
         Ok(())
     }
 
@@ -86,6 +90,7 @@ impl SpeechQueue {
             }
             first.bytes.drain(..bytes);
             wanted -= taken;
+            self.ticks -= taken;
             if self.stretches.len() == 1 {
                 // The last one stays, with its memory.
                 return;
@@ -98,11 +103,12 @@ impl SpeechQueue {
 
     /// Speech that waits, in ticks of 125 µs.
     pub fn ticks(&self) -> usize {
-        self.stretches.iter().map(|stretch| stretch.form.ticks(stretch.bytes.len())).sum()
+        self.ticks
     }
 
     /// Forgets what waits.
     pub fn clear(&mut self) {
+        self.ticks = 0;
         self.stretches.truncate(1);
         if let Some(first) = self.stretches.front_mut() {
             first.bytes.clear();
@@ -111,7 +117,7 @@ impl SpeechQueue {
 
     /// Gives memory back that only a long speech needed.
     pub fn shrink(&mut self) {
-        if self.ticks() == 0 && self.reserved > RESERVE_STEP {
+        if self.ticks == 0 && self.reserved > RESERVE_STEP {
             self.clear();
             if let Some(first) = self.stretches.front_mut() {
                 first.bytes.shrink_to(RESERVE_STEP);

@@ -67,6 +67,9 @@ pub struct Receiver {
     payload_types: PayloadTypes,
     slots: [Slot; SLOTS],
     waiting: usize,
+    /// Payloads' memory that no slot needs, the last used on top: packets in order share one, which stays in the
+    /// processor's cache. At most [`SLOTS`], and one that lies with whoever polls.
+    spare: Vec<Vec<u8>>,
     stream: Option<Stream>,
     /// A source or sequence that may take over, and the sequence number that would prove it.
     probation: Option<(u32, u16)>,
@@ -83,7 +86,6 @@ pub struct Receiver {
 #[derive(Debug, Default)]
 struct Slot {
     kind: Option<Kind>,
-    sequence: u16,
     timestamp: u32,
     marker: bool,
     arrived: Option<Instant>,
@@ -143,6 +145,7 @@ impl Receiver {
             payload_types,
             slots: std::array::from_fn(|_| Slot::default()),
             waiting: 0,
+            spare: Vec::new(),
             stream: None,
             probation: None,
             events: EventReceiver::default(),
@@ -174,10 +177,12 @@ impl Receiver {
             return Err(Rejected::Duplicate);
         }
         slot.kind = Some(kind);
-        slot.sequence = sequence;
         slot.timestamp = reader.timestamp();
         slot.marker = reader.mark();
         slot.arrived = Some(now);
+        if slot.payload.capacity() == 0 {
+            slot.payload = self.spare.pop().unwrap_or_default();
+        }
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
         self.waiting += 1;
@@ -218,13 +223,16 @@ impl Receiver {
     /// Returns the next stretch of the timeline; drain to `None`. `payload` is overwritten by [`Received::Audio`].
     pub fn poll_output(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Received> {
         loop {
-            let (hole_since, wait) = (self.hole_since(), self.timing.wait());
             if let Some(digit) = self.digits.pop_front() {
                 return Some(Received::Digit(digit));
             }
+            let wait = self.timing.wait();
+            let at = usize::from(self.stream.as_ref()?.next_sequence) % SLOTS;
+            let kind = self.slots[at].kind;
+            // Only where there is a hole are the slots looked through.
+            let hole_since = if kind.is_none() { self.hole_since() } else { None };
             let stream = self.stream.as_mut()?;
-            let at = usize::from(stream.next_sequence) % SLOTS;
-            match self.slots[at].kind {
+            match kind {
                 Some(Kind::Audio) => return self.take_audio(at, payload, now),
                 Some(kind) => self.take_other(at, kind, now),
                 None if self.waiting > 0 => {
@@ -285,6 +293,11 @@ impl Receiver {
     /// How late its packets come.
     pub fn timing(&self) -> &Timing {
         &self.timing
+    }
+
+    /// Tells whether there is silence to make up for by [`Receiver::save`].
+    pub fn owes(&self) -> bool {
+        self.stream.is_some_and(|stream| stream.surplus > 0)
     }
 
     /// Leaves a quiet stretch of audio out, so many timestamp units, in return for silence that was handed out while
@@ -425,6 +438,7 @@ impl Receiver {
             return Some(Received::Silence(units as usize));
         }
         std::mem::swap(payload, &mut slot.payload);
+        self.spare.push(std::mem::take(&mut slot.payload));
         Some(Received::Audio)
     }
 

@@ -246,7 +246,8 @@ impl RtpSession {
             match receiver.poll_output(coded, now)? {
                 Received::Audio => {
                     let is_joined = hearing.decode(coded, samples);
-                    if !is_quiet(samples) || !receiver.save(hearing.units(samples.len())) {
+                    let is_saved = receiver.owes() && is_quiet(samples) && receiver.save(hearing.units(samples.len()));
+                    if !is_saved {
                         break (Origin::Arrived, !is_joined);
                     }
                     samples.clear();
@@ -280,7 +281,7 @@ impl RtpSession {
             samples.fill(0);
             return Some(Heard::Held(Frame { samples, rate, origin: Origin::Silence, coded: None }));
         }
-        level.handle(samples.iter().copied());
+        level.handle(samples);
         let plain = hearing.plain_codec().filter(|_| is_as_sent);
         Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
     }

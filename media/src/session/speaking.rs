@@ -6,7 +6,6 @@ use crate::audio::frame::{Form, Speech};
 use crate::audio::level::Level;
 use crate::audio::playout::Packing;
 use crate::codec::coder::Encoder;
-use crate::codec::g711::{ALAW_TO_LINEAR, MULAW_TO_LINEAR};
 use crate::codec::opus::Wishes;
 use crate::sdp::Negotiated;
 
@@ -17,7 +16,7 @@ pub(super) struct Speaking {
     wishes: Wishes,
     converter: Converter,
     converted: Vec<u8>,
-    /// The frame that leaves, in the leg's form; its samples where the form is linear; and its payload.
+    /// The frame that leaves, in the leg's form; its samples, for G.711 only where they are measured; and its payload.
     pub(super) frame: Vec<u8>,
     samples: Vec<i16>,
     payload: Vec<u8>,
@@ -74,14 +73,10 @@ impl Speaking {
     }
 
     /// Has the frame's loudness counted.
-    pub(super) fn measure(&self, level: &mut Level) {
-        match self.converter.form() {
-            Form::Mulaw => level.handle(self.frame.iter().map(|code| MULAW_TO_LINEAR[usize::from(*code)])),
-            Form::Alaw => level.handle(self.frame.iter().map(|code| ALAW_TO_LINEAR[usize::from(*code)])),
-            Form::Linear(_) => {
-                level.handle(self.frame.as_chunks::<2>().0.iter().map(|sample| i16::from_le_bytes(*sample)));
-            }
-        }
+    pub(super) fn measure(&mut self, level: &mut Level) {
+        self.samples.clear();
+        self.converter.form().decode(&self.frame, &mut self.samples);
+        level.handle(&self.samples);
     }
 
     /// Codes the frame. Returns its payload, and whether it begins a talk spurt where `marker` does not say so; `None` if

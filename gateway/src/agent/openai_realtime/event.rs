@@ -220,7 +220,8 @@ pub(super) fn format_name(form: Form) -> &'static str {
     }
 }
 
-fn beta_format_name(form: Form) -> &'static str {
+/// The same in the beta.
+pub(super) fn beta_format_name(form: Form) -> &'static str {
     match form {
         Form::Mulaw => "g711_ulaw",
         Form::Alaw => "g711_alaw",

@@ -4,11 +4,33 @@ mod bench;
 
 use base64_simd::STANDARD;
 use serde_json::Value;
-use talkstack_control::port::Speaker;
+use talkstack_control::port::{ProviderKind, Speaker};
 use talkstack_media::audio::frame::SampleRate;
+use talkstack_media::codec::Codec;
 
+use super::dialect::TRANSCRIPTION_MODEL;
 use super::*;
 use bench::*;
+
+#[test]
+fn a_server_that_speaks_the_beta_is_told_so_and_understood() {
+    let mut bench = Bench::of(ProviderKind::OpenAiRealtimeBeta, opening(), Codec::Pcma);
+    bench.receive(json!({ "type": "session.created" }));
+    let session = json!({
+        "modalities": ["text", "audio"], "voice": "marin", "instructions": "Be kind to John.",
+        "input_audio_format": "g711_alaw", "output_audio_format": "g711_alaw",
+        "input_audio_transcription": { "model": TRANSCRIPTION_MODEL },
+        "turn_detection": { "type": "server_vad", "create_response": true, "interrupt_response": true },
+    });
+    assert_eq!(bench.sent(), [json!({ "type": "session.update", "session": session })]);
+    let updated = json!({ "type": "session.updated", "session": { "output_audio_format": "g711_alaw" } });
+    assert_eq!(bench.receive(updated), [Out::Ready]);
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    let delta = STANDARD.encode_to_string([0xd5; 160]);
+    let heard =
+        bench.receive(json!({ "type": "response.audio.delta", "response_id": "r", "item_id": "i", "delta": delta }));
+    assert_eq!(heard, [Out::Play(160)]);
+}
 
 #[test]
 fn nothing_is_sent_before_the_session_is_described_and_no_audio_before_it_is_set_up() {

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talkstack_control::port::{CallId, FirstSpeaker, Speaker};
+use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind, ProviderRoute, Speaker};
 
 use super::*;
-use crate::agent::openai_realtime::{Greets, Opening};
+use crate::agent::provider::{Greets, Opening, ServicePlan};
 use crate::call::tests::limits;
 use crate::call::{CallLimits, LegAddress, LegId, Line, Offer};
-use crate::io::connect::{AgentTarget, AgentUrl};
-use crate::route::RealtimePlan;
 
 #[test]
 fn the_caller_rings_until_the_session_is_ready_and_is_then_let_in() {
@@ -226,11 +224,11 @@ impl Bench {
             first_speaker: FirstSpeaker::Agent,
             greets,
         };
-        let url = AgentUrl::realtime("ws://agent/v1", "m").expect("an address");
-        let plan = RealtimePlan { target: AgentTarget { url, api_key: None }, opening };
+        let provider = ProviderRoute::new(ProviderKind::OpenAiRealtime, "ws://agent/v1", "m");
+        let plan = ServicePlan::new(&provider, opening).expect("an address");
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let now = Instant::now();
-        let call = make(Plan::OpenAiRealtime(Box::new(plan)), local, limits(), now);
+        let call = make(Plan::Service(Box::new(plan)), local, limits(), now);
         Bench { call, now, said: Vec::new(), ended: None }
     }
 

@@ -1,6 +1,7 @@
-use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
+use talkstack_control::port::{Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderKind};
 
 use super::*;
+use crate::agent::provider::ServicePlan;
 use crate::call::tests::{Bench, offer};
 use crate::route::Plan;
 
@@ -84,8 +85,7 @@ fn without_keys_it_is_over_in_time_and_however_slowly_they_come() {
 
 #[test]
 fn a_call_that_is_not_answered_or_ends_meanwhile_says_so() {
-    let mut bench =
-        Bench::new(Plan::MediaStream("ws://127.0.0.1:1/".parse().expect("an address")), Some(&offer("0", "sendrecv")));
+    let mut bench = Bench::new(agent(), Some(&offer("0", "sendrecv")));
     bench.call.collect(ORDER, bench.now);
     bench.pass(0);
     assert_eq!(collected(&bench), [("", CollectEnd::NotAnswered)]);
@@ -99,6 +99,11 @@ fn a_call_that_is_not_answered_or_ends_meanwhile_says_so() {
     let told = bench.outputs.iter().any(|output| matches!(output, CallOutput::Record(CallEvent::Ended { .. })));
     assert!(told, "and the call has ended as it would have");
     assert!(!format!("{:?}", bench.outputs).contains("\"9\""), "no log shows what was pressed");
+}
+
+fn agent() -> Plan {
+    let plan = ServicePlan::bare(ProviderKind::Twilio, "ws://127.0.0.1:1/", FirstSpeaker::Agent);
+    Plan::Service(Box::new(plan.expect("an address")))
 }
 
 fn answered(plan: Plan) -> Bench {

@@ -24,21 +24,37 @@ enum Scheme {
 pub struct AgentUrlError;
 
 impl AgentUrl {
-    /// A Realtime server's address: `/realtime` and the model behind the base, `http` and `https` taken as `ws` and
-    /// `wss`. A query of the base stays.
+    /// A server's address as its owner gives it: `http` and `https` are taken as `ws` and `wss`.
     ///
     /// # Errors
-    /// [`AgentUrlError`] when the base is no address.
-    pub fn realtime(base_url: &str, model: &str) -> Result<Self, AgentUrlError> {
-        let mut url: AgentUrl = match base_url.split_once("://") {
-            Some(("http", rest)) => format!("ws://{rest}").parse()?,
-            Some(("https", rest)) => format!("wss://{rest}").parse()?,
-            _ => base_url.parse()?,
+    /// [`AgentUrlError`] when it is no address.
+    pub fn of_base(base_url: &str) -> Result<Self, AgentUrlError> {
+        match base_url.split_once("://") {
+            Some(("http", rest)) => format!("ws://{rest}").parse(),
+            Some(("https", rest)) => format!("wss://{rest}").parse(),
+            _ => base_url.parse(),
+        }
+    }
+
+    /// With `path` behind its own; a query stays.
+    #[must_use]
+    pub fn with_path(mut self, path: &str) -> Self {
+        let (own, query) = self.path.split_once('?').map_or((&*self.path, None), |(own, query)| (own, Some(query)));
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        self.path = format!("{}{path}{query}", own.trim_end_matches('/'));
+        self
+    }
+
+    /// With one more parameter in its query (RFC 3986 §3.4), whose value is encoded.
+    #[must_use]
+    pub fn with_query(mut self, name: &str, value: &str) -> Self {
+        let mark = match self.path.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some(_) => "&",
         };
-        let (path, query) = url.path.split_once('?').unwrap_or((&url.path, ""));
-        let and = if query.is_empty() { "" } else { "&" };
-        url.path = format!("{}/realtime?{query}{and}model={}", path.trim_end_matches('/'), percent_encoded(model));
-        Ok(url)
+        self.path = format!("{}{mark}{name}={}", self.path, percent_encoded(value));
+        self
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -139,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realtime_address_comes_from_the_base_the_model_and_any_usual_scheme() {
+    fn a_service_s_address_comes_from_the_base_its_path_a_parameter_and_any_usual_scheme() {
         for (base, model, shown) in [
             ("wss://api.openai.com/v1", "gpt-realtime", "wss://api.openai.com:443/v1/realtime?model=gpt-realtime"),
             ("https://api.openai.com/v1/", "a", "wss://api.openai.com:443/v1/realtime?model=a"),
@@ -147,10 +163,11 @@ mod tests {
             ("ws://[::1]:9/a?api=2", "ü", "ws://[::1]:9/a/realtime?api=2&model=%C3%BC"),
             ("ws://agent?api=2", "m", "ws://agent:80/realtime?api=2&model=m"),
         ] {
-            assert_eq!(AgentUrl::realtime(base, model).map(|url| url.to_string()).as_deref(), Ok(shown), "{base}");
+            let url = AgentUrl::of_base(base).expect("an address").with_path("/realtime").with_query("model", model);
+            assert_eq!(url.to_string(), shown, "{base}");
         }
         for base in ["", "api.openai.com/v1", "ftp://agent", "https://", "wss://user:key@agent/v1", "wss://a/#b"] {
-            assert_eq!(AgentUrl::realtime(base, "m"), Err(AgentUrlError), "{base}");
+            assert_eq!(AgentUrl::of_base(base), Err(AgentUrlError), "{base}");
         }
     }
 }

@@ -3,11 +3,13 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use base64_simd::STANDARD;
+use talkstack_control::port::{FirstSpeaker, ProviderKind};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{HandshakeId, HandshakeInput};
 
 use super::*;
-use crate::io::connect::{AgentTarget, AgentUrl, Connected};
+use crate::agent::provider::ServicePlan;
+use crate::io::connect::{AgentTarget, Connected};
 use crate::io::inbox::inbox;
 use crate::route::Plan;
 
@@ -56,9 +58,9 @@ fn an_agent_that_takes_all_memory_for_speech_is_closed_with_1008_and_the_attenda
     let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     let (mut agent, _) = listener.accept().expect("accepted");
     agent.set_read_timeout(Some(Duration::from_secs(8))).expect("set");
-    let url: AgentUrl = "ws://127.0.0.1/".parse().expect("a URL");
+    let plan = ServicePlan::bare(ProviderKind::Twilio, "ws://127.0.0.1/", FirstSpeaker::Agent).expect("a URL");
     let mut bench = Bench::new(SpeechPool::new(200_000));
-    let key = bench.offer(1, Plan::MediaStream(url));
+    let key = bench.offer(1, Plan::Service(Box::new(plan)));
     let connected = Connected { stream, tls: None, leftover: Vec::new() };
     bench.shard.tell(CallId(1), ToCall::AgentConnected(connected), Instant::now());
     bench.round();

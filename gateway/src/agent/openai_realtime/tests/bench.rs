@@ -2,8 +2,9 @@
 
 use base64_simd::STANDARD;
 use serde_json::Value;
-use talkstack_control::port::Speaker;
+use talkstack_control::port::{CallId, ProviderKind, ProviderRoute, Speaker};
 use talkstack_media::audio::frame::{SampleRate, Speech};
+use talkstack_media::codec::Codec;
 
 use super::super::*;
 
@@ -24,7 +25,13 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(opening: Opening, codec: Codec) -> Self {
-        let agent = OpenAiRealtime::new(opening, codec, 7);
+        Bench::of(ProviderKind::OpenAiRealtime, opening, codec)
+    }
+
+    pub(super) fn of(kind: ProviderKind, opening: Opening, codec: Codec) -> Self {
+        let provider = ProviderRoute::new(kind, "ws://agent/v1", "m");
+        let plan = ServicePlan::new(&provider, opening).expect("an address");
+        let agent = OpenAiRealtime::new(&plan, CallFacts { id: CallId(1), codec, seed: 7 });
         Bench { agent, now: Instant::now(), progress: Progress::default() }
     }
 

@@ -1,0 +1,158 @@
+//! The services that run agents, as they cross the port.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Sealed;
+
+/// The service that runs an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderRoute {
+    /// What it speaks.
+    pub kind: ProviderKind,
+    /// Where it is: `wss://host/path`, without a slash at its end.
+    pub base_url: String,
+    /// The model; empty where the kind has none.
+    #[serde(default)]
+    pub model: String,
+    /// The key, where the server wants one.
+    #[serde(default)]
+    pub api_key: Option<Sealed>,
+    /// What only some kinds have.
+    #[serde(default)]
+    pub settings: ProviderSettings,
+}
+
+impl ProviderRoute {
+    /// A provider at an address, without a key.
+    pub fn new(kind: ProviderKind, base_url: &str, model: &str) -> Self {
+        let (base_url, model) = (base_url.to_owned(), model.to_owned());
+        ProviderRoute { kind, base_url, model, api_key: None, settings: ProviderSettings::default() }
+    }
+}
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderKind {
+    /// OpenAI's Realtime protocol, as it is generally available.
+    #[serde(rename = "openai-realtime")]
+    OpenAiRealtime,
+    /// The same as its beta was; Azure's preview versions and some servers of one's own speak it.
+    #[serde(rename = "openai-realtime-beta")]
+    OpenAiRealtimeBeta,
+    /// The same at Azure OpenAI.
+    #[serde(rename = "azure-openai")]
+    AzureOpenAi,
+    /// Twilio Media Streams: the box is the telephony provider.
+    Twilio,
+}
+
+impl ProviderKind {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [ProviderKind; 4] = [
+        ProviderKind::OpenAiRealtime,
+        ProviderKind::OpenAiRealtimeBeta,
+        ProviderKind::AzureOpenAi,
+        ProviderKind::Twilio,
+    ];
+
+    /// As the API and the command line have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProviderKind::OpenAiRealtime => "openai-realtime",
+            ProviderKind::OpenAiRealtimeBeta => "openai-realtime-beta",
+            ProviderKind::AzureOpenAi => "azure-openai",
+            ProviderKind::Twilio => "twilio",
+        }
+    }
+
+    /// Where it is unless the owner says otherwise; `None` where everybody's is somewhere else.
+    pub fn base_url(self) -> Option<&'static str> {
+        match self {
+            ProviderKind::OpenAiRealtime => Some("wss://api.openai.com/v1"),
+            ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi | ProviderKind::Twilio => None,
+        }
+    }
+
+    /// Whether it must be told a model.
+    pub fn needs_model(self) -> bool {
+        match self {
+            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => true,
+            ProviderKind::Twilio => false,
+        }
+    }
+}
+
+impl fmt::Display for ProviderKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names no kind of provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such kind of provider")]
+pub struct ProviderKindError;
+
+impl FromStr for ProviderKind {
+    type Err = ProviderKindError;
+
+    fn from_str(text: &str) -> Result<Self, ProviderKindError> {
+        ProviderKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(ProviderKindError)
+    }
+}
+
+/// What only some kinds of providers have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProviderSettings {
+    /// The agent's name at the provider, where agents are made there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Hertz of linear audio, where there is a choice: 8,000, 16,000 or 24,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<u32>,
+    /// The language that is spoken, as `de` or `en-US` (BCP 47).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The model that listens, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_model: Option<String>,
+    /// The model that speaks, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speak_model: Option<String>,
+    /// What goes along with each call, where the protocol has a place for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_named_alike_on_the_pipe_and_in_the_api() {
+        for kind in ProviderKind::ALL {
+            assert_eq!(serde_json::to_string(&kind).expect("JSON"), format!("\"{kind}\""));
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+        assert_eq!("openai".parse::<ProviderKind>(), Err(ProviderKindError));
+    }
+
+    #[test]
+    fn the_pipe_has_a_provider_as_the_benchmark_writes_it() {
+        // gateway/benches/route.py
+        let stream = r#"{"kind":"twilio","base_url":"ws://agent/twilio"}"#;
+        let read: ProviderRoute = serde_json::from_str(stream).expect("a provider");
+        assert_eq!(read, ProviderRoute::new(ProviderKind::Twilio, "ws://agent/twilio", ""));
+        assert_eq!(
+            serde_json::to_string(&ProviderSettings::default()).expect("JSON"),
+            "{}",
+            "what is not set takes no room"
+        );
+    }
+}

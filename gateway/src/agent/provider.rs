@@ -1,0 +1,152 @@
+//! What is peculiar to each kind of provider, in one table: where it listens, where its key goes, when it talks.
+
+use std::fmt;
+
+use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
+
+use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace};
+
+/// An agent behind a provider: where it is, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePlan {
+    /// What the provider speaks.
+    pub kind: ProviderKind,
+    /// How to reach it.
+    pub target: AgentTarget,
+    /// The model; empty where the kind has none.
+    pub model: String,
+    /// What only some kinds have.
+    pub settings: ProviderSettings,
+    /// What its session begins with.
+    pub opening: Opening,
+    /// Who talks.
+    pub parties: Parties,
+}
+
+/// Who calls whom, as agents are told: E.164 with `+` where it is a number, else the SIP user or `anonymous`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Parties {
+    /// The caller.
+    pub from: String,
+    /// The called.
+    pub to: String,
+}
+
+impl fmt::Debug for Parties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parties")
+    }
+}
+
+/// What a session begins with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The prompt, filled in.
+    pub instructions: String,
+    /// The voice; `None` leaves it to the provider.
+    pub voice: Option<String>,
+    /// What the agent opens with, filled in; `None` leaves it to the prompt.
+    pub greeting: Option<String>,
+    /// Who speaks first.
+    pub first_speaker: FirstSpeaker,
+    /// When the agent greets, if it speaks first.
+    pub greets: Greets,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opening({:?} first, {:?}, {} bytes)", self.first_speaker, self.greets, self.instructions.len())
+    }
+}
+
+/// When an agent that speaks first does so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greets {
+    /// Once the session is ready.
+    WhenReady,
+    /// When it is told: the called side may speak first.
+    WhenTold,
+}
+
+impl ServicePlan {
+    /// The plan for a call to an agent of this provider.
+    ///
+    /// # Errors
+    /// [`AgentUrlError`] when the provider's address is none.
+    pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
+        let ProviderRoute { kind, base_url, model, api_key, settings } = provider;
+        let target =
+            AgentTarget { url: url(*kind, base_url, model)?, api_key: api_key.clone(), key_place: key_place(*kind) };
+        let (model, settings) = (model.clone(), settings.clone());
+        Ok(ServicePlan { kind: *kind, target, model, settings, opening, parties: Parties::default() })
+    }
+
+    /// The plan for an agent that is told nothing but where it is: for machines and benchmarks.
+    ///
+    /// # Errors
+    /// [`AgentUrlError`] when the address is none.
+    pub fn bare(kind: ProviderKind, base_url: &str, first_speaker: FirstSpeaker) -> Result<Self, AgentUrlError> {
+        let opening = Opening {
+            instructions: String::new(),
+            voice: None,
+            greeting: None,
+            first_speaker,
+            greets: Greets::WhenReady,
+        };
+        ServicePlan::new(&ProviderRoute::new(kind, base_url, "m"), opening)
+    }
+
+    /// Whether it talks as soon as it is connected, and cannot be told to wait until the called side has answered.
+    pub fn talks_at_once(&self) -> bool {
+        match self.kind {
+            ProviderKind::Twilio => true,
+            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => false,
+        }
+    }
+}
+
+/// Where the WebSocket is, behind the address that the owner has given.
+fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, AgentUrlError> {
+    match kind {
+        ProviderKind::Twilio => AgentUrl::of_base(base_url),
+        ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta => {
+            Ok(AgentUrl::of_base(base_url)?.with_path("/realtime").with_query("model", model))
+        }
+        ProviderKind::AzureOpenAi => {
+            Ok(AgentUrl::of_base(base_url)?.with_path("/openai/v1/realtime").with_query("model", model))
+        }
+    }
+}
+
+/// Where the provider wants its key.
+fn key_place(kind: ProviderKind) -> KeyPlace {
+    match kind {
+        ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::Twilio => KeyPlace::Bearer,
+        ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_reached_where_it_listens() {
+        for (kind, base, wanted) in [
+            (
+                ProviderKind::OpenAiRealtime,
+                "wss://api.openai.com/v1",
+                "wss://api.openai.com:443/v1/realtime?model=a%20b",
+            ),
+            (ProviderKind::OpenAiRealtimeBeta, "http://lan:8000/v1", "ws://lan:8000/v1/realtime?model=a%20b"),
+            (
+                ProviderKind::AzureOpenAi,
+                "https://me.openai.azure.com",
+                "wss://me.openai.azure.com:443/openai/v1/realtime?model=a%20b",
+            ),
+            (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
+        ] {
+            assert_eq!(url(kind, base, "a b").expect("an address").to_string(), wanted);
+        }
+    }
+}

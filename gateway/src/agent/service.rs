@@ -1,0 +1,100 @@
+//! Agents that run behind a connection: what each protocol machine can do, and the closed list of them.
+//!
+//! A new provider is one file with one [`Service`], one variant of [`ServiceSession`], and one line in each of
+//! [`ServiceSession::new`] and [`super::provider`].
+
+use std::time::Instant;
+
+use talkstack_control::port::{CallId, ProviderKind};
+use talkstack_media::audio::frame::Frame;
+use talkstack_media::codec::Codec;
+
+use super::media_stream::MediaStream;
+use super::openai_realtime::OpenAiRealtime;
+use super::provider::ServicePlan;
+use super::{AgentOutput, Progress, Said};
+
+/// What a call tells its agent's machine at its birth.
+#[derive(Debug, Clone, Copy)]
+pub struct CallFacts {
+    /// Our name for the call.
+    pub id: CallId,
+    /// What the line speaks.
+    pub codec: Codec,
+    /// Unpredictable, for masking keys (RFC 6455 §10.3).
+    pub seed: u64,
+}
+
+/// One session with a service, behind its connection: bytes and sound in, bytes and wishes out.
+pub(super) trait Service {
+    /// Hears a stretch of the caller's audio.
+    fn handle_audio(&mut self, frame: &Frame<'_>);
+    /// Hears a key, once per press.
+    fn handle_digit(&mut self, digit: char);
+    /// Takes bytes from the connection.
+    fn handle_bytes(&mut self, bytes: &[u8]);
+    /// The connection has ended.
+    fn handle_disconnect(&mut self);
+    /// Returns what the agent wants next; drain to `None`.
+    fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>>;
+    /// What is to be written to the connection.
+    fn outbound(&mut self) -> &mut Vec<u8>;
+    /// Says goodbye with a close code; nothing is heard from here on.
+    fn stop(&mut self, code: u16);
+
+    /// Time has passed.
+    fn handle_timeout(&mut self, _now: Instant) {}
+
+    /// When to come back.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Tells whether the agent can talk. One that cannot yet says [`AgentOutput::Ready`] once it can.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Has an agent that was told to wait open the conversation.
+    fn greet(&mut self) {}
+
+    /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
+    fn poll_last_words(&mut self, _progress: Progress) -> Option<Said> {
+        None
+    }
+}
+
+/// A session with one of the services that are known.
+#[derive(Debug)]
+pub enum ServiceSession {
+    /// A media-stream service: the box plays the telephony provider.
+    MediaStream(Box<MediaStream>),
+    /// An agent that speaks OpenAI's Realtime protocol.
+    OpenAiRealtime(Box<OpenAiRealtime>),
+}
+
+impl ServiceSession {
+    /// Starts a session behind the connection that has just been made.
+    pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
+        match plan.kind {
+            ProviderKind::Twilio => ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts))),
+            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => {
+                ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts)))
+            }
+        }
+    }
+
+    pub(super) fn service(&self) -> &dyn Service {
+        match self {
+            ServiceSession::MediaStream(session) => &**session,
+            ServiceSession::OpenAiRealtime(session) => &**session,
+        }
+    }
+
+    pub(super) fn service_mut(&mut self) -> &mut dyn Service {
+        match self {
+            ServiceSession::MediaStream(session) => &mut **session,
+            ServiceSession::OpenAiRealtime(session) => &mut **session,
+        }
+    }
+}
