@@ -43,7 +43,7 @@ pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQ
 pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
 pub use provider::{ProviderKind, ProviderKindError, ProviderRoute, ProviderSettings};
-pub use quality::{CallLeg, InboundQuality, LegQuality, OutboundQuality};
+pub use quality::{CallLeg, Encryption, InboundQuality, KeyExchange, LegQuality, OutboundQuality};
 
 /// What the control plane needs from whoever carries the calls.
 ///
