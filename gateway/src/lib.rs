@@ -98,21 +98,19 @@
 //! Calls of one second to `echo` at 400 a second: 4,000 of 4,000 answered, set up in 1.6 ms (median) and 8.0 ms (p99), for
 //! 0.62 ms of CPU a call.
 //!
-//! On 2026-12-01 at commit d1b0cf3, with codecs, SRTP, keys in the audio, figures and the adaptive wait, the same command on
-//! the same machine (20 s a row) gave more than is aimed at (1.4 in the Twilio dialect):
+//! On 2026-12-01, with codecs, SRTP, keys in the audio, figures and the adaptive wait: commit 3fd5dfd merged with a94bd47, by
+//! turns with 76d96b9 of before all that, 6 s a row, once each, on the same machine while others built on it (load 4 to 5; the
+//! paced floor 1,076 at the beginning and 1,184 at the end, ratios to 1,130):
 //!
-//! | | CPU µs per call-second | ratio | added round trip p50 / p99 ms | lost | later than 20 ms | KB per call |
+//! | | before: µs | ratio | KB per call | now: µs | ratio | KB per call |
 //! |---|--:|--:|--:|--:|--:|--:|
-//! | floor, paced, a socket a call (8 ms cushion) | 1,118 | 1.00 | 12.7 / 14.7 | 0 | 0 | 1 |
-//! | this gateway, Twilio dialect | 1,838 | 1.64 | 3.2 / 7.4 | 0 | 0 | 52 |
-//! | this gateway, Twilio dialect, recorded | 2,128 | 1.90 | 2.5 / 5.9 | 0 | 0 | 102 |
-//! | this gateway, OpenAI Realtime | 2,011 | 1.80 | 5.2 / 9.3 | 0 | 0 | 48 |
-//! | this gateway, `echo`, no agent | 954 | 0.85 | 1.2 / 2.8 | 0 | 0 | 34 |
+//! | Twilio dialect | 1,565 | 1.38 | 39 | 1,677 | 1.48 | 39 |
+//! | Twilio dialect, recorded | 1,620 | 1.43 | 121 | 1,855 | 1.64 | 92 |
+//! | OpenAI Realtime | 1,389 | 1.23 | 39 | 1,530 | 1.35 | 39 |
+//! | `echo`, no agent | 716 | 0.63 | 24 | 741 | 0.66 | 24 |
 //!
-//! The machine is slower than it was, too: a quarter of an hour later, by turns, commit 76d96b9 of before gave 1.14 and 1.24 in
-//! the Twilio dialect, 1.32 and 1.54 recorded, 1.30 and 1.20 for Realtime, 0.71 and 0.60 for `echo`; d1b0cf3 gave 1.36 and
-//! 1.42, 1.75 and 2.41, 1.80 and 1.45, 0.73 and 0.53. By `perf` some 130 µs a call-second of the Twilio dialect are our own
-//! code's, mostly levels that are measured both ways; the system's part is the same.
+//! The media thread takes 3 to 7 % more than before. A call's figures, one record in 10 s, cost the journal's thread a fifth of
+//! the whole while it read a file back at each commit; they cost next to nothing since it sends on what it has just written.
 //!
 //! # What a crash costs
 //!

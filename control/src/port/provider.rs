@@ -49,15 +49,30 @@ pub enum ProviderKind {
     AzureOpenAi,
     /// Twilio Media Streams: the box is the telephony provider.
     Twilio,
+    /// Telnyx media streaming.
+    Telnyx,
+    /// Plivo audio streams.
+    Plivo,
+    /// Exotel AgentStream.
+    Exotel,
+    /// Vonage's WebSocket endpoint.
+    Vonage,
+    /// Samples as they are, and a few texts: for an agent of one's own.
+    Pcm,
 }
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 4] = [
+    pub const ALL: [ProviderKind; 9] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
         ProviderKind::Twilio,
+        ProviderKind::Telnyx,
+        ProviderKind::Plivo,
+        ProviderKind::Exotel,
+        ProviderKind::Vonage,
+        ProviderKind::Pcm,
     ];
 
     /// As the API and the command line have it.
@@ -67,22 +82,34 @@ impl ProviderKind {
             ProviderKind::OpenAiRealtimeBeta => "openai-realtime-beta",
             ProviderKind::AzureOpenAi => "azure-openai",
             ProviderKind::Twilio => "twilio",
+            ProviderKind::Telnyx => "telnyx",
+            ProviderKind::Plivo => "plivo",
+            ProviderKind::Exotel => "exotel",
+            ProviderKind::Vonage => "vonage",
+            ProviderKind::Pcm => "pcm",
         }
     }
 
     /// Where it is unless the owner says otherwise; `None` where everybody's is somewhere else.
     pub fn base_url(self) -> Option<&'static str> {
-        match self {
-            ProviderKind::OpenAiRealtime => Some("wss://api.openai.com/v1"),
-            ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi | ProviderKind::Twilio => None,
-        }
+        (self == ProviderKind::OpenAiRealtime).then_some("wss://api.openai.com/v1")
     }
 
     /// Whether it must be told a model.
     pub fn needs_model(self) -> bool {
+        !self.is_media_stream()
+    }
+
+    /// Whether it gets a call's audio as from a telephony provider, and does everything else by itself.
+    pub fn is_media_stream(self) -> bool {
         match self {
-            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => true,
-            ProviderKind::Twilio => false,
+            ProviderKind::Twilio
+            | ProviderKind::Telnyx
+            | ProviderKind::Plivo
+            | ProviderKind::Exotel
+            | ProviderKind::Vonage
+            | ProviderKind::Pcm => true,
+            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => false,
         }
     }
 }

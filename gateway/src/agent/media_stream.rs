@@ -1,62 +1,109 @@
-//! The client's side of Twilio Media Streams, bidirectional: the gateway plays the telephony provider.
+//! Media streams: a service behind a WebSocket gets the caller's audio and sends its own, and the gateway plays the
+//! telephony provider.
 //!
 //! ```text
-//!   gateway ─ connected, start, media…, dtmf, mark, stop ─▶ agent
-//!           ◀──────────── media…, mark, clear ───────────
+//!   gateway ─ start, audio…, key, mark reached, stop ─▶ agent
+//!           ◀──────── audio…, mark, clear ────────────
 //! ```
 //!
-//! Audio is base64 µ-law at 8 kHz. Counters are JSON strings, as Twilio sends them. A mark comes back when everything
-//! queued before it has been played; `clear` empties the queue and brings all marks back at once.
+//! Each provider has its [`Dialect`]: how it names these, and how audio travels. What they mean is the same everywhere:
+//! audio is queued and played in order, a mark comes back when everything queued before it has been played, and a clear
+//! empties the queue.
+
+mod exotel;
+mod pcm;
+mod plivo;
+mod telnyx;
+mod twilio;
+mod vonage;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use talkstack_media::audio::convert::Converter;
-use talkstack_media::audio::frame::{Form, Frame, Speech};
-use talkstack_media::codec::Codec;
+use serde_json::{Map, Value};
+use talkstack_control::port::{CallId, ProviderKind, ProviderSettings};
+use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 
 use super::provider::ServicePlan;
 use super::service::{CallFacts, Service};
+use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
-use super::wire::{decode_base64, write_base64, write_number};
 use super::{AgentLoss, AgentOutput, Progress};
 
 /// One media stream of one call.
-#[derive(Debug)]
 pub struct MediaStream {
     socket: WebSocket,
-    ids: StreamIds,
-    /// Messages after `connected`, from 1.
-    sequence_number: u64,
-    /// Media messages, from 1.
-    chunk: u64,
-    /// Audio sent to the agent, in samples at 8 kHz.
-    samples_sent: u64,
+    dialect: &'static dyn Dialect,
+    stream: Stream,
+    sound: Sound,
     marks: VecDeque<Mark>,
-    /// What is being coded for or was decoded from the agent.
-    mulaw: Vec<u8>,
-    converter: Converter,
     is_connected: bool,
     loss: Option<AgentLoss>,
 }
 
-#[derive(Debug)]
-struct StreamIds {
-    stream_sid: String,
-    call_sid: String,
+/// What a dialect says, and how it is understood.
+trait Dialect: Sync {
+    /// How audio lies in a message, both ways unless the agent says otherwise.
+    fn form(&self, settings: &ProviderSettings) -> Form;
+    /// What the agent is told first.
+    fn introduce(&self, stream: &mut Stream, plan: &ServicePlan) -> Vec<Value>;
+    /// Writes a message with the caller's audio, which has been counted.
+    fn write_audio(&self, stream: &Stream, audio: &[u8], out: &mut Vec<u8>);
+    /// A key was pressed.
+    fn digit(&self, stream: &mut Stream, key: char) -> Value;
+    /// A mark has been played, or its audio cleared; `None` where the agent is not told of it.
+    fn mark(&self, stream: &mut Stream, name: &str, was_cleared: bool) -> Option<Value>;
+    /// Reads a text of the agent's; audio goes into `sound`.
+    fn read(&self, text: &str, sound: &mut Sound) -> serde_json::Result<Request>;
+
+    /// Whether audio travels as binary messages.
+    fn is_binary(&self) -> bool {
+        false
+    }
+
+    /// The queue has been emptied as the agent wished.
+    fn cleared(&self, _stream: &mut Stream) -> Option<Value> {
+        None
+    }
+
+    /// The stream ends.
+    fn stop(&self, _stream: &mut Stream) -> Option<Value> {
+        None
+    }
+}
+
+/// How far a stream is.
+struct Stream {
+    id: CallId,
+    form: Form,
+    /// Messages that are counted, from 1.
+    messages: u64,
+    /// Messages with audio, from 1.
+    chunks: u64,
+    /// Audio sent to the agent, in ticks of 125 µs.
+    ticks: u64,
 }
 
 /// A mark the agent set, and the queue position it waits for.
-#[derive(Debug)]
 struct Mark {
     name: String,
     position: u64,
 }
 
-/// What an agent sends. Unknown events and fields are ignored.
+/// What a message from the agent asks for.
+enum Request {
+    /// Play what has been read into the sound.
+    Play,
+    Clear,
+    Mark(String),
+    Press(char),
+    HangUp,
+    Nothing,
+}
+
+/// A message as Twilio's kin send it. Unknown events and fields are ignored.
 #[derive(Deserialize)]
 struct FromAgent<'a> {
     #[serde(borrow)]
@@ -77,60 +124,47 @@ struct MarkName {
     name: String,
 }
 
-/// What a message from the agent asks for.
-enum Request {
-    Play,
-    Clear,
-    SetMark(String),
-    Nothing,
+impl std::fmt::Debug for MediaStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MediaStream({}, {:?}, {} marks)", self.stream.id, self.stream.form, self.marks.len())
+    }
 }
 
 impl MediaStream {
-    /// Starts a stream; `connected` and `start` wait in the outgoing buffer.
+    /// Starts a stream; what the agent is told first waits in the outgoing buffer.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
-        let ids = StreamIds { stream_sid: format!("MZ{:032x}", facts.id.0), call_sid: facts.id.to_string() };
+        let dialect = dialect(plan.kind);
+        let form = dialect.form(&plan.settings);
         let mut stream = MediaStream {
             socket: WebSocket::new(facts.seed),
-            ids,
-            sequence_number: 0,
-            chunk: 0,
-            samples_sent: 0,
+            dialect,
+            stream: Stream { id: facts.id, form, messages: 0, chunks: 0, ticks: 0 },
+            sound: Sound::new(form),
             marks: VecDeque::new(),
-            mulaw: Vec::with_capacity(MULAW_BYTES),
-            converter: Converter::new(Form::Mulaw),
             is_connected: true,
             loss: None,
         };
-        stream.introduce(plan);
+        for message in dialect.introduce(&mut stream.stream, plan) {
+            stream.send(Some(message));
+        }
         stream
     }
 
-    fn introduce(&mut self, plan: &ServicePlan) {
-        self.send(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#);
-        let number = self.next_number().to_string();
-        let StreamIds { stream_sid, call_sid } = &self.ids;
-        let start = json!({ "event": "start", "sequenceNumber": number, "streamSid": stream_sid, "start": {
-            "accountSid": ACCOUNT_SID, "streamSid": stream_sid, "callSid": call_sid, "tracks": ["inbound"],
-            "mediaFormat": { "encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1 },
-            "customParameters": parameters(plan),
-        }});
-        self.send(&start.to_string());
-    }
-
-    /// Reads messages up to the next one that matters; its audio lies in `mulaw`.
+    /// Reads messages up to the next one that matters.
     fn next_request(&mut self) -> Result<Option<Request>, AgentLoss> {
-        let text = match self.socket.next_message()? {
+        let request = match self.socket.next_message()? {
             None => return Ok(None),
-            Some(Message::Text(text)) => text,
-            Some(Message::Binary(_)) => return Ok(Some(Request::Nothing)),
+            Some(Message::Text(text)) => self.dialect.read(text, &mut self.sound).map_err(|_| AgentLoss::NotJson)?,
+            Some(Message::Binary(bytes)) if self.dialect.is_binary() => {
+                self.sound.handle_bytes(bytes);
+                Request::Play
+            }
+            Some(Message::Binary(_)) => Request::Nothing,
             Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
         };
-        let message: FromAgent<'_> = serde_json::from_str(text).map_err(|_| AgentLoss::NotJson)?;
-        Ok(Some(match (&*message.event, message.media, message.mark) {
-            ("media", Some(media), _) if decode_base64(&media.payload, &mut self.mulaw) => Request::Play,
-            ("mark", _, Some(mark)) => Request::SetMark(mark.name),
-            ("clear", ..) => Request::Clear,
-            _ => Request::Nothing,
+        Ok(Some(match request {
+            Request::Play if self.sound.ticks() == 0 => Request::Nothing,
+            request => request,
         }))
     }
 
@@ -144,18 +178,23 @@ impl MediaStream {
     fn return_marks(&mut self, progress: Progress) {
         while self.marks.front().is_some_and(|mark| mark.position <= progress.played) {
             let Some(mark) = self.marks.pop_front() else { return };
-            let (number, sid) = (self.next_number(), &self.ids.stream_sid);
-            let name = serde_json::Value::String(mark.name);
-            let text = format!(
-                r#"{{"event":"mark","sequenceNumber":"{number}","streamSid":"{sid}","mark":{{"name":{name}}}}}"#
-            );
-            self.send(&text);
+            let told = self.dialect.mark(&mut self.stream, &mark.name, false);
+            self.send(told);
         }
+    }
+
+    fn clear(&mut self) {
+        for mark in std::mem::take(&mut self.marks) {
+            let told = self.dialect.mark(&mut self.stream, &mark.name, true);
+            self.send(told);
+        }
+        let told = self.dialect.cleared(&mut self.stream);
+        self.send(told);
     }
 
     /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
     fn is_stalled(&mut self) -> bool {
-        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX;
+        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX * self.stream.form.tick_bytes();
         if stalled {
             self.lose(AgentLoss::Stalled);
         }
@@ -169,22 +208,14 @@ impl MediaStream {
         }
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.sequence_number += 1;
-        self.sequence_number
+    fn send(&mut self, message: Option<Value>) {
+        if let Some(message) = message {
+            self.socket.send_text(|out| {
+                // A value of our own is always JSON, and a buffer takes it.
+                let _ = serde_json::to_writer(out, &message);
+            });
+        }
     }
-
-    fn send(&mut self, text: &str) {
-        self.socket.send_text(|out| out.extend_from_slice(text.as_bytes()));
-    }
-}
-
-/// What goes along with a call: who talks, by the names that Pipecat looks for, and what the owner has set.
-fn parameters(plan: &ServicePlan) -> Map<String, Value> {
-    let own = plan.settings.parameters.iter().map(|(name, value)| (name.as_str(), value));
-    let parties = [("from_number", &plan.parties.from), ("to_number", &plan.parties.to)];
-    let told = parties.into_iter().filter(|(_, party)| !party.is_empty()).chain(own);
-    told.map(|(name, value)| (name.to_owned(), Value::from(value.as_str()))).collect()
 }
 
 impl Service for MediaStream {
@@ -192,34 +223,22 @@ impl Service for MediaStream {
         if !self.is_connected || self.is_stalled() {
             return;
         }
-        self.mulaw.clear();
-        self.converter.append_frame(frame, &mut self.mulaw);
-        self.sequence_number += 1;
-        self.chunk += 1;
-        self.samples_sent += self.mulaw.len() as u64;
-        let (sequence_number, chunk, at_ms) = (self.sequence_number, self.chunk, self.samples_sent / 8);
-        let (mulaw, stream_sid) = (&self.mulaw, &self.ids.stream_sid);
-        self.socket.send_text(|out| {
-            out.extend_from_slice(b"{\"event\":\"media\",\"sequenceNumber\":\"");
-            write_number(out, sequence_number);
-            out.extend_from_slice(b"\",\"streamSid\":\"");
-            out.extend_from_slice(stream_sid.as_bytes());
-            out.extend_from_slice(b"\",\"media\":{\"track\":\"inbound\",\"chunk\":\"");
-            write_number(out, chunk);
-            out.extend_from_slice(b"\",\"timestamp\":\"");
-            write_number(out, at_ms);
-            out.extend_from_slice(b"\",\"payload\":\"");
-            write_base64(out, mulaw);
-            out.extend_from_slice(b"\"}}");
-        });
+        let audio = self.sound.of_line(frame);
+        let (stream, dialect) = (&mut self.stream, self.dialect);
+        stream.messages += 1;
+        stream.chunks += 1;
+        stream.ticks += stream.form.ticks(audio.len()) as u64;
+        let build = |out: &mut Vec<u8>| dialect.write_audio(stream, audio, out);
+        if dialect.is_binary() {
+            self.socket.send_binary(build);
+        } else {
+            self.socket.send_text(build);
+        }
     }
 
     fn handle_digit(&mut self, digit: char) {
-        let (number, sid) = (self.next_number(), &self.ids.stream_sid);
-        let text = format!(
-            r#"{{"event":"dtmf","sequenceNumber":"{number}","streamSid":"{sid}","dtmf":{{"track":"inbound_track","digit":"{digit}"}}}}"#
-        );
-        self.send(&text);
+        let told = self.dialect.digit(&mut self.stream, digit);
+        self.send(Some(told));
     }
 
     fn handle_bytes(&mut self, bytes: &[u8]) {
@@ -237,14 +256,15 @@ impl Service for MediaStream {
         }
         while self.is_connected {
             match self.next_request() {
-                Ok(Some(Request::Play)) => {
-                    return Some(AgentOutput::Play(Speech::Coded(Codec::Pcmu, &self.mulaw)));
-                }
+                Ok(Some(Request::Play)) => return Some(AgentOutput::Play(self.sound.of_agent())),
                 Ok(Some(Request::Clear)) => {
-                    self.return_marks(Progress { pushed: progress.pushed, played: u64::MAX });
+                    self.sound.forget_begun();
+                    self.clear();
                     return Some(AgentOutput::Clear);
                 }
-                Ok(Some(Request::SetMark(name))) => self.set_mark(name, progress),
+                Ok(Some(Request::Mark(name))) => self.set_mark(name, progress),
+                Ok(Some(Request::Press(key))) => return Some(AgentOutput::Press(key)),
+                Ok(Some(Request::HangUp)) => return Some(AgentOutput::HangUp),
                 Ok(Some(Request::Nothing)) => {}
                 Ok(None) => return None,
                 Err(loss) => {
@@ -261,21 +281,74 @@ impl Service for MediaStream {
     }
 
     fn stop(&mut self, code: u16) {
-        let (number, sid, call_sid) = (self.next_number(), &self.ids.stream_sid, &self.ids.call_sid);
-        let text = format!(
-            r#"{{"event":"stop","sequenceNumber":"{number}","streamSid":"{sid}","stop":{{"accountSid":"{ACCOUNT_SID}","callSid":"{call_sid}"}}}}"#
-        );
-        self.send(&text);
+        let told = self.dialect.stop(&mut self.stream);
+        self.send(told);
         self.socket.close(code);
         self.is_connected = false;
     }
 }
 
+impl Stream {
+    /// The stream's name in Twilio's shape: `MZ` and 32 hex digits.
+    fn sid(&self) -> String {
+        format!("MZ{:032x}", self.id.0)
+    }
+
+    /// The number of the next message that is counted.
+    fn next_message(&mut self) -> u64 {
+        self.messages += 1;
+        self.messages
+    }
+
+    /// Milliseconds of audio sent so far.
+    fn at_ms(&self) -> u64 {
+        self.ticks / 8
+    }
+}
+
+impl FromAgent<'_> {
+    /// What Twilio's kin mean by it.
+    fn request(self, sound: &mut Sound) -> Request {
+        match (&*self.event, self.media, self.mark) {
+            ("media", Some(media), _) if sound.handle_base64(&media.payload) => Request::Play,
+            ("mark", _, Some(mark)) => Request::Mark(mark.name),
+            ("clear", ..) => Request::Clear,
+            _ => Request::Nothing,
+        }
+    }
+}
+
+fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
+    match kind {
+        ProviderKind::Telnyx => &telnyx::Telnyx,
+        ProviderKind::Plivo => &plivo::Plivo,
+        ProviderKind::Exotel => &exotel::Exotel,
+        ProviderKind::Vonage => &vonage::Vonage,
+        ProviderKind::Pcm => &pcm::Pcm,
+        _ => &twilio::Twilio,
+    }
+}
+
+/// Linear audio at the rate that the owner has set.
+fn linear(settings: &ProviderSettings, usual: SampleRate) -> Form {
+    Form::Linear(match settings.sample_rate {
+        Some(8000) => SampleRate::Hz8000,
+        Some(16_000) => SampleRate::Hz16000,
+        Some(24_000) => SampleRate::Hz24000,
+        _ => usual,
+    })
+}
+
+/// What goes along with a call: who talks, by the names that Pipecat looks for, and what the owner has set.
+fn parameters(plan: &ServicePlan) -> Map<String, Value> {
+    let own = plan.settings.parameters.iter().map(|(name, value)| (name.as_str(), value));
+    let parties = [("from_number", &plan.parties.from), ("to_number", &plan.parties.to)];
+    let told = parties.into_iter().filter(|(_, party)| !party.is_empty()).chain(own);
+    told.map(|(name, value)| (name.to_owned(), Value::from(value.as_str()))).collect()
+}
+
 /// The box is one account; Twilio's shape is `AC` and 32 hex digits.
 const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
-
-/// 160 ms of µ-law; grows to the agent's chunk size and stays there.
-const MULAW_BYTES: usize = 1280;
 
 /// 1,000 marks: one per 20 ms of 20 s of queued speech. Further ones are dropped.
 const MARKS_MAX: usize = 1000;
@@ -283,5 +356,8 @@ const MARKS_MAX: usize = 1000;
 /// 256 bytes: the longest names seen are 60.
 const MARK_NAME_BYTES_MAX: usize = 256;
 
-/// 256 KiB: ten seconds of media messages of 430 bytes behind a full kernel buffer.
+/// 256 KiB a byte of a tick: ten seconds of media messages of 430 bytes of G.711 behind a full kernel buffer.
 const OUTBOUND_BYTES_MAX: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ pub mod media_stream;
 pub mod openai_realtime;
 pub mod provider;
 pub mod service;
+mod sound;
 pub mod template;
 pub mod tone_test;
 pub mod websocket;
@@ -51,6 +52,8 @@ pub enum AgentOutput<'a> {
     Said(Said),
     /// Forget what is queued: the caller has interrupted.
     Clear,
+    /// Press this key for the far end.
+    Press(char),
     /// End the call: the agent is done.
     HangUp,
     /// The agent is gone and will say nothing more.

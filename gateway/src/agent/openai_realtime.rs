@@ -17,17 +17,18 @@ mod conversation;
 mod dialect;
 mod event;
 mod floor;
-mod sound;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use talkstack_control::port::FirstSpeaker;
-use talkstack_media::audio::frame::Frame;
+use talkstack_media::audio::frame::{Form, Frame, SampleRate};
+use talkstack_media::codec::Codec;
 
 use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
+use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
 use super::wire::write_base64;
 use super::{AgentLoss, AgentOutput, Progress, Said};
@@ -35,7 +36,6 @@ use conversation::Conversation;
 use dialect::Dialect;
 use event::{Event, Kind, Response};
 use floor::{Floor, ResponseState, Wanted};
-use sound::Sound;
 
 /// One session of one call.
 pub struct OpenAiRealtime {
@@ -93,7 +93,7 @@ impl OpenAiRealtime {
             socket: WebSocket::new(facts.seed),
             dialect: Dialect::of(plan.kind),
             opening: plan.opening.clone(),
-            sound: Sound::new(facts.codec),
+            sound: Sound::new(form_for(facts.codec)),
             stage: Stage::Connected,
             conversation: Conversation::default(),
             floor: Floor::default(),
@@ -141,7 +141,7 @@ impl OpenAiRealtime {
         }
         let conversation = &mut self.conversation;
         let step = match kind {
-            Kind::AudioDelta if self.sound.handle_delta(event.delta()) => {
+            Kind::AudioDelta if self.sound.handle_base64(event.delta()) => {
                 let is_wanted = conversation.handle_audio(event.place(), self.sound.ticks(), progress);
                 if !is_wanted {
                     self.sound.forget_begun();
@@ -359,6 +359,14 @@ impl Service for OpenAiRealtime {
         self.socket.close(code);
         self.stage = Stage::Over;
         self.keys = Keys::default();
+    }
+}
+
+/// The protocol has G.711 and linear audio at 24 kHz, and no other.
+fn form_for(codec: Codec) -> Form {
+    match codec.form() {
+        form @ (Form::Mulaw | Form::Alaw) => form,
+        Form::Linear(_) => Form::Linear(SampleRate::Hz24000),
     }
 }
 

@@ -98,31 +98,27 @@ impl ServicePlan {
 
     /// Whether it talks as soon as it is connected, and cannot be told to wait until the called side has answered.
     pub fn talks_at_once(&self) -> bool {
-        match self.kind {
-            ProviderKind::Twilio => true,
-            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => false,
-        }
+        self.kind.is_media_stream()
     }
 }
 
 /// Where the WebSocket is, behind the address that the owner has given.
 fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, AgentUrlError> {
-    match kind {
-        ProviderKind::Twilio => AgentUrl::of_base(base_url),
+    let base = AgentUrl::of_base(base_url)?;
+    Ok(match kind {
         ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta => {
-            Ok(AgentUrl::of_base(base_url)?.with_path("/realtime").with_query("model", model))
+            base.with_path("/realtime").with_query("model", model)
         }
-        ProviderKind::AzureOpenAi => {
-            Ok(AgentUrl::of_base(base_url)?.with_path("/openai/v1/realtime").with_query("model", model))
-        }
-    }
+        ProviderKind::AzureOpenAi => base.with_path("/openai/v1/realtime").with_query("model", model),
+        _ => base,
+    })
 }
 
 /// Where the provider wants its key.
 fn key_place(kind: ProviderKind) -> KeyPlace {
     match kind {
-        ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::Twilio => KeyPlace::Bearer,
         ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
+        _ => KeyPlace::Bearer,
     }
 }
 

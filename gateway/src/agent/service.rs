@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use talkstack_control::port::{CallId, ProviderKind};
+use talkstack_control::port::CallId;
 use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
@@ -76,12 +76,10 @@ pub enum ServiceSession {
 impl ServiceSession {
     /// Starts a session behind the connection that has just been made.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
-        match plan.kind {
-            ProviderKind::Twilio => ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts))),
-            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => {
-                ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts)))
-            }
+        if plan.kind.is_media_stream() {
+            return ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts)));
         }
+        ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts)))
     }
 
     pub(super) fn service(&self) -> &dyn Service {

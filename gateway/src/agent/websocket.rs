@@ -132,6 +132,13 @@ impl WebSocket {
         }
     }
 
+    /// Appends one binary message; `build` writes its payload.
+    pub fn send_binary(&mut self, build: impl FnOnce(&mut Vec<u8>)) {
+        if !self.closing {
+            self.send(0x2, build);
+        }
+    }
+
     /// Appends a close frame, once; what is queued before it still goes out.
     pub fn close(&mut self, code: u16) {
         if !self.closing {
@@ -305,8 +312,45 @@ const WRITE_BYTES: usize = 4096;
 /// Two bytes, eight of length, four of key.
 const LONG_HEADER_BYTES: usize = 14;
 
+/// Frames as the other side writes and reads them.
+#[cfg(test)]
+pub(super) mod frames {
+    /// A frame of the server's: `first` is its first byte.
+    pub(in crate::agent) fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..=125 => frame.push(length as u8),
+            length => {
+                frame.push(126);
+                frame.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// The frames of the client's, by their first byte, with their masks taken off.
+    pub(in crate::agent) fn client_frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let (mut frames, mut rest) = (Vec::new(), bytes);
+        while let [first, second, tail @ ..] = rest {
+            assert_eq!(second & 0x80, 0x80, "client frames are masked");
+            let (length, tail) = match second & 0x7f {
+                126 => (u16::from_be_bytes([tail[0], tail[1]]) as usize, &tail[2..]),
+                127 => (u64::from_be_bytes(tail[..8].try_into().expect("eight")) as usize, &tail[8..]),
+                length => (length as usize, tail),
+            };
+            let key = &tail[..4];
+            let payload = tail[4..4 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]).collect();
+            frames.push((*first, payload));
+            rest = &tail[4 + length..];
+        }
+        frames
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::frames::{client_frames, server_frame};
     use super::*;
 
     #[test]
@@ -389,36 +433,5 @@ mod tests {
         }
         socket.handle_bytes(&server_frame(0x00, &[0; 60_000]));
         assert_eq!(socket.next_message(), Err(WebSocketError::TooLong));
-    }
-
-    fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![first];
-        match payload.len() {
-            length @ 0..=125 => frame.push(length as u8),
-            length => {
-                frame.push(126);
-                frame.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(payload);
-        frame
-    }
-
-    /// Reads back what a client wrote, as a server does.
-    fn client_frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-        let (mut frames, mut rest) = (Vec::new(), bytes);
-        while let [first, second, tail @ ..] = rest {
-            assert_eq!(second & 0x80, 0x80, "client frames are masked");
-            let (length, tail) = match second & 0x7f {
-                126 => (u16::from_be_bytes([tail[0], tail[1]]) as usize, &tail[2..]),
-                127 => (u64::from_be_bytes(tail[..8].try_into().expect("eight")) as usize, &tail[8..]),
-                length => (length as usize, tail),
-            };
-            let key = &tail[..4];
-            let payload = tail[4..4 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]).collect();
-            frames.push((*first, payload));
-            rest = &tail[4 + length..];
-        }
-        frames
     }
 }

@@ -84,6 +84,7 @@ impl Call {
                     };
                     return self.lose_agent(loss, now);
                 }
+                Some(AgentOutput::Press(key)) => self.press(key),
                 Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
                 Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
             }

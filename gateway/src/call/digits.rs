@@ -17,6 +17,14 @@ impl Call {
             self.listen(now);
         }
     }
+
+    /// Presses a key for the first leg's far end, as the agent wishes. One that is no key is left out.
+    pub(super) fn press(&mut self, key: char) {
+        let Some(session) = &mut self.leg.session else { return };
+        if session.press(key, PRESS) == Pressed::ByInfo {
+            self.outputs.push_back(CallOutput::Press(LegId::First, InfoDigit { key, held: PRESS }));
+        }
+    }
 }
 
 /// Presses a key that one leg has heard for the far end of the other, by whichever way its line has. A tone that the

@@ -7,6 +7,7 @@ use talkstack_media::audio::frame::{SampleRate, Speech};
 use talkstack_media::codec::Codec;
 
 use super::super::*;
+use crate::agent::websocket::frames::{client_frames, server_frame};
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Out {
@@ -111,19 +112,8 @@ impl Bench {
 
     /// What has been sent to the server since the last call.
     pub(super) fn sent(&mut self) -> Vec<Value> {
-        let bytes = std::mem::take(self.agent.outbound());
-        let (mut messages, mut rest) = (Vec::new(), &bytes[..]);
-        while let [_, length, tail @ ..] = rest {
-            let (length, tail) = match length & 0x7f {
-                126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
-                length => (usize::from(length), tail),
-            };
-            let key = &tail[..4];
-            let text: Vec<u8> = tail[4..4 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]).collect();
-            messages.push(serde_json::from_slice(&text).expect("JSON"));
-            rest = &tail[4 + length..];
-        }
-        messages
+        let frames = client_frames(&std::mem::take(self.agent.outbound()));
+        frames.iter().map(|(_, text)| serde_json::from_slice(text).expect("JSON")).collect()
     }
 
     pub(super) fn kinds_sent(&mut self) -> Vec<String> {
@@ -156,8 +146,5 @@ pub(super) fn speech_started(item: &str) -> Value {
 
 /// A server's text frame.
 pub(super) fn frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81, 126];
-    frame.extend((text.len() as u16).to_be_bytes());
-    frame.extend(text.as_bytes());
-    frame
+    server_frame(0x81, text.as_bytes())
 }

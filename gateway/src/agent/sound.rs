@@ -1,14 +1,16 @@
-//! The audio of a Realtime session: the line's own G.711, or linear samples at 24 kHz where the line is wideband.
+//! The audio of a session with a service: what the line heard in the service's form, and what the service said.
 
 use talkstack_media::audio::convert::Converter;
-use talkstack_media::audio::frame::{Form, Frame, SampleRate, Speech};
+use talkstack_media::audio::frame::{Form, Frame, Speech};
 use talkstack_media::codec::Codec;
 
-use crate::agent::wire::decode_base64;
+use super::wire::decode_base64;
 
-/// The audio either way, in the form that the session was set up for.
+/// The audio either way.
+#[derive(Debug)]
 pub(super) struct Sound {
     converter: Converter,
+    said: Form,
     /// What is being coded for or was decoded from the agent.
     pub(super) audio: Vec<u8>,
     /// What the agent has begun of a tick of 125 µs: at 24 kHz six bytes make one.
@@ -17,22 +19,28 @@ pub(super) struct Sound {
 }
 
 impl Sound {
-    pub(super) fn new(codec: Codec) -> Self {
-        // The protocol has G.711 and linear audio at 24 kHz, and no other.
-        let form = match codec.form() {
-            form @ (Form::Mulaw | Form::Alaw) => form,
-            Form::Linear(_) => Form::Linear(SampleRate::Hz24000),
-        };
+    /// Audio that has this form both ways.
+    pub(super) fn new(form: Form) -> Self {
         Sound {
             converter: Converter::new(form),
+            said: form,
             audio: Vec::with_capacity(AUDIO_TICKS * form.tick_bytes()),
             begun: Vec::new(),
             samples: Vec::new(),
         }
     }
 
+    /// What the service hears.
     pub(super) fn form(&self) -> Form {
         self.converter.form()
+    }
+
+    /// What the service says comes in another form than it hears. What is left of a tick is forgotten.
+    pub(super) fn set_said(&mut self, form: Form) {
+        if form != self.said {
+            self.said = form;
+            self.begun.clear();
+        }
     }
 
     /// What the line heard, for the agent.
@@ -43,17 +51,28 @@ impl Sound {
     }
 
     /// Takes audio of the agent, as base64; `false` if it is none. What is left of a tick waits for the next.
-    pub(super) fn handle_delta(&mut self, delta: &str) -> bool {
-        if !decode_base64(delta, &mut self.audio) {
+    pub(super) fn handle_base64(&mut self, text: &str) -> bool {
+        if !decode_base64(text, &mut self.audio) {
             return false;
         }
-        let tick_bytes = self.form().tick_bytes();
+        self.keep_whole_ticks();
+        true
+    }
+
+    /// Takes audio of the agent as it is. What is left of a tick waits for the next.
+    pub(super) fn handle_bytes(&mut self, bytes: &[u8]) {
+        self.audio.clear();
+        self.audio.extend_from_slice(bytes);
+        self.keep_whole_ticks();
+    }
+
+    fn keep_whole_ticks(&mut self) {
+        let tick_bytes = self.said.tick_bytes();
         if tick_bytes > 1 {
             self.audio.splice(..0, self.begun.drain(..));
             let whole = self.audio.len() / tick_bytes * tick_bytes;
             self.begun.extend(self.audio.drain(whole..));
         }
-        true
     }
 
     /// What the agent has begun belongs to something that nobody wants to hear.
@@ -63,12 +82,12 @@ impl Sound {
 
     /// The length of what the agent said last, in ticks.
     pub(super) fn ticks(&self) -> u64 {
-        self.form().ticks(self.audio.len()) as u64
+        self.said.ticks(self.audio.len()) as u64
     }
 
     /// What the agent said last.
     pub(super) fn of_agent(&mut self) -> Speech<'_> {
-        match self.converter.form() {
+        match self.said {
             Form::Mulaw => Speech::Coded(Codec::Pcmu, &self.audio),
             Form::Alaw => Speech::Coded(Codec::Pcma, &self.audio),
             form @ Form::Linear(rate) => {
@@ -86,12 +105,13 @@ const AUDIO_TICKS: usize = 1280;
 #[cfg(test)]
 mod tests {
     use base64_simd::STANDARD;
+    use talkstack_media::audio::frame::SampleRate;
 
     use super::*;
 
     #[test]
     fn a_wideband_line_is_heard_and_spoken_to_at_24_khz() {
-        let mut sound = Sound::new(Codec::G722);
+        let mut sound = Sound::new(WIDE);
         assert_eq!(sound.form(), Form::Linear(SampleRate::Hz24000));
         for _ in 0..3 {
             assert_eq!(sound.of_line(&Frame::linear(SampleRate::Hz16000, &[0; 320])).len(), 960);
@@ -102,13 +122,13 @@ mod tests {
 
     #[test]
     fn audio_that_is_cut_anywhere_is_put_together_in_whole_ticks() {
-        let mut sound = Sound::new(Codec::Opus);
+        let mut sound = Sound::new(WIDE);
         let said: Vec<u8> = (0..6000u32).map(|at| (at * 7) as u8).collect();
         let mut heard = Vec::new();
         let mut rest = said.as_slice();
         for length in [1, 5, 2, 7, 960, 3, 13, 1000].into_iter().cycle() {
             let (part, behind) = rest.split_at(length.min(rest.len()));
-            assert!(sound.handle_delta(&STANDARD.encode_to_string(part)));
+            assert!(sound.handle_base64(&STANDARD.encode_to_string(part)));
             let ticks = sound.ticks();
             let Speech::Samples(SampleRate::Hz24000, samples) = sound.of_agent() else { panic!("coded") };
             assert_eq!(samples.len() as u64, 3 * ticks);
@@ -119,26 +139,28 @@ mod tests {
             }
         }
         assert_eq!(heard, said);
-        assert!(!sound.handle_delta("!"));
+        assert!(!sound.handle_base64("!"));
     }
 
     #[test]
     fn what_nobody_wants_to_hear_does_not_shift_what_follows() {
-        let mut sound = Sound::new(Codec::Opus);
-        assert!(sound.handle_delta(&STANDARD.encode_to_string([9; 7])));
+        let mut sound = Sound::new(WIDE);
+        assert!(sound.handle_base64(&STANDARD.encode_to_string([9; 7])));
         sound.forget_begun();
-        assert!(sound.handle_delta(&STANDARD.encode_to_string([1; 6])));
+        assert!(sound.handle_base64(&STANDARD.encode_to_string([1; 6])));
         assert!(matches!(sound.of_agent(), Speech::Samples(_, [257, 257, 257])));
     }
 
     #[test]
     fn a_narrow_line_s_codes_pass_untouched() {
         for codec in [Codec::Pcmu, Codec::Pcma] {
-            let mut sound = Sound::new(codec);
+            let mut sound = Sound::new(codec.form());
             assert_eq!(sound.of_line(&Frame::coded(codec, &[1, 2], &[0; 2])), [1, 2]);
-            assert!(sound.handle_delta(&STANDARD.encode_to_string([3, 4, 5])));
+            assert!(sound.handle_base64(&STANDARD.encode_to_string([3, 4, 5])));
             assert_eq!(sound.ticks(), 3);
             assert!(matches!(sound.of_agent(), Speech::Coded(theirs, [3, 4, 5]) if theirs == codec));
         }
     }
+
+    const WIDE: Form = Form::Linear(SampleRate::Hz24000);
 }
