@@ -203,6 +203,8 @@ impl Random {
 
 type Chance = Box<dyn FnMut(usize) -> bool>;
 
+type Choice = Box<dyn FnMut(&[u8]) -> bool>;
+
 /// Two ends and a line between them that does what it is told to, in virtual time.
 struct Line {
     ends: [Handshake; 2],
@@ -211,7 +213,7 @@ struct Line {
     sent: Vec<Vec<u8>>,
     loses: Chance,
     doubles: Chance,
-    loses_bytes: Option<Box<dyn FnMut(&[u8]) -> bool>>,
+    loses_bytes: Option<Choice>,
     delays: Box<dyn FnMut(usize) -> Duration>,
     noise: Option<Box<dyn FnMut() -> Vec<u8>>>,
     under_way: Vec<(Instant, usize, Vec<u8>)>,
@@ -257,11 +259,11 @@ impl Line {
     fn run(&mut self) -> (HandshakeOutput, HandshakeOutput) {
         let mut ends = [None, None];
         while ends.iter().any(Option::is_none) {
-            for at in 0..2 {
+            for (at, end) in ends.iter_mut().enumerate() {
                 while let Some(output) = self.ends[at].poll_output() {
                     match output {
                         HandshakeOutput::Send(bytes) => self.send(1 - at, bytes),
-                        output => ends[at] = ends[at].take().or(Some(output)),
+                        output => *end = end.take().or(Some(output)),
                     }
                 }
             }

@@ -196,7 +196,7 @@ fn the_strongest_hash_counts_and_dtls_without_any_is_refused() {
         let taken = take(&audio(profile, &format!("{lines}a=setup:actpass\r\n")), Srtp::Optional).expect("agreed");
         let Keying::Dtls(peer) = &taken.negotiated.keying else { panic!("DTLS") };
         let matches = |name: &&str| peer.fingerprints.iter().any(|theirs| theirs.matches(name.as_bytes()));
-        assert!(matching.iter().all(|name| matches(&name)) && !others.iter().any(|name| matches(&name)), "{lines}");
+        assert!(matching.iter().all(matches) && !others.iter().any(matches), "{lines}");
     }
     for lines in ["a=setup:actpass\r\n", "a=setup:actpass\r\na=fingerprint:md5 AB:CD\r\n"] {
         let refused = take(&audio(profile, lines), Srtp::Optional).expect_err("nobody can be told from another");
