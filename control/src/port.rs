@@ -31,9 +31,9 @@ use tokio::sync::watch;
 
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
-    AgentRoute, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute,
-    Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess, TrunkPolicy, TrunkRoute,
-    TrunkTransport,
+    AgentRoute, AgentTool, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering,
+    ProjectRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
+    TrunkPolicy, TrunkRoute, TrunkTransport,
 };
 pub use event::{
     Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,
