@@ -350,9 +350,11 @@ impl Service for OpenAiRealtime {
         // The goodbye has been heard, with a breath behind it.
         let is_heard = self.stage == Stage::Ready && self.floor.has_said_goodbye() && progress.is_drained();
         let is_due = is_heard && *self.hangs_up_at.get_or_insert(now + BREATH) <= now;
-        if !is_heard {
+        if !is_heard || is_due {
             self.hangs_up_at = None;
         }
+        // Once is enough.
+        self.floor.is_ending &= !is_due;
         is_due.then_some(AgentOutput::HangUp)
     }
 
