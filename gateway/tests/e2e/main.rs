@@ -17,6 +17,7 @@ mod outbound;
 #[path = "../peers/mod.rs"]
 mod peers;
 mod phones;
+mod pipecat;
 mod realtime;
 mod relay;
 mod routes;
