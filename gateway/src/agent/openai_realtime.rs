@@ -13,7 +13,6 @@
 //! On a line that speaks G.711 audio passes through untouched; on a wideband one it is linear at 24 kHz, resampled once
 //! each way. One response at a time: what wants another waits for `response.done`.
 
-mod conversation;
 mod dialect;
 mod event;
 mod floor;
@@ -26,13 +25,14 @@ use talkstack_control::port::FirstSpeaker;
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 use talkstack_media::codec::Codec;
 
+use super::conversation::Conversation;
+use super::keys::Keys;
 use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
 use super::wire::write_base64;
 use super::{AgentLoss, AgentOutput, Progress, Said};
-use conversation::Conversation;
 use dialect::Dialect;
 use event::{Event, Kind, Response};
 use floor::{Floor, ResponseState, Wanted};
@@ -68,14 +68,6 @@ enum Stage {
     Updating,
     Ready,
     Over,
-}
-
-/// Keys that were pressed and have not been told.
-#[derive(Default)]
-struct Keys {
-    pressed: String,
-    has_news: bool,
-    due: Option<Instant>,
 }
 
 /// What a message from the server comes to.
@@ -271,9 +263,8 @@ impl Service for OpenAiRealtime {
     }
 
     fn handle_digit(&mut self, digit: char) {
-        if self.stage == Stage::Ready && self.keys.pressed.len() < KEYS_MAX {
-            self.keys.pressed.push(digit);
-            self.keys.has_news = true;
+        if self.stage == Stage::Ready {
+            self.keys.handle_digit(digit);
         }
     }
 
@@ -296,10 +287,7 @@ impl Service for OpenAiRealtime {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.keys.due.is_some_and(|due| due <= now) {
-            self.keys.due = None;
-            let pressed = std::mem::take(&mut self.keys.pressed);
-            let text = format!("The caller pressed {pressed}");
+        if let Some(text) = self.keys.take_due(now) {
             self.send(&json!({ "type": "conversation.item.create", "item": {
                 "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }],
             }}));
@@ -310,9 +298,7 @@ impl Service for OpenAiRealtime {
 
     fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
         self.now = Some(now);
-        if std::mem::take(&mut self.keys.has_news) {
-            self.keys.due = Some(now + KEYS_QUIET);
-        }
+        self.keys.handle_now(now);
         self.conversation.handle_progress(progress, now);
         if let Some(said) = self.conversation.poll_said(now) {
             return Some(AgentOutput::Said(said));
@@ -348,7 +334,7 @@ impl Service for OpenAiRealtime {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.keys.due, self.conversation.poll_timeout()].into_iter().flatten().min()
+        [self.keys.due(), self.conversation.poll_timeout()].into_iter().flatten().min()
     }
 
     fn outbound(&mut self) -> &mut Vec<u8> {
@@ -406,12 +392,6 @@ const GREETING_INSTRUCTIONS: &str = "Greet the caller with exactly these words a
 
 /// The answer to a call of a function: this box offers none.
 const UNKNOWN_FUNCTION: &str = r#"{"error":"There is no such function."}"#;
-
-/// 1.5 s: the pause after which a person has finished typing.
-const KEYS_QUIET: Duration = Duration::from_millis(1500);
-
-/// 32 keys: a card number and its PIN; further ones wait for nobody and are dropped.
-const KEYS_MAX: usize = 32;
 
 /// Ten lines: a server that goes on says nothing new.
 const ERRORS_LOGGED_MAX: u8 = 10;

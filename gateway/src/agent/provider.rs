@@ -98,7 +98,11 @@ impl ServicePlan {
 
     /// Whether it talks as soon as it is connected, and cannot be told to wait until the called side has answered.
     pub fn talks_at_once(&self) -> bool {
-        self.kind.is_media_stream()
+        match self.kind {
+            // An agent that is made there greets as it was made.
+            ProviderKind::Deepgram => self.settings.agent.is_some(),
+            kind => kind.is_media_stream(),
+        }
     }
 }
 
@@ -110,6 +114,7 @@ fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, Agen
             base.with_path("/realtime").with_query("model", model)
         }
         ProviderKind::AzureOpenAi => base.with_path("/openai/v1/realtime").with_query("model", model),
+        ProviderKind::Deepgram => base.with_path("/v1/agent/converse"),
         _ => base,
     })
 }
@@ -118,6 +123,7 @@ fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, Agen
 fn key_place(kind: ProviderKind) -> KeyPlace {
     match kind {
         ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
+        ProviderKind::Deepgram => KeyPlace::Token,
         _ => KeyPlace::Bearer,
     }
 }
@@ -140,6 +146,7 @@ mod tests {
                 "https://me.openai.azure.com",
                 "wss://me.openai.azure.com:443/openai/v1/realtime?model=a%20b",
             ),
+            (ProviderKind::Deepgram, "wss://agent.deepgram.com", "wss://agent.deepgram.com:443/v1/agent/converse"),
             (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
         ] {
             assert_eq!(url(kind, base, "a b").expect("an address").to_string(), wanted);

@@ -35,6 +35,8 @@ pub struct AgentTarget {
 pub enum KeyPlace {
     /// `Authorization: Bearer …` (RFC 6750).
     Bearer,
+    /// `Authorization: Token …`, as Deepgram has it.
+    Token,
     /// A header field of this name.
     Header(&'static str),
 }
@@ -147,6 +149,7 @@ fn request(url: &AgentUrl, own: Option<(&str, KeyPlace)>, key: &str) -> Result<S
         None => String::new(),
         Some((own, _)) if !own.bytes().all(|byte| byte.is_ascii_graphic()) => return Err(ConnectError::BadKey),
         Some((own, KeyPlace::Bearer)) => format!("Authorization: Bearer {own}\r\n"),
+        Some((own, KeyPlace::Token)) => format!("Authorization: Token {own}\r\n"),
         Some((own, KeyPlace::Header(name))) => format!("{name}: {own}\r\n"),
     };
     Ok(format!(
@@ -196,6 +199,8 @@ mod tests {
         let url = "wss://agent/v1".parse().expect("an address");
         let sent = request(&url, Some(("sk-1", KeyPlace::Header("api-key"))), "AAAA").expect("a key");
         assert!(sent.contains("\r\napi-key: sk-1\r\n"), "{sent}");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Token)), "AAAA").expect("a key");
+        assert!(sent.contains("\r\nAuthorization: Token sk-1\r\n"), "{sent}");
         let sent = request(&url, Some(("sk-1", KeyPlace::Bearer)), "AAAA").expect("a key");
         assert!(sent.contains("\r\nHost: agent\r\n") && sent.contains("\r\nAuthorization: Bearer sk-1\r\n"), "{sent}");
         assert!(!request(&url, None, "AAAA").expect("no key").contains("Authorization"));

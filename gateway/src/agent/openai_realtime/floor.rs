@@ -1,8 +1,8 @@
 //! Whose turn it is to speak in a Realtime session: one response at a time, and none while the caller speaks.
 
-use super::conversation::Conversation;
 use super::event::Response;
 use crate::agent::AgentLoss;
+use crate::agent::conversation::Conversation;
 
 /// Whose turn it is to speak.
 #[derive(Debug, Default)]
