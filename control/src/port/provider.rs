@@ -38,10 +38,14 @@ impl ProviderRoute {
         let needs_model = match self.kind {
             // An agent that is made there has its model.
             ProviderKind::Deepgram => self.settings.agent.is_none(),
+            ProviderKind::ElevenLabs => false,
             kind => !kind.is_media_stream(),
         };
         if self.base_url.is_empty() {
             return Some("base_url");
+        }
+        if self.kind == ProviderKind::ElevenLabs && self.settings.agent.is_none() {
+            return Some("agent_id");
         }
         (needs_model && self.model.is_empty()).then_some("model")
     }
@@ -62,6 +66,9 @@ pub enum ProviderKind {
     AzureOpenAi,
     /// Deepgram's Voice Agent API.
     Deepgram,
+    /// ElevenLabs Agents.
+    #[serde(rename = "elevenlabs")]
+    ElevenLabs,
     /// Twilio Media Streams: the box is the telephony provider.
     Twilio,
     /// Telnyx media streaming.
@@ -78,11 +85,12 @@ pub enum ProviderKind {
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 10] = [
+    pub const ALL: [ProviderKind; 11] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
         ProviderKind::Deepgram,
+        ProviderKind::ElevenLabs,
         ProviderKind::Twilio,
         ProviderKind::Telnyx,
         ProviderKind::Plivo,
@@ -98,6 +106,7 @@ impl ProviderKind {
             ProviderKind::OpenAiRealtimeBeta => "openai-realtime-beta",
             ProviderKind::AzureOpenAi => "azure-openai",
             ProviderKind::Deepgram => "deepgram",
+            ProviderKind::ElevenLabs => "elevenlabs",
             ProviderKind::Twilio => "twilio",
             ProviderKind::Telnyx => "telnyx",
             ProviderKind::Plivo => "plivo",
@@ -112,13 +121,14 @@ impl ProviderKind {
         match self {
             ProviderKind::OpenAiRealtime => Some("wss://api.openai.com/v1"),
             ProviderKind::Deepgram => Some("wss://agent.deepgram.com"),
+            ProviderKind::ElevenLabs => Some("wss://api.elevenlabs.io"),
             _ => None,
         }
     }
 
     /// Whether it is a hosted agent in a protocol of its own.
     pub fn is_hosted(self) -> bool {
-        matches!(self, ProviderKind::Deepgram)
+        matches!(self, ProviderKind::Deepgram | ProviderKind::ElevenLabs)
     }
 
     /// Whether it gets a call's audio as from a telephony provider, and does everything else by itself.
@@ -133,7 +143,8 @@ impl ProviderKind {
             ProviderKind::OpenAiRealtime
             | ProviderKind::OpenAiRealtimeBeta
             | ProviderKind::AzureOpenAi
-            | ProviderKind::Deepgram => false,
+            | ProviderKind::Deepgram
+            | ProviderKind::ElevenLabs => false,
         }
     }
 }
@@ -203,6 +214,10 @@ mod tests {
         route.settings.agent = Some("stored".into());
         assert_eq!(route.missing(), None);
         assert_eq!(ProviderRoute::new(ProviderKind::Twilio, "ws://agent", "").missing(), None);
+        let mut route = ProviderRoute::new(ProviderKind::ElevenLabs, "wss://api.elevenlabs.io", "");
+        assert_eq!(route.missing(), Some("agent_id"));
+        route.settings.agent = Some("made there".into());
+        assert_eq!(route.missing(), None);
     }
 
     #[test]

@@ -211,6 +211,16 @@ impl Conversation {
         }
     }
 
+    /// The server says itself how much of an interrupted item was heard.
+    pub(super) fn handle_corrected(&mut self, item_id: &str, text: &str) {
+        if let Some(item) = self.items.iter_mut().find(|item| item.id == item_id && item.is_cut)
+            && text.len() <= TRANSCRIPT_BYTES_MAX
+        {
+            text.clone_into(&mut item.transcript);
+            (item.queued, item.ignored, item.has_transcript) = (item.played, 0, Whole::Yes);
+        }
+    }
+
     /// Nobody wants to hear this item or response any more.
     pub(super) fn discard(&mut self, id: &str) {
         if !id.is_empty() && !self.is_discarded(id) {

@@ -9,6 +9,7 @@
 //! order, an interruption empties the queue, and both sides' words are told with no more of the agent's than was heard.
 
 mod deepgram;
+mod elevenlabs;
 mod talk;
 
 use std::fmt;
@@ -147,7 +148,10 @@ impl Session {
 impl Hosted {
     /// Starts behind the handshake.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
-        let protocol: Box<dyn Protocol> = Box::new(deepgram::Deepgram::default());
+        let protocol: Box<dyn Protocol> = match plan.kind {
+            ProviderKind::ElevenLabs => Box::new(elevenlabs::ElevenLabs::default()),
+            _ => Box::new(deepgram::Deepgram::default()),
+        };
         let session = Session {
             stage: Stage::Opening,
             opening: plan.opening.clone(),
@@ -346,8 +350,12 @@ impl Service for Hosted {
 }
 
 /// What the service hears, as far as it is known before it has said anything.
-fn form(_kind: ProviderKind, facts: CallFacts) -> Form {
-    deepgram::form_for(facts.codec.form())
+fn form(kind: ProviderKind, facts: CallFacts) -> Form {
+    let line = facts.codec.form();
+    match kind {
+        ProviderKind::Deepgram => deepgram::form_for(line),
+        _ => line,
+    }
 }
 
 /// Whether a text is what the agent was told in the caller's name: services give it back as the caller's words.

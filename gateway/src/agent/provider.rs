@@ -74,9 +74,8 @@ impl ServicePlan {
     /// # Errors
     /// [`AgentUrlError`] when the provider's address is none.
     pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
-        let ProviderRoute { kind, base_url, model, api_key, settings } = provider;
-        let target =
-            AgentTarget { url: url(*kind, base_url, model)?, api_key: api_key.clone(), key_place: key_place(*kind) };
+        let ProviderRoute { kind, model, api_key, settings, .. } = provider;
+        let target = AgentTarget { url: url(provider)?, api_key: api_key.clone(), key_place: key_place(*kind) };
         let (model, settings) = (model.clone(), settings.clone());
         Ok(ServicePlan { kind: *kind, target, model, settings, opening, parties: Parties::default() })
     }
@@ -101,13 +100,15 @@ impl ServicePlan {
         match self.kind {
             // An agent that is made there greets as it was made.
             ProviderKind::Deepgram => self.settings.agent.is_some(),
+            ProviderKind::ElevenLabs => true,
             kind => kind.is_media_stream(),
         }
     }
 }
 
 /// Where the WebSocket is, behind the address that the owner has given.
-fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, AgentUrlError> {
+fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
+    let ProviderRoute { kind, base_url, model, settings, .. } = provider;
     let base = AgentUrl::of_base(base_url)?;
     Ok(match kind {
         ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta => {
@@ -115,6 +116,9 @@ fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, Agen
         }
         ProviderKind::AzureOpenAi => base.with_path("/openai/v1/realtime").with_query("model", model),
         ProviderKind::Deepgram => base.with_path("/v1/agent/converse"),
+        ProviderKind::ElevenLabs => base
+            .with_path("/v1/convai/conversation")
+            .with_query("agent_id", settings.agent.as_deref().unwrap_or_default()),
         _ => base,
     })
 }
@@ -124,6 +128,7 @@ fn key_place(kind: ProviderKind) -> KeyPlace {
     match kind {
         ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
         ProviderKind::Deepgram => KeyPlace::Token,
+        ProviderKind::ElevenLabs => KeyPlace::Header("xi-api-key"),
         _ => KeyPlace::Bearer,
     }
 }
@@ -147,9 +152,16 @@ mod tests {
                 "wss://me.openai.azure.com:443/openai/v1/realtime?model=a%20b",
             ),
             (ProviderKind::Deepgram, "wss://agent.deepgram.com", "wss://agent.deepgram.com:443/v1/agent/converse"),
+            (
+                ProviderKind::ElevenLabs,
+                "wss://api.elevenlabs.io",
+                "wss://api.elevenlabs.io:443/v1/convai/conversation?agent_id=c%20d",
+            ),
             (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
         ] {
-            assert_eq!(url(kind, base, "a b").expect("an address").to_string(), wanted);
+            let mut provider = ProviderRoute::new(kind, base, "a b");
+            provider.settings.agent = Some("c d".into());
+            assert_eq!(url(&provider).expect("an address").to_string(), wanted);
         }
     }
 }

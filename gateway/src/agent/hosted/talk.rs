@@ -11,6 +11,8 @@ pub(super) struct Talk {
     conversation: Conversation,
     agent: Turn,
     caller: Turn,
+    /// The agent's turn that was interrupted last, while words may come for it.
+    cut: String,
     /// The caller's words as they come in pieces.
     words: String,
     /// Whether the agent has said something since the caller's turn began.
@@ -58,7 +60,9 @@ impl Talk {
 
     /// More of the agent's words, as they follow the last.
     pub(super) fn handle_agent_words(&mut self, text: &str) {
-        self.conversation.handle_transcript(self.agent.place(), text);
+        if !text.is_empty() {
+            self.conversation.handle_transcript(self.agent.place(), text);
+        }
     }
 
     /// One more sentence of the agent's.
@@ -67,10 +71,36 @@ impl Talk {
         self.handle_agent_words(text);
     }
 
+    /// Words of the turn that was interrupted last.
+    pub(super) fn handle_late_sentence(&mut self, text: &str) {
+        let place = Place { response_id: &self.cut, item_id: &self.cut, content_index: 0 };
+        self.conversation.handle_transcript(place, " ");
+        self.conversation.handle_transcript(place, text);
+    }
+
+    /// What was heard of the turn that was interrupted last, by the service's own account.
+    pub(super) fn handle_corrected(&mut self, text: &str) {
+        self.conversation.handle_corrected(&self.cut, text);
+    }
+
     /// The agent's turn has come whole: audio and words.
     pub(super) fn handle_agent_done(&mut self) {
         let name = self.agent.close();
         self.conversation.handle_response_done(&name);
+    }
+
+    /// The agent's turn was interrupted; words may yet come for it.
+    pub(super) fn handle_agent_cut(&mut self) {
+        self.handle_cut_done();
+        self.cut = self.agent.close();
+    }
+
+    /// No more words come for the turn that was interrupted last.
+    pub(super) fn handle_cut_done(&mut self) {
+        let cut = std::mem::take(&mut self.cut);
+        if !cut.is_empty() {
+            self.conversation.handle_response_done(&cut);
+        }
     }
 
     /// Whether the agent's turn has begun to come and has not come whole.

@@ -1,6 +1,7 @@
 //! Whole conversations with scripted services, in virtual time.
 
 mod deepgram;
+mod elevenlabs;
 
 use std::time::Duration;
 
