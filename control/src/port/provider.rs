@@ -69,6 +69,8 @@ pub enum ProviderKind {
     /// ElevenLabs Agents.
     #[serde(rename = "elevenlabs")]
     ElevenLabs,
+    /// Google's Gemini Live API.
+    Gemini,
     /// Twilio Media Streams: the box is the telephony provider.
     Twilio,
     /// Telnyx media streaming.
@@ -85,12 +87,13 @@ pub enum ProviderKind {
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 11] = [
+    pub const ALL: [ProviderKind; 12] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
         ProviderKind::Deepgram,
         ProviderKind::ElevenLabs,
+        ProviderKind::Gemini,
         ProviderKind::Twilio,
         ProviderKind::Telnyx,
         ProviderKind::Plivo,
@@ -107,6 +110,7 @@ impl ProviderKind {
             ProviderKind::AzureOpenAi => "azure-openai",
             ProviderKind::Deepgram => "deepgram",
             ProviderKind::ElevenLabs => "elevenlabs",
+            ProviderKind::Gemini => "gemini",
             ProviderKind::Twilio => "twilio",
             ProviderKind::Telnyx => "telnyx",
             ProviderKind::Plivo => "plivo",
@@ -122,13 +126,14 @@ impl ProviderKind {
             ProviderKind::OpenAiRealtime => Some("wss://api.openai.com/v1"),
             ProviderKind::Deepgram => Some("wss://agent.deepgram.com"),
             ProviderKind::ElevenLabs => Some("wss://api.elevenlabs.io"),
+            ProviderKind::Gemini => Some("wss://generativelanguage.googleapis.com"),
             _ => None,
         }
     }
 
     /// Whether it is a hosted agent in a protocol of its own.
     pub fn is_hosted(self) -> bool {
-        matches!(self, ProviderKind::Deepgram | ProviderKind::ElevenLabs)
+        matches!(self, ProviderKind::Deepgram | ProviderKind::ElevenLabs | ProviderKind::Gemini)
     }
 
     /// Whether it gets a call's audio as from a telephony provider, and does everything else by itself.
@@ -144,7 +149,8 @@ impl ProviderKind {
             | ProviderKind::OpenAiRealtimeBeta
             | ProviderKind::AzureOpenAi
             | ProviderKind::Deepgram
-            | ProviderKind::ElevenLabs => false,
+            | ProviderKind::ElevenLabs
+            | ProviderKind::Gemini => false,
         }
     }
 }

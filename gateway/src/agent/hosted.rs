@@ -10,6 +10,7 @@
 
 mod deepgram;
 mod elevenlabs;
+mod gemini;
 mod talk;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderSettings};
-use talkstack_media::audio::frame::{Form, Frame};
+use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 
 use super::keys::Keys;
 use super::provider::{Greets, Opening, ServicePlan};
@@ -150,6 +151,7 @@ impl Hosted {
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
         let protocol: Box<dyn Protocol> = match plan.kind {
             ProviderKind::ElevenLabs => Box::new(elevenlabs::ElevenLabs::default()),
+            ProviderKind::Gemini => Box::new(gemini::Gemini::default()),
             _ => Box::new(deepgram::Deepgram::default()),
         };
         let session = Session {
@@ -354,6 +356,7 @@ fn form(kind: ProviderKind, facts: CallFacts) -> Form {
     let line = facts.codec.form();
     match kind {
         ProviderKind::Deepgram => deepgram::form_for(line),
+        ProviderKind::Gemini => Form::Linear(SampleRate::Hz16000),
         _ => line,
     }
 }

@@ -27,7 +27,7 @@ use talkstack_media::codec::Codec;
 
 use super::conversation::Conversation;
 use super::keys::Keys;
-use super::provider::{Greets, Opening, ServicePlan};
+use super::provider::{GREETING_INSTRUCTIONS, Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
@@ -386,9 +386,6 @@ fn converse(
     }
     Ok(())
 }
-
-/// In front of a greeting that the owner has set.
-const GREETING_INSTRUCTIONS: &str = "Greet the caller with exactly these words and then wait for their answer: ";
 
 /// The answer to a call of a function: this box offers none.
 const UNKNOWN_FUNCTION: &str = r#"{"error":"There is no such function."}"#;

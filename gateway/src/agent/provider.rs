@@ -1,4 +1,13 @@
 //! What is peculiar to each kind of provider, in one table: where it listens, where its key goes, when it talks.
+//!
+//! | Kind | Listens at, behind its base | Key | Audio | Greets |
+//! |---|---|---|---|---|
+//! | `openai-realtime`, `-beta` | `/realtime?model=` | `Authorization: Bearer` | the line's G.711, or 24 kHz | when told |
+//! | `azure-openai` | `/openai/v1/realtime?model=` | `api-key` | the same | when told |
+//! | `deepgram` | `/v1/agent/converse` | `Authorization: Token` | the line's G.711, or 16 kHz | when told; a stored agent at once |
+//! | `elevenlabs` | `/v1/convai/conversation?agent_id=` | `xi-api-key` | as the agent is set there | at once |
+//! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
+//! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
 use std::fmt;
 
@@ -119,6 +128,7 @@ fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
         ProviderKind::ElevenLabs => base
             .with_path("/v1/convai/conversation")
             .with_query("agent_id", settings.agent.as_deref().unwrap_or_default()),
+        ProviderKind::Gemini => base.with_path(GEMINI_PATH),
         _ => base,
     })
 }
@@ -129,9 +139,17 @@ fn key_place(kind: ProviderKind) -> KeyPlace {
         ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
         ProviderKind::Deepgram => KeyPlace::Token,
         ProviderKind::ElevenLabs => KeyPlace::Header("xi-api-key"),
+        ProviderKind::Gemini => KeyPlace::Query("key"),
         _ => KeyPlace::Bearer,
     }
 }
+
+/// Google names its methods in its paths.
+const GEMINI_PATH: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+
+/// In front of a greeting that the owner has set, where the protocol has no place for one.
+pub(super) const GREETING_INSTRUCTIONS: &str =
+    "Greet the caller with exactly these words and then wait for their answer: ";
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +174,11 @@ mod tests {
                 ProviderKind::ElevenLabs,
                 "wss://api.elevenlabs.io",
                 "wss://api.elevenlabs.io:443/v1/convai/conversation?agent_id=c%20d",
+            ),
+            (
+                ProviderKind::Gemini,
+                "http://lan",
+                "ws://lan:80/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
             ),
             (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
         ] {

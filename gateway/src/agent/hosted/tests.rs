@@ -2,6 +2,7 @@
 
 mod deepgram;
 mod elevenlabs;
+mod gemini;
 
 use std::time::Duration;
 
