@@ -31,9 +31,9 @@ use tokio::sync::watch;
 
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
-    AgentRoute, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute,
-    Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess, TrunkPolicy, TrunkRoute,
-    TrunkTransport,
+    AgentRoute, AgentTool, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering,
+    ProjectRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
+    TrunkPolicy, TrunkRoute, TrunkTransport,
 };
 pub use event::{
     Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,
@@ -43,7 +43,7 @@ pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQ
 pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
 pub use provider::{ProviderKind, ProviderKindError, ProviderRoute, ProviderSettings};
-pub use quality::{CallLeg, InboundQuality, LegQuality, OutboundQuality};
+pub use quality::{CallLeg, Encryption, InboundQuality, KeyExchange, LegQuality, OutboundQuality};
 
 /// What the control plane needs from whoever carries the calls.
 ///

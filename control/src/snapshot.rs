@@ -34,6 +34,7 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 provider: own.or_else(|| default_provider.clone()),
                 first_speaker: agent.first_speaker,
                 greeting: agent.greeting,
+                tools: agent.tools,
             };
             (agent.id, route)
         })

@@ -109,6 +109,10 @@ pub enum Fault {
     OtherKeys,
     /// Keys for SRTP went over SIP that others can read.
     KeysInPlain,
+    /// In DTLS somebody answers with a certificate that their SDP does not name.
+    OtherCertificate,
+    /// DTLS came to nothing otherwise.
+    NoHandshake,
     /// Their SDP shows an address that cannot be reached from here.
     PrivateAddress {
         /// The address.
@@ -145,6 +149,8 @@ impl Fault {
             Fault::KeysUntold => "keys_untold",
             Fault::OtherKeys => "srtp_keys",
             Fault::KeysInPlain => "sdes_over_plain",
+            Fault::OtherCertificate => "dtls_certificate",
+            Fault::NoHandshake => "dtls_failed",
             Fault::PrivateAddress { .. } => "private_address",
         }
     }
@@ -199,9 +205,13 @@ impl fmt::Display for Fault {
             Fault::NothingHeard => {
                 "One-way audio: the PBX hears nothing of this box, so let UDP from it to the PBX's RTP ports through"
             }
-            Fault::NoSrtp | Fault::OnlySrtp | Fault::KeysUntold | Fault::OtherKeys | Fault::KeysInPlain => {
-                secured(self)
-            }
+            Fault::NoSrtp
+            | Fault::OnlySrtp
+            | Fault::KeysUntold
+            | Fault::OtherKeys
+            | Fault::KeysInPlain
+            | Fault::OtherCertificate
+            | Fault::NoHandshake => secured(self),
             Fault::PrivateAddress { address } => {
                 return write!(
                     f,
@@ -232,6 +242,14 @@ fn secured(fault: &Fault) -> &'static str {
         Fault::KeysInPlain => {
             "The keys of SRTP went over SIP without TLS, where others on the way may have read them: set the \
              transport to TLS on both sides"
+        }
+        Fault::OtherCertificate => {
+            "No audio: the certificate does not match the fingerprint in the SDP, so look for who changes a=fingerprint \
+             or answers DTLS in the PBX's place"
+        }
+        Fault::NoHandshake => {
+            "No audio: the DTLS handshake came to nothing, so let UDP to and from the PBX's RTP ports through, or switch \
+             DTLS-SRTP off there"
         }
         _ => "",
     }

@@ -5,6 +5,7 @@
 
 pub mod audio;
 pub mod codec;
+pub mod dtls;
 pub mod rtp;
 pub mod sdp;
 pub mod session;

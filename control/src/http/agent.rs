@@ -11,7 +11,7 @@ use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
 use crate::model::{name, voice_id};
-use crate::port::FirstSpeaker;
+use crate::port::{AgentTool, FirstSpeaker};
 use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
@@ -30,6 +30,7 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         provider_id: None,
         first_speaker: FirstSpeaker::default(),
         greeting: None,
+        tools: AgentTool::usual(),
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
     change(&mut agent, &fields)?;
@@ -156,7 +157,23 @@ fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
         Some("caller") => agent.first_speaker = FirstSpeaker::Caller,
         Some(_) => return Err(ApiError::new(400, "bad_field", "firstSpeaker must be agent or caller.")),
     }
+    if let Some(given) = fields.given("tools") {
+        agent.tools = tools(given)?;
+    }
     Ok(())
+}
+
+/// What an agent can do besides speaking: a list of names, each once.
+fn tools(given: &Value) -> Result<Vec<AgentTool>, ApiError> {
+    let named = |name: &Value| AgentTool::ALL.into_iter().find(|tool| Some(tool.as_str()) == name.as_str());
+    let all: Option<Vec<AgentTool>> = given.as_array().and_then(|names| names.iter().map(named).collect());
+    let mut all = all.ok_or_else(|| {
+        let known = AgentTool::ALL.map(AgentTool::as_str).join(", ");
+        ApiError::new(400, "bad_field", format!("tools must be a list of {known}; an empty one takes all away."))
+    })?;
+    all.sort_unstable_by_key(|tool| tool.as_str());
+    all.dedup();
+    Ok(all)
 }
 
 /// The provider must be there, and have the voice.
@@ -200,6 +217,7 @@ fn agent_json(agent: &Agent) -> Value {
         "providerId": agent.provider_id,
         "firstSpeaker": agents::first_speaker_name(agent.first_speaker),
         "greeting": agent.greeting,
+        "tools": agent.tools,
     })
 }
 
@@ -211,7 +229,8 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 const TEXT_BYTES_MAX: i64 = 10 << 20;
 
 /// What `PUT /agent` may change.
-const CHANGEABLE: [&str; 6] = ["name", "systemInstruction", "voice_id", "providerId", "firstSpeaker", "greeting"];
+const CHANGEABLE: [&str; 7] =
+    ["name", "systemInstruction", "voice_id", "providerId", "firstSpeaker", "greeting", "tools"];
 
 /// 2,000 characters: two minutes of speech.
 const GREETING_CHARS_MAX: usize = 2000;

@@ -424,6 +424,37 @@ pub struct AgentRoute {
     /// What the agent opens with; `None` leaves it to the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub greeting: Option<String>,
+    /// What it can do besides speaking.
+    #[serde(default = "AgentTool::usual")]
+    pub tools: Vec<AgentTool>,
+}
+
+/// What an agent can do besides speaking, by a function that its model calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentTool {
+    /// End the call, once the goodbye has been heard.
+    EndCall,
+    /// Press keys for the far end, as for a menu.
+    SendDtmf,
+}
+
+impl AgentTool {
+    /// All of them, which is what an agent has unless its owner says otherwise.
+    pub const ALL: [AgentTool; 2] = [AgentTool::EndCall, AgentTool::SendDtmf];
+
+    /// As the API and the model have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgentTool::EndCall => "end_call",
+            AgentTool::SendDtmf => "send_dtmf",
+        }
+    }
+
+    /// What an agent has whose owner has said nothing.
+    pub fn usual() -> Vec<Self> {
+        AgentTool::ALL.into()
+    }
 }
 
 /// Who speaks first in a call.

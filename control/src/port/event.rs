@@ -73,7 +73,7 @@ pub enum CallEvent {
     /// Something is wrong with the sound of the call, found while it was up.
     Diagnosed {
         /// Its stable name: `one_way_in`, `one_way_out`, `no_rtp`, `private_address`, `srtp_keys`,
-        /// `sdes_over_plain`.
+        /// `sdes_over_plain`, `dtls_certificate`, `dtls_failed`.
         fault: String,
         /// What was found, in one sentence.
         found: String,

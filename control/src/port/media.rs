@@ -47,7 +47,8 @@ pub enum SpeechCodec {
     Pcma,
 }
 
-/// Whether a line's sound is encrypted (RFC 3711).
+/// Whether a line's sound is encrypted (RFC 3711): with keys in the session descriptions (RFC 4568), which are what the box
+/// offers, or with those of DTLS (RFC 5763), where the other side offers that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Srtp {

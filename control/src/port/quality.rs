@@ -1,5 +1,7 @@
 //! How the legs of a call sound, as it crosses the port and is stored with the call.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// One of the two legs of a call.
@@ -17,12 +19,35 @@ pub enum CallLeg {
 pub struct LegQuality {
     /// More than the telephone's 3.4 kHz is carried; its scores have the same scale, of their own kind.
     pub is_wideband: bool,
+    /// How its packets are encrypted; `None` where they are not, or where they were before it was asked.
+    #[serde(default)]
+    pub encryption: Option<Encryption>,
     /// To the far end and back, by RTCP. `None` without reports of the far end.
     pub round_trip_ms: Option<f64>,
     /// What we hear, by our own measurement.
     pub inbound: InboundQuality,
     /// What the far end hears, by its reports; what they alone tell is `None` without them.
     pub outbound: OutboundQuality,
+}
+
+/// SRTP (RFC 3711) on a leg.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// How the keys were agreed on.
+    pub keys: KeyExchange,
+    /// The suite, as IANA names it: `AES_CM_128_HMAC_SHA1_80`. `None` while a handshake has brought no keys, and nothing
+    /// is heard.
+    pub suite: Option<Cow<'static, str>>,
+}
+
+/// How keys are agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyExchange {
+    /// In the session descriptions (RFC 4568).
+    Sdes,
+    /// By a handshake between the ends (RFC 5763).
+    Dtls,
 }
 
 /// From the far end to us.

@@ -2,12 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::port::FirstSpeaker;
+use super::json::{read_json, to_json};
+use crate::port::{AgentTool, FirstSpeaker};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting,
+            "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting, a.tools,
                 (SELECT e164 FROM numbers n WHERE n.agent_id = a.id ORDER BY n.created_ms LIMIT 1)
              FROM agents a JOIN projects p ON p.id = a.project_id ",
             $rest
@@ -34,6 +35,8 @@ pub struct Agent {
     pub first_speaker: FirstSpeaker,
     /// What it opens with.
     pub greeting: Option<String>,
+    /// What it can do besides speaking.
+    pub tools: Vec<AgentTool>,
     /// The number assigned to it.
     pub phone_number: Option<String>,
 }
@@ -52,12 +55,22 @@ pub fn first_speaker_name(first_speaker: FirstSpeaker) -> &'static str {
 /// What SQLite says.
 pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
-            greeting, created_ms, updated_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)";
+            greeting, created_ms, updated_ms, tools)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)";
     let Agent { id, project_id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let first_speaker = first_speaker_name(agent.first_speaker);
-    let values =
-        params![id, project_id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms];
+    let values = params![
+        id,
+        project_id,
+        name,
+        system_instruction,
+        voice_id,
+        provider_id,
+        first_speaker,
+        greeting,
+        now_ms,
+        to_json(&agent.tools)?
+    ];
     connection.execute(sql, values).map(drop)
 }
 
@@ -67,11 +80,12 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
 /// What SQLite says.
 pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE agents SET name = ?2, system_instruction = ?3, voice_id = ?4, provider_id = ?5,
-            first_speaker = ?6, greeting = ?7, updated_ms = ?8
+            first_speaker = ?6, greeting = ?7, updated_ms = ?8, tools = ?9
         WHERE id = ?1";
     let Agent { id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let first_speaker = first_speaker_name(agent.first_speaker);
-    let values = params![id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms];
+    let tools = to_json(&agent.tools)?;
+    let values = params![id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms, tools];
     connection.execute(sql, values).map(drop)
 }
 
@@ -139,6 +153,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         provider_id: row.get(5)?,
         first_speaker: if row.get::<_, String>(6)? == "caller" { FirstSpeaker::Caller } else { FirstSpeaker::Agent },
         greeting: row.get(7)?,
-        phone_number: row.get(8)?,
+        tools: read_json(row, 8)?,
+        phone_number: row.get(9)?,
     })
 }

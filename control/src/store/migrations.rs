@@ -310,6 +310,8 @@ const STEPS: &[&str] = &[
     ALTER TABLE calls ADD COLUMN second_quality TEXT;",
     // 12: what only some kinds of providers have.
     "ALTER TABLE providers ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';  -- JSON, as port::provider has it",
+    // 13: what an agent can do besides speaking.
+    "ALTER TABLE agents ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"end_call\",\"send_dtmf\"]';  -- JSON",
 ];
 
 #[cfg(test)]

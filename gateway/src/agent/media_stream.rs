@@ -6,7 +6,7 @@
 //!           ◀──────── audio…, mark, clear ────────────
 //! ```
 //!
-//! Each provider has its [`Dialect`]: how it names these, and how audio travels. What they mean is the same everywhere:
+//! Each provider has its dialect: how it names these, and how audio travels. What they mean is the same everywhere:
 //! audio is queued and played in order, a mark comes back when everything queued before it has been played, and a clear
 //! empties the queue.
 

@@ -15,6 +15,7 @@ pub mod service;
 mod sound;
 pub mod template;
 pub mod tone_test;
+mod tools;
 pub mod websocket;
 mod wire;
 

@@ -21,7 +21,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use talkstack_control::port::FirstSpeaker;
+use talkstack_control::port::{AgentTool, FirstSpeaker};
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 use talkstack_media::codec::Codec;
 
@@ -35,7 +35,7 @@ use super::wire::write_base64;
 use super::{AgentLoss, AgentOutput, Progress, Said};
 use dialect::Dialect;
 use event::{Event, Kind, Response};
-use floor::{Floor, ResponseState, Wanted};
+use floor::{Answer, Floor, ResponseState, Wanted};
 
 /// One session of one call.
 pub struct OpenAiRealtime {
@@ -49,6 +49,8 @@ pub struct OpenAiRealtime {
     keys: Keys,
     /// When the first of the caller's audio was appended: the zero of the server's clock.
     heard_since: Option<Instant>,
+    /// When the call ends, whose goodbye has been heard.
+    hangs_up_at: Option<Instant>,
     errors_logged: u8,
     loss: Option<AgentLoss>,
     now: Option<Instant>,
@@ -91,6 +93,7 @@ impl OpenAiRealtime {
             floor: Floor::default(),
             keys: Keys::default(),
             heard_since: None,
+            hangs_up_at: None,
             errors_logged: 0,
             loss: None,
             now: None,
@@ -138,6 +141,7 @@ impl OpenAiRealtime {
                 if !is_wanted {
                     self.sound.forget_begun();
                 }
+                self.floor.has_spoken |= is_wanted;
                 if is_wanted && self.sound.ticks() > 0 { Step::Play } else { Step::Nothing }
             }
             Kind::SpeechStarted => {
@@ -149,7 +153,7 @@ impl OpenAiRealtime {
                 if progress.is_drained() { Step::Nothing } else { Step::Clear }
             }
             _ => {
-                converse(kind, &event, conversation, &mut self.floor, now)?;
+                converse(kind, &event, conversation, &mut self.floor, &self.opening.tools, now)?;
                 Step::Nothing
             }
         };
@@ -200,9 +204,9 @@ impl OpenAiRealtime {
         if let Some(response_id) = self.floor.cancelled.take() {
             self.send(&json!({ "type": "response.cancel", "response_id": response_id }));
         }
-        while let Some(call_id) = self.floor.unanswered_calls.pop() {
+        for Answer { call_id, output } in std::mem::take(&mut self.floor.unanswered_calls) {
             self.send(&json!({ "type": "conversation.item.create", "item": {
-                "type": "function_call_output", "call_id": call_id, "output": UNKNOWN_FUNCTION,
+                "type": "function_call_output", "call_id": call_id, "output": output,
             }}));
         }
         let wanted = self.floor.wanted;
@@ -323,7 +327,19 @@ impl Service for OpenAiRealtime {
                 Step::Nothing => {}
             }
         }
-        self.conversation.poll_said(now).map(AgentOutput::Said)
+        if let Some(key) = self.floor.presses.pop_front() {
+            return Some(AgentOutput::Press(key));
+        }
+        if let Some(said) = self.conversation.poll_said(now) {
+            return Some(AgentOutput::Said(said));
+        }
+        // The goodbye has been heard, with a breath behind it.
+        let is_heard = self.stage == Stage::Ready && self.floor.has_said_goodbye() && progress.is_drained();
+        let is_due = is_heard && *self.hangs_up_at.get_or_insert(now + BREATH) <= now;
+        if !is_heard {
+            self.hangs_up_at = None;
+        }
+        is_due.then_some(AgentOutput::HangUp)
     }
 
     fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
@@ -334,7 +350,7 @@ impl Service for OpenAiRealtime {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.keys.due(), self.conversation.poll_timeout()].into_iter().flatten().min()
+        [self.keys.due(), self.conversation.poll_timeout(), self.hangs_up_at].into_iter().flatten().min()
     }
 
     fn outbound(&mut self) -> &mut Vec<u8> {
@@ -362,6 +378,7 @@ fn converse(
     event: &Event<'_>,
     conversation: &mut Conversation,
     floor: &mut Floor,
+    tools: &[AgentTool],
     now: Instant,
 ) -> Result<(), AgentLoss> {
     let nameless = Response::default();
@@ -373,22 +390,22 @@ fn converse(
         Kind::Committed => conversation.handle_committed(event.item_id()),
         Kind::CallerTranscribed => conversation.handle_caller_transcribed(event.item_id(), event.transcript(), now),
         Kind::CallerNotTranscribed => conversation.handle_caller_transcribed(event.item_id(), "", now),
-        Kind::FunctionCall => floor.handle_function_call(event.call_id().unwrap_or_default()),
+        Kind::FunctionCall => floor.handle_function_call(event.function_call(), tools),
         Kind::ResponseCreated => {
             floor.handle_response_created(event.response().unwrap_or(&nameless), conversation);
         }
         Kind::ResponseDone => {
             let response = event.response().unwrap_or(&nameless);
             conversation.handle_response_done(response.id.as_deref().unwrap_or_default());
-            floor.handle_response_done(response)?;
+            floor.handle_response_done(response, tools)?;
         }
         _ => {}
     }
     Ok(())
 }
 
-/// The answer to a call of a function: this box offers none.
-const UNKNOWN_FUNCTION: &str = r#"{"error":"There is no such function."}"#;
+/// 300 ms behind the last word: what the far end's jitter buffer still has, and nobody is cut off.
+const BREATH: Duration = Duration::from_millis(300);
 
 /// Ten lines: a server that goes on says nothing new.
 const ERRORS_LOGGED_MAX: u8 = 10;

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
+use talkstack_control::port::{AgentTool, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
 
 use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace};
 
@@ -60,6 +60,8 @@ pub struct Opening {
     pub first_speaker: FirstSpeaker,
     /// When the agent greets, if it speaks first.
     pub greets: Greets,
+    /// What it can do besides speaking.
+    pub tools: Vec<AgentTool>,
 }
 
 impl fmt::Debug for Opening {
@@ -100,6 +102,7 @@ impl ServicePlan {
             greeting: None,
             first_speaker,
             greets: Greets::WhenReady,
+            tools: AgentTool::usual(),
         };
         ServicePlan::new(&ProviderRoute::new(kind, base_url, "m"), opening)
     }

@@ -16,6 +16,7 @@ mod bridge;
 mod collect;
 mod digits;
 mod early;
+mod handshakes;
 mod leg;
 mod moved;
 mod offer;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use talkstack_control::port::EndReason;
 use talkstack_media::rtp::latch::MediaNetworks;
 use talkstack_media::sdp::{
-    Capabilities, LocalMedia, NegotiateError, Negotiated, Repertoire, Security, SessionDescription, negotiate,
+    Capabilities, Keying, LocalMedia, NegotiateError, Negotiated, Repertoire, Security, SessionDescription, negotiate,
 };
 
 /// What an INVITE brings.
@@ -148,13 +148,14 @@ impl Negotiation {
     }
 
     fn agree(&mut self, negotiated: Negotiated) {
-        self.capabilities.security.handle_agreed(&negotiated.keying);
+        self.capabilities.security.handle_agreed(&negotiated);
         self.agreed = Some(negotiated);
     }
 
     /// Tells whether keys were agreed on that others on the way may have read.
     pub(super) fn are_keys_told(&self) -> bool {
-        !self.is_signalling_secure && self.agreed.as_ref().is_some_and(|agreed| agreed.keying.is_secured())
+        !self.is_signalling_secure
+            && self.agreed.as_ref().is_some_and(|agreed| matches!(agreed.keying, Keying::Sdes(_)))
     }
 
     /// Our media has this address from now on: the offer that says so, if the far end was told another.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{CallLeg, InboundQuality, LegQuality, OutboundQuality};
+use std::borrow::Cow;
+
+use talkstack_control::port::{CallLeg, Encryption, InboundQuality, KeyExchange, LegQuality, OutboundQuality};
+use talkstack_media::session::Protection;
 use talkstack_media::session::{Inbound, Outbound, Quality};
 
 use super::leg::Leg;
@@ -41,7 +44,7 @@ impl Call {
 }
 
 /// As control is told: milliseconds and percent, to a hundredth.
-fn told(Quality { is_wideband, round_trip, inbound, outbound }: Quality) -> LegQuality {
+fn told(Quality { is_wideband, protection, round_trip, inbound, outbound }: Quality) -> LegQuality {
     let Inbound { packets, lost, late, duplicates, refused, concealed, jitter, wait, losses, mos, sound } = inbound;
     let inbound = InboundQuality {
         packets,
@@ -69,7 +72,17 @@ fn told(Quality { is_wideband, round_trip, inbound, outbound }: Quality) -> LegQ
         level_dbov: sound.level_dbov.map(rounded),
         clipped_percent: percent(sound.clipped),
     };
-    LegQuality { is_wideband, round_trip_ms: round_trip.map(milliseconds), inbound, outbound }
+    let encryption = encryption(protection);
+    LegQuality { is_wideband, encryption, round_trip_ms: round_trip.map(milliseconds), inbound, outbound }
+}
+
+fn encryption(protection: Protection) -> Option<Encryption> {
+    let (keys, suite) = match protection {
+        Protection::Plain => return None,
+        Protection::Sdes(suite) => (KeyExchange::Sdes, Some(suite)),
+        Protection::Dtls(suite) => (KeyExchange::Dtls, suite),
+    };
+    Some(Encryption { keys, suite: suite.map(|suite| Cow::Borrowed(suite.name())) })
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::CallEvent;
+use talkstack_media::dtls::DtlsError;
 use talkstack_media::sdp::Negotiated;
 use talkstack_media::session::{Exchange, Heed, RtpSession};
 use talkstack_media::sip::is_near;
@@ -71,9 +72,13 @@ impl Watch {
         self.looks += 1;
         let exchange = session.exchange();
         self.unheard = if exchange.heed == Heed::Nothing { self.unheard + 1 } else { 0 };
+        let unshaken = session.handshake_failure().map(|failure| match failure {
+            DtlsError::Certificate => Fault::OtherCertificate,
+            _ => Fault::NoHandshake,
+        });
         let is_other_key = exchange.received == 0 && session.unauthenticated_packets() > 0;
         let judged = || judge(exchange, self.unheard, negotiated, signalling);
-        let fault = if is_other_key { Some(Fault::OtherKeys) } else { judged() };
+        let fault = unshaken.or_else(|| if is_other_key { Some(Fault::OtherKeys) } else { judged() });
         self.due = (fault.is_none() && self.looks < LOOKS).then_some(now + LOOK);
         fault
     }
@@ -144,6 +149,13 @@ fn judge(exchange: Exchange, unheard: u32, negotiated: &Negotiated, signalling: 
 fn describe(fault: Fault, negotiated: &Negotiated, exchange: Exchange) -> String {
     let (remote, sent) = (negotiated.remote_rtp, exchange.sent);
     match fault {
+        Fault::OtherCertificate => format!(
+            "No audio with {remote}: the certificate does not match the fingerprint in the SDP, so another answers DTLS in \
+             its place, or something on the way has changed a=fingerprint"
+        ),
+        Fault::NoHandshake => {
+            format!("No audio with {remote}: the DTLS handshake for the keys of SRTP came to nothing")
+        }
         Fault::PrivateAddress { .. } => format!(
             "One-way audio: nothing arrives from {remote}, which is a private address, while its signalling comes from \
              a public one; {sent} packets were sent there"

@@ -93,7 +93,7 @@ pub struct ExtensionFields {
     /// Phones registered at once, 1 to 10.
     #[arg(long)]
     contacts_max: Option<u32>,
-    /// Whether sound is encrypted.
+    /// Whether sound is encrypted: by SDES, or by DTLS where the other side offers that.
     #[arg(long, value_parser = ["off", "optional", "required"])]
     srtp: Option<String>,
     /// Keys may stand in our offers though the signalling is plain.

@@ -10,6 +10,9 @@ pub(super) fn call_text(mut call: Value) -> String {
     let mut text = fields_text(&call);
     for leg in ["first", "second"] {
         let figures = &quality[leg];
+        if let Some(encryption) = encryption(&figures["encryption"]) {
+            text.push_str(&format!("{:22} {encryption}\n", format!("encryption {leg}")));
+        }
         for (direction, way) in [("inbound", "in"), ("outbound", "out")] {
             if figures[direction].is_object() {
                 let name = format!("sound {leg} {way}");
@@ -18,6 +21,14 @@ pub(super) fn call_text(mut call: Value) -> String {
         }
     }
     text
+}
+
+/// How the keys were agreed on, and what for; `None` for a leg in the clear.
+fn encryption(figures: &Value) -> Option<String> {
+    let keys = figures["keys"].as_str()?.to_uppercase();
+    Some(
+        figures["suite"].as_str().map_or_else(|| format!("{keys}, no keys yet"), |suite| format!("{suite}, by {keys}")),
+    )
 }
 
 /// What is known of a direction, in the order in which one asks for it.
@@ -46,16 +57,17 @@ mod tests {
     #[test]
     fn each_direction_of_each_leg_is_a_line_and_what_is_not_known_is_left_out() {
         let call = json!({ "sid": "CA1", "quality": {
-            "first": { "round_trip_ms": 40.5, "inbound": { "mos": 4.3, "packets": 900, "loss_percent": 0.4, "late": 1 },
+            "first": { "round_trip_ms": 40.5, "encryption": { "keys": "dtls", "suite": "AEAD_AES_256_GCM" }, "inbound": { "mos": 4.3, "packets": 900, "loss_percent": 0.4, "late": 1 },
                 "outbound": { "mos": null, "packets": 900, "loss_percent": null } },
             "second": null } });
         let text = call_text(call);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines.len(), 4, "{text}");
+        assert_eq!(lines[1], format!("{:22} AEAD_AES_256_GCM, by DTLS", "encryption first"));
         assert_eq!(
-            lines[1].trim_end(),
+            lines[2].trim_end(),
             format!("{:22} MOS 4.3, packets 900, loss 0.4 %, late 1, round trip 40.5 ms", "sound first in")
         );
-        assert_eq!(lines[2].trim_end(), format!("{:22} packets 900, round trip 40.5 ms", "sound first out"));
+        assert_eq!(lines[3].trim_end(), format!("{:22} packets 900, round trip 40.5 ms", "sound first out"));
     }
 }

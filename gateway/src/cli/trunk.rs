@@ -274,7 +274,7 @@ pub struct MediaFields {
     /// Milliseconds of sound in a packet, 10 to 60 in steps of ten.
     #[arg(long, value_name = "MS")]
     ptime_ms: Option<u32>,
-    /// Whether sound is encrypted.
+    /// Whether sound is encrypted: by SDES, or by DTLS where the other side offers that.
     #[arg(long, value_parser = ["off", "optional", "required"])]
     srtp: Option<String>,
     /// Keys may stand in our offers though the signalling is plain.

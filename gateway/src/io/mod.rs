@@ -1,6 +1,7 @@
 //! The only place that awaits sockets and timers. Nothing in it decides: it calls machines.
 
 pub mod connect;
+pub mod handshakes;
 pub mod inbox;
 pub mod ports;
 pub mod recorder;

@@ -31,6 +31,7 @@ use crate::route::Plan;
 mod agent_socket;
 mod agents;
 mod collect;
+mod handshakes;
 mod legs;
 mod messages;
 mod sockets;
@@ -264,6 +265,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::PauseRecording { is_paused } => call.pause_recording(is_paused, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
+            ToCall::Shaken(id, output) => call.handle_shaken(id, &output, now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
             ToCall::AgentConnected(_)
             | ToCall::Line { .. }
@@ -344,6 +346,7 @@ impl<S: Surroundings> Shard<S> {
             self.send_media(key, buffer, now);
             self.drain_tape(key, now);
             self.carry_out(key);
+            self.shake(key, now);
         }
         for key in touched.drain(..) {
             self.schedule(key);

@@ -46,6 +46,7 @@ use jiff::tz::TimeZone;
 use talkstack_control::gate::Gate;
 use talkstack_control::port::{CallEvent, CallId, Command, CommandId, CommandReply, Snapshot};
 use talkstack_control::secret::Secret;
+use talkstack_media::sdp::Fingerprint;
 use talkstack_media::sip::{
     DialogId, Endpoint, EndpointConfig, Flow, LARGE_CONNECT_MAX, Output, Refusal, StreamId, Transport, UdpLarge,
 };
@@ -117,6 +118,8 @@ pub struct SipConfig {
     pub udp_large: UdpLarge,
     /// `sip.dns`.
     pub dns: Vec<SocketAddr>,
+    /// What descriptions say of our certificate in DTLS; without it DTLS is not taken.
+    pub dtls: Option<Fingerprint>,
 }
 
 /// What the thread reaches beside its sockets and its shards.

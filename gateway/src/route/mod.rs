@@ -272,6 +272,7 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
         greeting: agent.greeting.as_ref().map(|greeting| fill(greeting, variables)),
         first_speaker: agent.first_speaker,
         greets: Greets::WhenReady,
+        tools: agent.tools.clone(),
     };
     ServicePlan::new(provider, opening).map_or_else(|_| attendant(), |plan| Plan::Service(Box::new(plan)))
 }

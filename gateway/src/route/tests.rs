@@ -1,8 +1,8 @@
 use jiff::civil::DateTime;
 use talkstack_control::gate::{DialPolicy, GateRefusal};
 use talkstack_control::port::{
-    FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute, ProviderKind, ProviderRoute, RouteAnswer, RouteQuestion,
-    RouteRule, RouteSource, RouteTarget, TrunkPolicy, TrunkRoute,
+    AgentTool, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute, ProviderKind, ProviderRoute, RouteAnswer,
+    RouteQuestion, RouteRule, RouteSource, RouteTarget, TrunkPolicy, TrunkRoute,
 };
 
 use super::*;
@@ -361,6 +361,7 @@ fn snapshot() -> Snapshot {
         provider,
         first_speaker: FirstSpeaker::Agent,
         greeting: None,
+        tools: AgentTool::usual(),
     };
     let number = |project: &str, agent: Option<&str>| NumberRoute {
         project_id: project.into(),

@@ -13,12 +13,16 @@ use talkstack_control::port::{CallEvent, CallId, Snapshot};
 use talkstack_control::recording::RECORDINGS_DIR;
 use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret};
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::dtls::Identity;
+use talkstack_media::sdp::Fingerprint;
+use talkstack_media::session::{HandshakeId, HandshakeInput};
 use talkstack_media::sip::PublicAddress;
 use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
 use crate::config::Config;
 use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
+use crate::io::handshakes::HandshakesHandle;
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
 use crate::io::recorder::Recorder;
@@ -98,7 +102,9 @@ impl Calls {
         let format = config.recording.format.into();
         let recorder =
             config.recording.enabled.then(|| Recorder::start(recordings, format, journal.handle())).transpose()?;
-        let shards = start_shards(config, &sip, &journal.handle(), &agents, recorder.as_ref(), &mut random)?;
+        let (dtls, handshakes) = start_handshakes().unzip();
+        let handle = handshakes.as_ref();
+        let shards = start_shards(config, &sip, &journal.handle(), &agents, handle, recorder.as_ref(), &mut random)?;
         let addresses = shards.iter().map(|(address, _)| address.clone()).collect();
         let surroundings = SipSurroundings {
             cut_off: journal.take_cut_off(),
@@ -109,7 +115,7 @@ impl Calls {
             tls: Some(open_tls(config)?),
             bindings: dir.join("bindings"),
         };
-        let (sip_thread, bound) = start_sip(config, addresses, snapshot, surroundings, random, sip_inbox)?;
+        let (sip_thread, bound) = start_sip(config, dtls, addresses, snapshot, surroundings, random, sip_inbox)?;
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
         Ok(Calls { sip, sip_thread, shards, recorder, journal, sip_bound: bound, plane })
     }
@@ -154,6 +160,7 @@ fn start_shards(
     sip: &mpsc::Sender<ToSip>,
     journal: &JournalHandle,
     agents: &Agents,
+    handshakes: Option<&HandshakesHandle>,
     recorder: Option<&Recorder>,
     random: &mut Random,
 ) -> Result<Vec<RunningShard>, StartError> {
@@ -172,6 +179,7 @@ fn start_shards(
                 journal: journal.clone(),
                 agents: agents.clone(),
                 speaker: speaker.clone(),
+                handshakes: handshakes.cloned(),
                 shard: address.clone(),
             };
             let shard_config = ShardConfig {
@@ -195,6 +203,25 @@ fn start_shards(
         .collect()
 }
 
+/// The thread of DTLS, and the fingerprint of our certificate there. Without it calls still work, and DTLS is not taken.
+fn start_handshakes() -> Option<(Fingerprint, HandshakesHandle)> {
+    let identity = match Identity::new() {
+        Ok(identity) => Arc::new(identity),
+        Err(error) => {
+            tracing::error!("{error}; calls that want DTLS-SRTP are refused");
+            return None;
+        }
+    };
+    let fingerprint = identity.fingerprint();
+    match HandshakesHandle::start(identity) {
+        Ok(handle) => Some((fingerprint, handle)),
+        Err(error) => {
+            tracing::error!("The thread of DTLS cannot be started: {error}; calls that want DTLS-SRTP are refused");
+            None
+        }
+    }
+}
+
 /// Keeps a media thread on one core, among those the process may use. Without it calls still work.
 fn pin(index: usize) {
     let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
@@ -208,6 +235,7 @@ fn pin(index: usize) {
 
 fn start_sip(
     config: &Config,
+    dtls: Option<Fingerprint>,
     shards: Vec<Address<ToShard>>,
     snapshot: Snapshot,
     surroundings: SipSurroundings,
@@ -227,6 +255,7 @@ fn start_sip(
             stun: config.sip.stun.0.clone(),
         },
         dns: config.sip.dns.0.clone(),
+        dtls,
     };
     let listen = config.sip.listen.0.clone();
     let more = MoreListeners {
@@ -302,6 +331,8 @@ struct Around {
     journal: JournalHandle,
     agents: Agents,
     speaker: Speaker,
+    /// Absent, DTLS is not taken.
+    handshakes: Option<HandshakesHandle>,
     shard: Address<ToShard>,
 }
 
@@ -324,6 +355,10 @@ impl Surroundings for Around {
 
     fn record(&self, id: CallId, event: CallEvent) -> bool {
         self.journal.append(id, event).is_ok()
+    }
+
+    fn shake(&self, call: CallId, id: HandshakeId, input: HandshakeInput) -> bool {
+        self.handshakes.as_ref().is_some_and(|handshakes| handshakes.tell(self.shard.clone(), call, id, input))
     }
 
     fn speak(&self, id: CallId, text: String) {

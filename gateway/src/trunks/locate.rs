@@ -354,7 +354,10 @@ mod tests {
         let located = lookup.finish();
         assert_eq!(located.servers.len(), 1);
         assert_eq!(located.servers[0].transport, Transport::Udp);
-        assert_eq!(located.servers[0].addresses, ["192.0.2.1:5060".parse().expect("an address")]);
+        assert_eq!(
+            located.servers[0].addresses,
+            ["192.0.2.1:5060".parse::<std::net::SocketAddr>().expect("an address")]
+        );
     }
 
     #[test]
@@ -381,7 +384,10 @@ mod tests {
             assert_eq!(lookup.questions(), [Question::Addresses("a.example".into())]);
             lookup.handle_answers(vec![addresses(&["192.0.2.1"])]);
             let located = lookup.finish();
-            assert_eq!(located.servers[0].addresses, ["192.0.2.1:5099".parse().expect("an address")]);
+            assert_eq!(
+                located.servers[0].addresses,
+                ["192.0.2.1:5099".parse::<std::net::SocketAddr>().expect("an address")]
+            );
             assert_eq!(located.servers[0].transport, fixed(transport));
         }
     }

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{
-    AgentRoute, Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderKind, ProviderRoute, Speaker, Utterance,
+    AgentRoute, AgentTool, Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderKind, ProviderRoute, Speaker,
+    Utterance,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::codec::Codec;
@@ -168,6 +169,27 @@ fn a_function_that_is_not_there_is_answered_and_the_agent_goes_on() {
 }
 
 #[test]
+fn an_agent_that_ends_the_call_is_heard_to_its_last_word() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut bench = Bench::start(dir, &["--scenario", "goodbye", "--seconds", "1"], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    phone.say_until(SILENCE, |phone| phone.was_hung_up);
+    let is_word = |code: &&u8| [0x21, 0xa1].contains(*code);
+    let heard: usize = phone.heard.iter().map(|packet| packet.payload.iter().filter(is_word).count()).sum();
+    assert_eq!(heard, 8000, "the whole second");
+    let tools = bench.server.received("session.update").remove(0)["session"]["tools"].clone();
+    let names: Vec<_> = tools.as_array().expect("a list").iter().map(|tool| tool["name"].as_str()).collect();
+    assert_eq!(names, [Some("end_call"), Some("send_dtmf")]);
+    assert_eq!(bench.server.received("response.create").len(), 1, "the greeting was the goodbye");
+    let outcome = bench.control.wait_for_event(|event| match event {
+        CallEvent::Ended { outcome } => Some(outcome),
+        _ => None,
+    });
+    assert_eq!(outcome, Outcome::new(Blame::Agent, EndReason::HungUp));
+    bench.server.has_no_complaint();
+}
+
+#[test]
 fn an_alaw_line_is_carried_byte_for_byte() {
     let dir = tempfile::tempdir().expect("a directory");
     let bench = Bench::start(dir, &["--seconds", "1"], "ws", &[]);
@@ -245,6 +267,7 @@ impl Bench {
                 }),
                 first_speaker: FirstSpeaker::Agent,
                 greeting: None,
+                tools: AgentTool::usual(),
             },
         );
         let applied = dir.path().join("calls/snapshot");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use talkstack_control::port::{
-    AgentRoute, CallEvent, Command, CommandId, CommandReply, Decoder, FirstSpeaker, NumberRoute, Outcome,
+    AgentRoute, AgentTool, CallEvent, Command, CommandId, CommandReply, Decoder, FirstSpeaker, NumberRoute, Outcome,
     PROTOCOL_VERSION, ProviderKind, ProviderRoute, Snapshot, ToCalls, ToControl, encode,
 };
 
@@ -176,6 +176,7 @@ impl ScriptedControl {
             provider: (!url.is_empty()).then(|| ProviderRoute::new(ProviderKind::Twilio, url, "")),
             first_speaker: FirstSpeaker::Agent,
             greeting: None,
+            tools: AgentTool::usual(),
         };
         self.route_agent(digits, agent);
     }

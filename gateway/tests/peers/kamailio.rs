@@ -12,7 +12,7 @@ use super::table::{Cell, row};
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_stays_in_the_path() {
     if is_installed("kamailio") {
-        row("kamailio, proxy", &both_ways(&Proxy { legs: 1, rtpengine: None, transport: "udp", secures: false }));
+        row("kamailio, proxy", &both_ways(&Proxy { legs: 1, rtpengine: None, transport: "udp", secures: None }));
     }
 }
 
@@ -21,7 +21,7 @@ fn calls_go_both_ways_through_a_proxy_that_stands_in_the_path_twice() {
     if is_installed("kamailio") {
         row(
             "kamailio, two Record-Routes",
-            &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp", secures: false }),
+            &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "udp", secures: None }),
         );
     }
 }
@@ -29,7 +29,7 @@ fn calls_go_both_ways_through_a_proxy_that_stands_in_the_path_twice() {
 #[test]
 fn calls_go_both_ways_through_a_proxy_that_turns_datagrams_into_a_stream() {
     if is_installed("kamailio") {
-        row("kamailio, UDP to TCP", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "tcp", secures: false }));
+        row("kamailio, UDP to TCP", &both_ways(&Proxy { legs: 2, rtpengine: None, transport: "tcp", secures: None }));
     }
 }
 
@@ -37,7 +37,7 @@ fn calls_go_both_ways_through_a_proxy_that_turns_datagrams_into_a_stream() {
 fn calls_go_both_ways_through_a_session_border_controller_that_relays_the_sound() {
     if is_installed("kamailio") && is_installed("rtpengine") {
         let engine = Rtpengine::start();
-        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: false };
+        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: None };
         assert_eq!(told_to_boxes(&proxy).ip().to_string(), "127.0.0.2");
         row("kamailio + rtpengine, SBC", &both_ways(&proxy));
     }
@@ -47,7 +47,7 @@ fn calls_go_both_ways_through_a_session_border_controller_that_relays_the_sound(
 fn calls_go_both_ways_through_a_session_border_controller_that_turns_srtp_into_rtp() {
     if is_installed("kamailio") && is_installed("rtpengine") {
         let engine = Rtpengine::start();
-        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: true };
+        let proxy = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: Some(SDES) };
         row("kamailio + rtpengine, SRTP", &both_ways(&proxy));
     }
 }
@@ -71,8 +71,8 @@ pub(crate) struct Proxy {
     pub(crate) rtpengine: Option<SocketAddr>,
     /// What it speaks with the box: `udp` or `tcp`.
     pub(crate) transport: &'static str,
-    /// rtpengine speaks SRTP with the box, and RTP with the phone.
-    pub(crate) secures: bool,
+    /// rtpengine speaks SRTP with the box, offered so, and RTP with the phone.
+    pub(crate) secures: Option<&'static str>,
 }
 
 /// A call from a phone through kamailio to the box, and one of the box through kamailio to the phone.
@@ -80,8 +80,9 @@ pub(crate) struct Proxy {
 fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
     let mut phone = Phone::at("127.0.0.1");
     let front = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-    let srtp = if proxy.secures { "required" } else { "off" };
-    let fields = json!({ "transport": proxy.transport, "srtp": srtp, "sdes_over_plain": proxy.secures });
+    let secures = proxy.secures.is_some();
+    let srtp = if secures { "required" } else { "off" };
+    let fields = json!({ "transport": proxy.transport, "srtp": srtp, "sdes_over_plain": secures });
     let mut site = Site::new(&[("TALKSTACK__RTP__PORTS", "10000-19999")], front, fields);
     let _kamailio = proxy.start(front, site.daemon.sip(), phone.address());
 
@@ -126,7 +127,7 @@ fn both_ways(proxy: &Proxy) -> Vec<(&'static str, Cell)> {
     if proxy.rtpengine.is_some() {
         cells.push(("latching: box to rtpengine, rtpengine to phone", Cell::Works));
     }
-    if proxy.secures {
+    if secures {
         cells.push(("SRTP to RTP", Cell::Works));
     }
     cells
@@ -143,10 +144,10 @@ impl Proxy {
         };
         // The profile is the box's side's alone.
         let (offer, to_box, from_box) = match self.secures {
-            true => {
-                (OFFER.replace("RTP/AVP ", ""), format!("RTP/SAVP DTLS=off {TO_BOX}"), format!("RTP/AVP {FROM_BOX}"))
+            Some(profile) => {
+                (OFFER.replace("RTP/AVP ", ""), format!("{profile} {TO_BOX}"), format!("RTP/AVP {FROM_BOX}"))
             }
-            false => (OFFER.to_owned(), TO_BOX.to_owned(), FROM_BOX.to_owned()),
+            None => (OFFER.to_owned(), TO_BOX.to_owned(), FROM_BOX.to_owned()),
         };
         let (module, manage, on_reply) = match self.rtpengine {
             Some(control) => (
@@ -200,6 +201,15 @@ pub(crate) struct Rtpengine {
 
 impl Rtpengine {
     pub(crate) fn start() -> Self {
+        Self::told_to_boxes("127.0.0.2")
+    }
+
+    /// One that tells boxes where it is: DTLS goes to the address in the SDP and nowhere else.
+    pub(crate) fn known() -> Self {
+        Self::told_to_boxes("127.0.0.1")
+    }
+
+    fn told_to_boxes(ip: &str) -> Self {
         let control = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let first = 20_000 + free_port() % 10_000;
         let peer = Peer::start(
@@ -212,7 +222,7 @@ impl Rtpengine {
                 "--log-level=4",
                 "--num-threads=1",
                 "--interface=phones/127.0.0.1",
-                "--interface=boxes/127.0.0.1!127.0.0.2",
+                &format!("--interface=boxes/127.0.0.1!{ip}"),
                 &format!("--listen-ng={control}"),
                 &format!("--listen-cli=127.0.0.1:{}", free_port()),
                 &format!("--port-min={first}"),
@@ -234,6 +244,9 @@ fn is_pinged(control: SocketAddr) -> bool {
 fn is_installed(program: &str) -> bool {
     super::process::is_installed(program)
 }
+
+/// Keys in the session description.
+const SDES: &str = "RTP/SAVP DTLS=off";
 
 /// Plain RTP towards whoever is called.
 pub(crate) const OFFER: &str =

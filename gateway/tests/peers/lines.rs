@@ -1,8 +1,9 @@
 //! A box whose trunks and phones are set over the pipe that its control side uses.
 
 use talkstack_control::port::{
-    AgentRoute, CallEvent, CallId, Command, CommandId, CommandReply, DialOrder, ExtensionRoute, FirstSpeaker,
-    LineStates, NumberRoute, Outcome, RegistrationState, Sealed, Snapshot, ToCalls, ToControl, TrunkRoute,
+    AgentRoute, AgentTool, CallEvent, CallId, Command, CommandId, CommandReply, DialOrder, ExtensionRoute,
+    FirstSpeaker, LineStates, NumberRoute, Outcome, RegistrationState, Sealed, Snapshot, ToCalls, ToControl,
+    TrunkRoute,
 };
 use talkstack_control::secret::{EXTENSION_PASSWORD_PURPOSE, SECRET_FILE, Secret, TRUNK_PASSWORD_PURPOSE};
 use tempfile::TempDir;
@@ -37,6 +38,7 @@ impl Lines {
             provider: None,
             first_speaker: FirstSpeaker::Agent,
             greeting: None,
+            tools: AgentTool::usual(),
         };
         snapshot.agents.insert("agent".into(), agent);
         let mut lines = Lines { daemon, control, secret, snapshot, calls: 0, _dir: dir };

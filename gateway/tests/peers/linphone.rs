@@ -80,7 +80,7 @@ fn linphone_s_srtp_is_plain_to_the_box_behind_a_session_border_controller() {
     let daemon = Daemon::serve(&[]);
     let engine = Rtpengine::start();
     let front = SocketAddr::new([127, 0, 0, 1].into(), free_port());
-    let _kamailio = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: false }.start(
+    let _kamailio = Proxy { legs: 1, rtpengine: Some(engine.control), transport: "udp", secures: None }.start(
         front,
         daemon.sip(),
         front,

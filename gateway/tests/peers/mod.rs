@@ -8,6 +8,7 @@ mod boxes;
 mod codecs;
 mod desks;
 mod dialogs;
+mod dtls;
 mod help;
 mod kamailio;
 pub(crate) mod lines;

@@ -5,6 +5,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use talkstack_media::dtls::{Handshake, HandshakeOutput};
+
 use super::srtp::Keys;
 
 /// A phone, in a call or not.
@@ -194,6 +196,38 @@ impl Phone {
             let own = buffer[12..bytes].iter().filter(|byte| **byte & 0x7f == hears).count();
             count += usize::from(own > 150);
         }
+    }
+
+    /// Shakes hands with whom its datagrams come from, as the one who is asked; what comes of it.
+    pub(crate) fn shakes_hands(&mut self, handshake: &mut Handshake) -> HandshakeOutput {
+        let until = Instant::now() + ANSWER_MAX;
+        while Instant::now() < until {
+            self.rtp.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
+            let mut buffer = [0; 2048];
+            if let Ok((bytes, from)) = self.rtp.recv_from(&mut buffer)
+                && (20..=63).contains(&buffer[0])
+            {
+                assert_eq!(Some(from), self.dialog.remote_media);
+                handshake.handle_datagram(&buffer[..bytes], Instant::now());
+            }
+            handshake.handle_timeout(Instant::now());
+            while let Some(output) = handshake.poll_output() {
+                match output {
+                    HandshakeOutput::Send(datagram) => {
+                        let remote = self.dialog.remote_media.expect("known");
+                        self.rtp.send_to(&datagram, remote).expect("sent");
+                    }
+                    output => return output,
+                }
+            }
+        }
+        panic!("nobody shakes hands")
+    }
+
+    /// Sends this from a port that nobody knows.
+    pub(crate) fn is_forged(&self, datagram: &[u8]) {
+        let stranger = UdpSocket::bind((self.media.ip(), 0)).expect("a port");
+        stranger.send_to(datagram, self.dialog.remote_media.expect("known")).expect("sent");
     }
 
     /// Presses a key for 100 ms (RFC 4733).

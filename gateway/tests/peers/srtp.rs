@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 use talkstack_control::port::{CallEvent, EndReason, Srtp};
 use talkstack_media::rtp::srtp::{Inbound, KeyParameter, LIFETIME_MAX, MasterKey, Outbound, Suite};
-use talkstack_media::sdp::{Attribute, Crypto, SessionDescription};
+use talkstack_media::sdp::{Attribute, Crypto, SdesKeys, SessionDescription};
 
 use super::baresip::Account;
 use super::lines::Lines;
@@ -26,6 +26,8 @@ pub(crate) struct Keys {
     sent: Vec<Vec<u8>>,
     /// What becomes of what it sends.
     damage: Damage,
+    /// The profile and the lines of its description, where they have no keys in them.
+    described: Option<(&'static str, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,16 +48,30 @@ impl Keys {
             inbound: None,
             sent: Vec::new(),
             damage: Damage::None,
+            described: None,
         }
+    }
+
+    /// Those of a handshake: until there are any, it says nothing.
+    pub(crate) fn described(profile: &'static str, lines: String) -> Self {
+        Keys { described: Some((profile, lines)), ..Keys::new(Suite::AeadAes256Gcm, 0) }
+    }
+
+    /// A handshake has brought them.
+    pub(crate) fn handle_keys(&mut self, keys: &SdesKeys) {
+        (self.outbound, self.inbound) = (Outbound::new(&keys.local), Some(Inbound::new(&keys.remote)));
     }
 
     /// The profile and the lines of its description.
     pub(crate) fn describe(&self) -> (&'static str, String) {
-        ("RTP/SAVP", format!("a=crypto:{}\r\n", self.line))
+        self.described.clone().unwrap_or_else(|| ("RTP/SAVP", format!("a=crypto:{}\r\n", self.line)))
     }
 
     /// Takes the other side's keys of the same suite; our line answers theirs by its number.
     pub(crate) fn handle_description(&mut self, message: &str) {
+        if self.described.is_some() {
+            return;
+        }
         let sdp = message.split_once("\r\n\r\n").map_or("", |(_, sdp)| sdp);
         let description = SessionDescription::parse(sdp.as_bytes()).expect("readable");
         let mut lines = description.media[0].attributes.iter().filter_map(|attribute| match attribute {
@@ -117,7 +133,7 @@ fn a_trunk_that_requires_srtp_takes_nothing_plain_and_sends_nothing_plain() {
     let refusal = phone.is_refused(site.daemon.sip(), &format!("sip:echo@{}", site.daemon.sip()));
     assert!(refusal.starts_with("SIP/2.0 488 "), "{refusal}");
     assert!(
-        refusal.contains("\r\nWarning: 399 talkstack \"SRTP is required here: offer RTP/SAVP with a=crypto\"\r\n"),
+        refusal.contains("\r\nWarning: 399 talkstack \"SRTP is required here: offer RTP/SAVP with a=crypto, or UDP/TLS/RTP/SAVP\"\r\n"),
         "{refusal}"
     );
     let call = site.dial("+15550000001");

@@ -99,6 +99,11 @@ impl Latch {
         self.locked.map_or(self.described, |locked| locked.source)
     }
 
+    /// Tells whether the description names a source, or its own proof does.
+    pub fn names(&self, source: SocketAddr) -> bool {
+        source == self.described || source == self.destination()
+    }
+
     /// A re-INVITE has described another address: the window opens, the old source stays valid until the proof.
     pub fn reopen(&mut self, described: SocketAddr, now: Instant) {
         if described != self.described {
@@ -200,10 +205,14 @@ mod tests {
         let mut bench = Bench::new();
         for sequence in 0..4 {
             assert_eq!(bench.packet(NATTED, sequence), Verdict::Accept);
-            assert_eq!(bench.latch.destination(), DESCRIBED.parse().expect("address"), "not yet proved");
+            assert_eq!(
+                bench.latch.destination(),
+                DESCRIBED.parse::<std::net::SocketAddr>().expect("address"),
+                "not yet proved"
+            );
         }
         bench.packet(NATTED, 4);
-        assert_eq!(bench.latch.destination(), NATTED.parse().expect("address"));
+        assert_eq!(bench.latch.destination(), NATTED.parse::<std::net::SocketAddr>().expect("address"));
         assert_eq!(bench.packet(STRANGER, 5), Verdict::Refuse);
         assert_eq!(bench.packet(DESCRIBED, 5), Verdict::Refuse, "not while the locked source talks");
     }
@@ -340,7 +349,7 @@ mod tests {
         for sequence in 5..10 {
             assert_eq!(bench.packet(DESCRIBED, sequence), Verdict::Accept);
         }
-        assert_eq!(bench.latch.destination(), DESCRIBED.parse().expect("address"));
+        assert_eq!(bench.latch.destination(), DESCRIBED.parse::<std::net::SocketAddr>().expect("address"));
     }
 
     const DESCRIBED: &str = "10.0.0.1:4000";

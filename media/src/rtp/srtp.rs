@@ -5,6 +5,9 @@
 //!                              replay window, roll-over counter, one set of session keys a direction
 //! ```
 //!
+//! Keys come from the session descriptions ([`crate::sdp::crypto`]) or from a handshake ([`crate::dtls`]); here they are the
+//! same.
+//!
 //! The crate that the WebRTC side brings (`rtc-srtp`) makes a buffer for every packet, remembers an SSRC before its packet
 //! is authenticated, and leaves replay protection off unless told; here nothing is allocated for a packet, and a packet
 //! that is not authenticated leaves no trace.

@@ -1,7 +1,6 @@
 //! `a=crypto` (RFC 4568): a suite, master keys, and what is to be done with them.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
 
@@ -47,6 +46,9 @@ pub enum CryptoError {
     /// There is no line at all, where the profile says that there are keys.
     #[error("there is no a=crypto line")]
     Missing,
+    /// DTLS is offered, and no hash of its certificate is told that this box knows.
+    #[error("there is no a=fingerprint of sha-256, sha-384, sha-512 or sha-1")]
+    NoFingerprint,
     /// A session parameter that changes what is protected (RFC 4568 §6.3), or is unknown.
     #[error("it asks for a session parameter that this box does not grant")]
     Parameter,
@@ -153,9 +155,9 @@ fn number(text: &str, digits_max: usize) -> Option<u64> {
     if is_number { text.parse().ok() } else { None }
 }
 
-/// Writes the line of an attribute.
-pub(super) fn write(sdp: &mut String, crypto: &Crypto) {
-    let _ = write!(sdp, "a=crypto:{crypto}\r\n");
+/// The line of an attribute.
+pub(super) fn line(crypto: &Crypto) -> String {
+    format!("a=crypto:{crypto}\r\n")
 }
 
 /// RFC 4568 §9.1.

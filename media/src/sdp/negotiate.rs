@@ -4,7 +4,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::crypto::{self, CryptoError};
+use super::crypto::CryptoError;
 use super::dtmf::DtmfMode;
 use super::parse::{Attribute, Direction, Media, RtpMap, SessionDescription};
 use super::repertoire::Repertoire;
@@ -184,14 +184,14 @@ pub fn answer(
     capabilities: &Capabilities,
     local: &LocalMedia,
 ) -> Result<Answer, NegotiateError> {
-    let Chosen { at, keying, crypto } = capabilities.security.choose(offer)?;
+    let Chosen { at, keying, lines } = capabilities.security.choose(offer)?;
     let agreed = agree(offer, &offer.media[at], capabilities, |number, _| Numbered::alike(number))?;
     let negotiated = Negotiated { keying, ..agreed };
     let mut sdp = head(local);
     for (index, media) in offer.media.iter().enumerate() {
         if index == at {
             write_audio(&mut sdp, local, &negotiated, &media.protocol);
-            crypto.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
+            sdp.push_str(&lines);
         } else {
             // RFC 3264 §6: every section is answered in its place; port 0 refuses it.
             let _ = write!(sdp, "m={} 0 {} {}\r\n", media.kind, media.protocol, media.formats[0]);
@@ -233,7 +233,7 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, 
         write_event(&mut sdp, number, clock_rate);
     }
     let _ = write!(sdp, "a=ptime:{}\r\na=sendrecv\r\n", repertoire.ptime_ms());
-    lines.iter().for_each(|crypto| crypto::write(&mut sdp, crypto));
+    sdp.push_str(&lines);
     Ok(sdp)
 }
 
@@ -243,7 +243,7 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, 
 /// [`NegotiateError`]; the session cannot stand then.
 pub fn accept_answer(answer: &SessionDescription, capabilities: &Capabilities) -> Result<Negotiated, NegotiateError> {
     let media = answer.media.first().ok_or(NegotiateError::NoAudio)?;
-    let keying = capabilities.security.accept_answer(media)?;
+    let keying = capabilities.security.accept_answer(answer, media)?;
     Ok(Negotiated { keying, ..agree(answer, media, capabilities, |sent, received| Numbered { sent, received })? })
 }
 

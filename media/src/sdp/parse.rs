@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use super::crypto::{Crypto, CryptoError};
+use super::fingerprint::{Fingerprint, Setup};
 
 /// A session description, as far as it concerns audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct SessionDescription {
     pub connection: Option<IpAddr>,
     /// The session-level direction.
     pub direction: Option<Direction>,
+    /// The session-level fingerprints, setup and association, for sections without their own.
+    pub attributes: Vec<Attribute>,
     /// The `m=` sections, in order.
     pub media: Vec<Media>,
 }
@@ -52,6 +55,12 @@ pub enum Attribute {
     RtcpMux,
     /// `a=crypto` (RFC 4568), or why it cannot be used.
     Crypto(Result<Crypto, CryptoError>),
+    /// `a=fingerprint` (RFC 8122), of a hash that is known here.
+    Fingerprint(Fingerprint),
+    /// `a=setup` (RFC 4145).
+    Setup(Setup),
+    /// `a=tls-id` (RFC 8842): which DTLS association is meant.
+    TlsId(String),
 }
 
 /// What a payload type stands for.
@@ -143,7 +152,8 @@ impl SessionDescription {
             return Err(SdpError::TooLarge);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| SdpError::NotText)?;
-        let mut description = SessionDescription { connection: None, direction: None, media: Vec::new() };
+        let mut description =
+            SessionDescription { connection: None, direction: None, attributes: Vec::new(), media: Vec::new() };
         let mut attributes = 0;
         for (at, line) in text.lines().enumerate() {
             let line = line.trim_end();
@@ -186,6 +196,7 @@ impl SessionDescription {
                     if let Some(direction) = Direction::of_name(value) {
                         self.direction = Some(direction);
                     }
+                    self.attributes.extend(attribute(value).flatten().filter(is_of_session));
                 }
             },
             _ => {}
@@ -293,6 +304,9 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
         "ptime" => milliseconds(value).map(Attribute::Ptime),
         "maxptime" => milliseconds(value).map(Attribute::MaxPtime),
         "rtcp-mux" => Some(Attribute::RtcpMux),
+        "fingerprint" => Fingerprint::parse(value).map(Attribute::Fingerprint),
+        "setup" => Setup::parse(value).map(Attribute::Setup),
+        "tls-id" => (value.len() <= TLS_ID_BYTES_MAX).then(|| Attribute::TlsId(value.trim().to_owned())),
         // A line that cannot be used leaves the others: the section is refused when none is left.
         "crypto" => Some(Attribute::Crypto(Crypto::parse(value))),
         "rtcp" => {
@@ -302,6 +316,11 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
         }
         name => Direction::of_name(name).map(Attribute::Direction),
     })
+}
+
+/// What may be said for all sections at once.
+fn is_of_session(attribute: &Attribute) -> bool {
+    matches!(attribute, Attribute::Fingerprint(_) | Attribute::Setup(_) | Attribute::TlsId(_))
 }
 
 /// `101 telephone-event/8000`.
@@ -337,6 +356,9 @@ const FORMATS_MAX: usize = 64;
 
 /// 512 attributes: 8 sections of 64.
 const ATTRIBUTES_MAX: usize = 512;
+
+/// 255 bytes: RFC 8842 §4.
+const TLS_ID_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 //! ```
 
 mod digits;
+mod dtls;
 mod exchange;
 mod hearing;
 mod keys;
@@ -18,10 +19,11 @@ mod speaking;
 use std::net::SocketAddr;
 
 pub use crate::audio::playout::NotQueued;
+pub use dtls::{HandshakeId, HandshakeInput};
 pub use exchange::{Exchange, Heed};
 pub use keys::Pressed;
 pub use rtp::RtpSession;
-pub use rtp::quality::{Inbound, Outbound, Quality, Sound};
+pub use rtp::quality::{Inbound, Outbound, Protection, Quality, Sound};
 
 use crate::audio::frame::Frame;
 

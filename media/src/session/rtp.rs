@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rtp_rs::RtpReader;
 
 use super::digits::{Digits, Way};
+use super::dtls::is_dtls;
 use super::exchange::{Exchange, Heed};
 use super::hearing::Hearing;
 use super::keys::{KeyFrame, Keys};
@@ -25,7 +26,7 @@ use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::receiver::{PayloadTypes, Received, Receiver};
 use crate::rtp::rtcp::{ReportTime, Rtcp};
 use crate::rtp::sender::Sender;
-use crate::sdp::Negotiated;
+use crate::sdp::{Negotiated, SdesKeys};
 
 /// The sound of one SIP leg.
 #[derive(Debug)]
@@ -34,16 +35,16 @@ pub struct RtpSession {
     pub(super) input: Input,
     pub(super) output: Output,
     rtcp: Rtcp,
-    control_latch: Latch,
+    pub(super) control_latch: Latch,
     control_packets: u16,
     started: Instant,
     last_packet: Option<Instant>,
     /// No packet has come since the far end was excused.
     is_excused: bool,
-    refused_packets: u64,
+    pub(super) refused_packets: u64,
     received_packets: u64,
     heed: Heed,
-    secure: Option<Box<Secure>>,
+    pub(super) secure: Option<Box<Secure>>,
     budget: PacketBudget,
 }
 
@@ -59,7 +60,7 @@ enum Proof {
 /// From packets to audio.
 #[derive(Debug)]
 pub(super) struct Input {
-    latch: Latch,
+    pub(super) latch: Latch,
     pub(super) receiver: Receiver,
     hearing: Hearing,
     pub(super) digits: Digits,
@@ -90,7 +91,7 @@ impl RtpSession {
         // RFC 4568 §6.4: below 2^15, so that a roll-over is seen although the first packets are lost.
         let (ssrc, sequence, timestamp) = ((mixed >> 32) as u32, (mixed >> 16) as u16 & 0x7fff, mixed as u32);
         let mut secure = None;
-        Secure::agree(&mut secure, &negotiated.keying, now);
+        Secure::agree(&mut secure, &negotiated, ssrc, now);
         let mut session = RtpSession {
             input: Input {
                 latch: Latch::new(negotiated.remote_rtp, signalling, now),
@@ -129,7 +130,7 @@ impl RtpSession {
 
     /// The peers have agreed anew: hold, resume, another address, payload type or codec.
     pub fn renegotiate(&mut self, negotiated: Negotiated, now: Instant) {
-        Secure::agree(&mut self.secure, &negotiated.keying, now);
+        Secure::agree(&mut self.secure, &negotiated, self.output.sender.ssrc(), now);
         self.input.receiver.renumber(payload_types(&negotiated));
         self.input.hearing.set_codec(negotiated.codec);
         self.output.playout.repack(packing(&negotiated));
@@ -158,6 +159,9 @@ impl RtpSession {
         }
         if !self.is_within_budget(source, self.input.latch.destination(), now) {
             return;
+        }
+        if is_dtls(packet) {
+            return self.handle_dtls(Channel::Rtp, source, packet);
         }
         let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
             return self.handle_opened(source, packet, Proof::Sequence, now);
@@ -201,6 +205,9 @@ impl RtpSession {
     pub fn handle_rtcp(&mut self, source: SocketAddr, packet: &[u8], now: Instant) {
         if !self.is_within_budget(source, self.control_latch.destination(), now) {
             return;
+        }
+        if is_dtls(packet) {
+            return self.handle_dtls(Channel::Rtcp, source, packet);
         }
         let Some(mut secure) = self.secure.take_if(|secure| secure.is_active()) else {
             return self.handle_opened_rtcp(source, packet, Proof::Sequence, now);
@@ -305,10 +312,16 @@ impl RtpSession {
 
     /// Writes the packet that is due into `packet`; drain to `None`.
     pub fn poll_transmit(&mut self, packet: &mut [u8], now: Instant) -> Option<Transmit> {
-        if self.rtcp.deadline() <= now {
-            return Some(self.report(packet, now));
+        if let Some(datagram) = self.poll_dtls(packet) {
+            return Some(datagram);
         }
-        if self.negotiated.is_held() {
+        if self.rtcp.deadline() <= now {
+            let report = self.report(packet, now);
+            if report.bytes > 0 {
+                return Some(report);
+            }
+        }
+        if self.negotiated.is_held() || self.awaits_keys() {
             return None;
         }
         let Output { playout, sender, keys, speaking, level, sent_position, .. } = &mut self.output;
@@ -362,10 +375,13 @@ impl RtpSession {
     /// When to poll next.
     pub fn poll_timeout(&self) -> Instant {
         let mut at = self.rtcp.deadline().min(self.abandoned_at());
+        if let Some(dtls) = self.secure.as_ref().and_then(|secure| secure.dtls()?.poll_timeout(self.started)) {
+            at = at.min(dtls);
+        }
         if let Some(receiver) = self.input.receiver.poll_timeout() {
             at = at.min(receiver);
         }
-        if self.negotiated.is_held() {
+        if self.negotiated.is_held() || self.awaits_keys() {
             return at;
         }
         let playout = &self.output.playout;
@@ -382,37 +398,6 @@ impl RtpSession {
         self.negotiated.is_held()
     }
 
-    /// Tells whether nothing has come for so long that nobody can be there.
-    pub fn is_abandoned(&self, now: Instant) -> bool {
-        !self.negotiated.is_held() && self.abandoned_at() <= now
-    }
-
-    /// Gives the far end another time-out: it has shown by other means, or is being asked, whether it is there.
-    pub fn excuse(&mut self, now: Instant) {
-        self.last_packet = Some(now);
-        self.is_excused = true;
-    }
-
-    /// Tells whether the far end has been excused and nothing has come since.
-    pub fn is_excused(&self) -> bool {
-        self.is_excused
-    }
-
-    /// Packets that were dropped: from strangers, malformed, late or doubled.
-    pub fn refused_packets(&self) -> u64 {
-        self.refused_packets
-    }
-
-    /// Packets that were refused because nothing says that they are the far end's: SRTP alone has them.
-    pub fn unauthenticated_packets(&self) -> u64 {
-        self.secure.as_ref().map_or(0, |secure| secure.unauthenticated())
-    }
-
-    /// Packets that were refused because they had come before: SRTP alone counts them.
-    pub fn replayed_packets(&self) -> u64 {
-        self.secure.as_ref().map_or(0, |secure| secure.replayed())
-    }
-
     /// What has gone either way so far.
     pub fn exchange(&self) -> Exchange {
         let sent = self.output.sender.figures().map_or(0, |sent| sent.packets);
@@ -427,6 +412,20 @@ impl RtpSession {
         self.output.sent_before = self.output.sent_before.wrapping_add(sent);
         self.output.sender = Sender::new((mixed >> 32) as u32, (mixed >> 16) as u16);
         self.rtcp = Rtcp::new(self.output.sender.ssrc(), mixed, now);
+    }
+
+    pub(super) fn handle_keys(&mut self, channel: Channel, keys: &SdesKeys, now: Instant) {
+        let Some(secure) = &mut self.secure else { return };
+        secure.handle_keys(channel, keys);
+        if channel == Channel::Rtp {
+            // What was to be said meanwhile is said from here on.
+            self.output.playout.resume(now);
+            self.hear_of(now);
+        }
+    }
+
+    fn awaits_keys(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.awaits_keys())
     }
 
     fn secured(&mut self) -> Option<&mut Secure> {

@@ -7,7 +7,7 @@ mod gemini;
 use std::time::Duration;
 
 use serde_json::json;
-use talkstack_control::port::{CallId, ProviderRoute, Speaker};
+use talkstack_control::port::{AgentTool, CallId, ProviderRoute, Speaker};
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
@@ -118,6 +118,7 @@ fn opening() -> Opening {
         greeting: None,
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
+        tools: AgentTool::usual(),
     }
 }
 

@@ -1,6 +1,6 @@
 use base64_simd::STANDARD;
 use serde_json::json;
-use talkstack_control::port::{FirstSpeaker, ProviderRoute};
+use talkstack_control::port::{AgentTool, FirstSpeaker, ProviderRoute};
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
@@ -283,6 +283,7 @@ impl Bench {
             greeting: None,
             first_speaker: FirstSpeaker::Agent,
             greets: Greets::WhenReady,
+            tools: AgentTool::usual(),
         };
         let mut provider = ProviderRoute::new(kind, "ws://agent/", "");
         provider.settings.sample_rate = rate;

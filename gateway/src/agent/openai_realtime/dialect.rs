@@ -8,6 +8,7 @@ use talkstack_media::audio::frame::Form;
 
 use super::event::{beta_format_name, format_name};
 use crate::agent::provider::Opening;
+use crate::agent::tools::described;
 
 /// How a session is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,13 @@ impl Dialect {
             }),
         };
         session["instructions"] = json!(opening.instructions);
+        if !opening.tools.is_empty() {
+            let tools = opening.tools.iter().map(|tool| {
+                let (name, what, parameters) = described(*tool);
+                json!({ "type": "function", "name": name, "description": what, "parameters": parameters })
+            });
+            session["tools"] = tools.collect();
+        }
         if let Some(voice) = &opening.voice {
             match self {
                 Dialect::Ga => session["audio"]["output"]["voice"] = json!(voice),

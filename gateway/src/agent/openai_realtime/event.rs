@@ -24,6 +24,10 @@ pub(super) struct Event<'a> {
     audio_start_ms: Option<f64>,
     #[serde(borrow)]
     call_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    arguments: Option<Text<'a>>,
     session: Option<Session>,
     response: Option<Response>,
     error: Option<ErrorBody>,
@@ -89,6 +93,16 @@ struct OutputItem {
     #[serde(rename = "type")]
     kind: Option<String>,
     call_id: Option<String>,
+    name: Option<String>,
+    arguments: Option<String>,
+}
+
+/// A call of a function; its arguments are JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FunctionCall<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) arguments: &'a str,
 }
 
 /// What went wrong.
@@ -158,8 +172,13 @@ impl<'a> Event<'a> {
         self.audio_start_ms.map(|at| at as u64)
     }
 
-    pub(super) fn call_id(&self) -> Option<&str> {
-        self.call_id.as_deref()
+    /// The function that is called.
+    pub(super) fn function_call(&self) -> FunctionCall<'_> {
+        FunctionCall {
+            id: self.call_id.as_deref().unwrap_or_default(),
+            name: self.name.as_deref().unwrap_or_default(),
+            arguments: self.arguments.as_deref().unwrap_or_default(),
+        }
     }
 
     pub(super) fn response(&self) -> Option<&Response> {
@@ -192,9 +211,13 @@ impl Response {
     }
 
     /// The functions it calls.
-    pub(super) fn function_calls(&self) -> impl Iterator<Item = &str> {
-        let items = self.output.iter().flatten();
-        items.filter(|item| item.kind.as_deref() == Some("function_call")).filter_map(|item| item.call_id.as_deref())
+    pub(super) fn function_calls(&self) -> impl Iterator<Item = FunctionCall<'_>> {
+        let items = self.output.iter().flatten().filter(|item| item.kind.as_deref() == Some("function_call"));
+        items.map(|item| FunctionCall {
+            id: item.call_id.as_deref().unwrap_or_default(),
+            name: item.name.as_deref().unwrap_or_default(),
+            arguments: item.arguments.as_deref().unwrap_or_default(),
+        })
     }
 }
 

@@ -1,8 +1,13 @@
 //! Whose turn it is to speak in a Realtime session: one response at a time, and none while the caller speaks.
 
-use super::event::Response;
+use std::collections::VecDeque;
+
+use talkstack_control::port::AgentTool;
+
+use super::event::{FunctionCall, Response};
 use crate::agent::AgentLoss;
 use crate::agent::conversation::Conversation;
+use crate::agent::tools::{Asked, asked};
 
 /// Whose turn it is to speak.
 #[derive(Debug, Default)]
@@ -13,10 +18,23 @@ pub(super) struct Floor {
     pub(super) has_caller_spoken: bool,
     /// The functions whose calls have been answered, the newest last.
     answered_calls: Vec<String>,
-    pub(super) unanswered_calls: Vec<String>,
+    pub(super) unanswered_calls: Vec<Answer>,
+    /// Keys that the model wants pressed.
+    pub(super) presses: VecDeque<char>,
+    /// The model wants the call to end once it has been heard.
+    pub(super) is_ending: bool,
+    /// The response that is going on has said something.
+    pub(super) has_spoken: bool,
     /// A response that is to be stopped.
     pub(super) cancelled: Option<String>,
     failures: u8,
+}
+
+/// The answer to a call of a function.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) call_id: String,
+    pub(super) output: String,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,6 +61,8 @@ impl Floor {
     pub(super) fn handle_speech_started(&mut self, conversation: &mut Conversation) {
         self.is_caller_speaking = true;
         self.has_caller_spoken = true;
+        // Who answers a goodbye may have more to say: the model decides anew.
+        self.is_ending = false;
         self.wanted = Wanted::Nothing;
         if let ResponseState::Active(id) = &self.response {
             conversation.discard(id);
@@ -61,11 +81,12 @@ impl Floor {
             self.cancelled = Some(id.clone()).filter(|id| !id.is_empty());
         }
         self.response = ResponseState::Active(id);
+        self.has_spoken = false;
     }
 
-    pub(super) fn handle_response_done(&mut self, response: &Response) -> Result<(), AgentLoss> {
-        for call_id in response.function_calls() {
-            self.handle_function_call(call_id);
+    pub(super) fn handle_response_done(&mut self, response: &Response, tools: &[AgentTool]) -> Result<(), AgentLoss> {
+        for call in response.function_calls() {
+            self.handle_function_call(call, tools);
         }
         self.response = ResponseState::None;
         if !response.has_failed() {
@@ -76,18 +97,37 @@ impl Floor {
         if self.failures >= FAILURES_MAX { Err(AgentLoss::Failing) } else { Ok(()) }
     }
 
-    /// Notes a call of a function, told of once or twice; there are none that exist.
-    pub(super) fn handle_function_call(&mut self, call_id: &str) {
+    /// Does what a call of a function asks for; it is told of once or twice.
+    pub(super) fn handle_function_call(&mut self, call: FunctionCall<'_>, tools: &[AgentTool]) {
         let is_full = self.unanswered_calls.len() >= CALLS_MAX;
-        if is_full || call_id.is_empty() || self.answered_calls.iter().any(|answered| answered == call_id) {
+        if is_full || call.id.is_empty() || self.answered_calls.iter().any(|answered| answered == call.id) {
             return;
         }
         if self.answered_calls.len() >= CALLS_MAX {
             self.answered_calls.remove(0);
         }
-        self.answered_calls.push(call_id.to_owned());
-        self.unanswered_calls.push(call_id.to_owned());
-        self.want_response();
+        self.answered_calls.push(call.id.to_owned());
+        let asked = asked(tools, call.name, call.arguments);
+        self.unanswered_calls.push(Answer { call_id: call.id.to_owned(), output: asked.answer() });
+        match asked {
+            Asked::EndCall => {
+                self.is_ending = true;
+                // Who has said goodbye already does not do it twice.
+                if !self.has_spoken {
+                    self.want_response();
+                }
+            }
+            Asked::Press(keys) => {
+                self.presses.extend(keys.chars());
+                self.want_response();
+            }
+            Asked::Refused(_) => self.want_response(),
+        }
+    }
+
+    /// The call is to end, and nothing more will be said.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.is_ending && self.response == ResponseState::None && self.wanted == Wanted::Nothing
     }
 
     /// While the caller speaks, the server's detector asks for the response behind their turn.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind, ProviderRoute, Speaker};
+use talkstack_control::port::{AgentTool, CallId, FirstSpeaker, ProviderKind, ProviderRoute, Speaker};
 
 use super::*;
 use crate::agent::provider::{Greets, Opening, ServicePlan};
@@ -223,6 +223,7 @@ impl Bench {
             greeting: None,
             first_speaker: FirstSpeaker::Agent,
             greets,
+            tools: AgentTool::usual(),
         };
         let provider = ProviderRoute::new(ProviderKind::OpenAiRealtime, "ws://agent/v1", "m");
         let plan = ServicePlan::new(&provider, opening).expect("an address");

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use talkstack_control::port::{CallEvent, CallId, CollectOrder, CommandReply, Outcome};
-use talkstack_media::session::Exchange;
+use talkstack_media::dtls::HandshakeOutput;
+use talkstack_media::session::{Exchange, HandshakeId, HandshakeInput};
 use talkstack_media::sip::InfoDigit;
 use tokio::sync::oneshot;
 
@@ -156,6 +157,8 @@ pub enum ToCall {
     AgentConnected(Connected),
     /// The agent could not be reached.
     AgentUnreachable,
+    /// A DTLS handshake of a leg's wants something done.
+    Shaken(HandshakeId, Box<HandshakeOutput>),
     /// A text has been spoken, or cannot be.
     Spoken(Option<Vec<i16>>),
 }
@@ -176,6 +179,8 @@ pub trait Surroundings: Send {
     fn record(&self, id: CallId, event: CallEvent) -> bool;
     /// Brings a leg to the shard of the call that it is for; `false` when it is lost on the way.
     fn give(&self, to: CallId, given: Box<GivenLeg>) -> bool;
+    /// Tells a DTLS handshake of a leg's; [`ToCall::Shaken`] answers. `false` when nobody takes it.
+    fn shake(&self, call: CallId, id: HandshakeId, input: HandshakeInput) -> bool;
     /// Has a text spoken; [`ToCall::Spoken`] answers.
     fn speak(&self, id: CallId, text: String);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use base64_simd::STANDARD;
 use talkstack_control::port::{FirstSpeaker, ProviderKind};
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::session::{HandshakeId, HandshakeInput};
 
 use super::*;
 use crate::agent::provider::ServicePlan;
@@ -107,6 +108,10 @@ impl Surroundings for Around {
     }
 
     fn speak(&self, _: CallId, _: String) {}
+
+    fn shake(&self, _: CallId, _: HandshakeId, _: HandshakeInput) -> bool {
+        false
+    }
 
     fn connect(&self, _: CallId, _: AgentTarget) -> bool {
         true

@@ -93,8 +93,9 @@ impl SipThread {
             is_signalling_secure &= transport.is_secure();
             tells_keys &= wanted.tells_keys_over(transport);
         }
+        let media = Security::new(wanted.srtp, tells_keys, self.random.seed());
         LineSecurity {
-            media: Security::new(wanted.srtp, tells_keys, self.random.seed()),
+            media: self.config.dtls.map_or(media, |fingerprint| media.with_identity(fingerprint)),
             is_signalling_secure,
             repertoire: wanted.repertoire.unwrap_or_default(),
             networks: wanted.networks,

@@ -130,6 +130,7 @@ mod tests {
             timezone: jiff::tz::TimeZone::UTC,
             udp_large: UdpLarge::Auto,
             dns: Vec::new(),
+            dtls: None,
         };
         let dir = tempfile::tempdir().expect("a directory");
         let journal = Journal::open(&dir.path().join("journal")).expect("opens");

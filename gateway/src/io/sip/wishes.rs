@@ -111,13 +111,14 @@ pub(super) fn refusal(outcome: Outcome) -> Refusal {
         EndReason::NotFound => (404, "nobody answers here"),
         EndReason::NoCommonCodec => (488, "no codec in common; this box speaks opus, G722, PCMU and PCMA"),
         EndReason::BadOffer => (488, "the session description cannot be used"),
-        EndReason::SrtpRequired => (488, "SRTP is required here: offer RTP/SAVP with a=crypto"),
+        EndReason::SrtpRequired => (488, "SRTP is required here: offer RTP/SAVP with a=crypto, or UDP/TLS/RTP/SAVP"),
         EndReason::SrtpOff => {
             (488, "this box speaks no SRTP on this line: offer RTP/AVP, or have srtp set to optional")
         }
-        EndReason::BadKeys => {
-            (488, "no a=crypto line can be used: offer AES_CM_128_HMAC_SHA1_80 with a key of 30 bytes")
-        }
+        EndReason::BadKeys => (
+            488,
+            "no a=crypto or a=fingerprint can be used: offer AES_CM_128_HMAC_SHA1_80 with a key of 30 bytes, or sha-256",
+        ),
         EndReason::KeysUntold => (488, "SRTP is required here, and its keys are not told over SIP without TLS"),
         EndReason::Overloaded => (503, "no RTP port is free"),
         EndReason::Busy => (486, "the called line is busy"),

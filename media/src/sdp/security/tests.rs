@@ -78,12 +78,12 @@ fn our_offers_tell_keys_where_they_may_and_of_every_suite_another() {
     ] {
         let offered = security(srtp, offers_keys).offer();
         assert_eq!(
-            offered.as_ref().map(|(protocol, lines)| (*protocol, lines.len())),
+            offered.as_ref().map(|(protocol, lines)| (*protocol, cryptos(lines).len())),
             expected.as_ref().copied(),
             "{srtp:?}"
         );
-        let keys: Vec<_> =
-            offered.iter().flat_map(|(_, lines)| lines).map(|line| &line.keys[0].master.bytes()[..16]).collect();
+        let lines = offered.iter().flat_map(|(_, lines)| cryptos(lines));
+        let keys: Vec<_> = lines.map(|line| line.keys[0].master.bytes()[..16].to_vec()).collect();
         assert!(keys.iter().enumerate().all(|(at, key)| !keys[..at].contains(key)), "{keys:?}");
     }
     let other = Security::new(Srtp::Required, true, [8; SECRET_BYTES]);
@@ -145,19 +145,135 @@ fn an_answer_is_never_plain_where_keys_are_required() {
 fn a_session_that_is_secured_stays_so_by_our_offers_and_with_the_same_key() {
     let mut security = security(Srtp::Optional, false);
     let keying = check(&audio("RTP/SAVP", &line(Suite::AesCm128HmacSha1_80)), Srtp::Optional).expect("agreed");
-    security.handle_agreed(&keying.negotiated.keying);
+    security.handle_agreed(&keying.negotiated);
     let (protocol, lines) = security.offer().expect("they have our key already");
     assert_eq!(protocol, "RTP/SAVP");
     let Keying::Sdes(keys) = keying.negotiated.keying else { panic!("keys") };
-    assert!(lines.iter().any(|line| line.keys[0].master == keys.local.master));
+    assert!(cryptos(&lines).iter().any(|line| line.keys[0].master == keys.local.master));
 }
 
 #[test]
 fn keys_are_renewed_when_our_media_moves() {
     let mut moved = security(Srtp::Required, true);
     moved.renew();
-    let [before, after] = [security(Srtp::Required, true), moved].map(|security| security.offer().expect("told").1);
+    let [before, after] =
+        [security(Srtp::Required, true), moved].map(|security| cryptos(&security.offer().expect("told").1));
     assert!(before.iter().zip(&after).all(|(before, after)| before.keys != after.keys));
+}
+
+#[test]
+fn dtls_is_taken_and_begun_where_we_may() {
+    for (profile, setup, ours, role) in [
+        ("UDP/TLS/RTP/SAVP", "a=setup:actpass\r\n", "active", Some(DtlsRole::Client)),
+        ("UDP/TLS/RTP/SAVPF", "a=setup:passive\r\n", "active", Some(DtlsRole::Client)),
+        ("UDP/TLS/RTP/SAVP", "a=setup:active\r\n", "passive", Some(DtlsRole::Server)),
+        ("UDP/TLS/RTP/SAVP", "a=setup:holdconn\r\n", "holdconn", None),
+        // RFC 4145 §4.1.
+        ("UDP/TLS/RTP/SAVP", "", "passive", Some(DtlsRole::Server)),
+        ("RTP/SAVPF", "a=setup:actpass\r\n", "active", Some(DtlsRole::Client)),
+    ] {
+        let lines = format!("{}{setup}", fingerprint_of("theirs"));
+        // Said in the section, or for all sections at once.
+        for sections in [audio(profile, &lines), lines.clone() + &audio(profile, "")] {
+            let taken = take(&sections, Srtp::Required).expect("agreed");
+            let Keying::Dtls(peer) = &taken.negotiated.keying else { panic!("{sections}") };
+            assert!(peer.fingerprints.iter().all(|theirs| theirs.matches(b"theirs")), "{peer:?}");
+            assert_eq!((peer.fingerprints.len(), peer.role), (1, role), "{sections}");
+            let expected = format!("{}a=setup:{ours}\r\n", fingerprint_of("ours"));
+            assert!(taken.sdp.contains(&expected), "{}", taken.sdp);
+            assert!(taken.sdp.contains(&format!("m=audio 10000 {profile} 0\r\n")), "{}", taken.sdp);
+        }
+    }
+}
+
+#[test]
+fn the_strongest_hash_counts_and_dtls_without_any_is_refused() {
+    let profile = "UDP/TLS/RTP/SAVP";
+    // Of "abc".
+    let weak = "a=fingerprint:sha-1 A9:99:3E:36:47:06:81:6A:BA:3E:25:71:78:50:C2:6C:9C:D0:D8:9D\r\n";
+    let both = format!("{weak}{}{}", fingerprint_of("one"), fingerprint_of("two"));
+    for (lines, matching, others) in [(weak, vec!["abc"], vec!["one"]), (&both, vec!["one", "two"], vec!["abc"])] {
+        let taken = take(&audio(profile, &format!("{lines}a=setup:actpass\r\n")), Srtp::Optional).expect("agreed");
+        let Keying::Dtls(peer) = &taken.negotiated.keying else { panic!("DTLS") };
+        let matches = |name: &&str| peer.fingerprints.iter().any(|theirs| theirs.matches(name.as_bytes()));
+        assert!(matching.iter().all(matches) && !others.iter().any(matches), "{lines}");
+    }
+    for lines in ["a=setup:actpass\r\n", "a=setup:actpass\r\na=fingerprint:md5 AB:CD\r\n"] {
+        let refused = take(&audio(profile, lines), Srtp::Optional).expect_err("nobody can be told from another");
+        assert_eq!(refused, NegotiateError::Crypto(CryptoError::NoFingerprint), "{lines}");
+    }
+    let lines = format!("{}a=setup:actpass\r\n", fingerprint_of("theirs"));
+    assert_eq!(check(&audio(profile, &lines), Srtp::Off), Err(NegotiateError::SrtpOff));
+    assert_eq!(check(&audio(profile, &lines), Srtp::Optional), Err(NegotiateError::NoAudio), "without a certificate");
+}
+
+#[test]
+fn with_both_keys_and_a_fingerprint_keys_are_told_only_where_nobody_reads_them() {
+    let lines = format!("{}{}a=setup:actpass\r\n", line(Suite::AesCm128HmacSha1_80), fingerprint_of("theirs"));
+    let offer = read(&audio("RTP/SAVPF", &lines));
+    for (offers_keys, expected) in [(true, "AES_CM_128_HMAC_SHA1_80"), (false, "DTLS-SRTP")] {
+        let security = security(Srtp::Required, offers_keys).with_identity(Fingerprint::of(b"ours"));
+        let capabilities = Capabilities { security, ..Capabilities::default() };
+        let taken = answer(&offer, &capabilities, &local()).expect("agreed");
+        assert_eq!(taken.negotiated.keying.name(), expected);
+        assert_eq!(taken.sdp.contains("a=crypto"), offers_keys, "{}", taken.sdp);
+        assert_eq!(taken.sdp.contains("a=fingerprint"), !offers_keys, "{}", taken.sdp);
+    }
+}
+
+#[test]
+fn dtls_stays_by_our_offers_with_the_roles_that_are() {
+    for (theirs, ours) in [("actpass", "active"), ("active", "passive")] {
+        for mux in ["", "a=rtcp-mux\r\n"] {
+            let lines = format!("{}a=setup:{theirs}\r\n{mux}", fingerprint_of("theirs"));
+            let taken = take(&audio("UDP/TLS/RTP/SAVP", &lines), Srtp::Optional).expect("agreed");
+            let mut security = security(Srtp::Optional, false).with_identity(Fingerprint::of(b"ours"));
+            security.handle_agreed(&taken.negotiated);
+            let (protocol, offered) = security.offer().expect("no key is told");
+            assert_eq!(protocol, "UDP/TLS/RTP/SAVP");
+            assert!(offered.contains(&format!("a=setup:{ours}\r\n")), "{offered}");
+            assert_eq!(offered.contains("a=rtcp-mux"), !mux.is_empty(), "{offered}");
+            let accepted = |protocol: &str, lines: &str| {
+                let description = read(&audio(protocol, lines));
+                security.accept_answer(&description, &description.media[0])
+            };
+            let opposite = if ours == "active" { "passive" } else { "active" };
+            let answered = format!("{}a=setup:{opposite}\r\n", fingerprint_of("theirs"));
+            assert_eq!(accepted(protocol, &answered), Ok(taken.negotiated.keying), "the same association");
+            // What is secured does not become plain, nor keyed in the open, by an answer.
+            assert_eq!(accepted("RTP/AVP", ""), Err(NegotiateError::SrtpRequired));
+            let keys = line(Suite::AesCm128HmacSha1_80);
+            assert_eq!(accepted("RTP/SAVP", &keys), Err(NegotiateError::SrtpRequired));
+            // They offer anew and leave the choice: we are what we are.
+            let again = DtlsPeer::read(
+                &read(&audio(protocol, &lines)),
+                &read(&audio(protocol, &lines)).media[0],
+                Turn::Offer(security.role()),
+            );
+            assert_eq!(again.expect("read").role, security.role());
+        }
+    }
+}
+
+#[test]
+fn another_association_is_told_from_the_same() {
+    let peer = |lines: &str| {
+        let taken = take(&audio("UDP/TLS/RTP/SAVP", lines), Srtp::Optional).expect("agreed");
+        let Keying::Dtls(peer) = taken.negotiated.keying else { panic!("DTLS") };
+        *peer
+    };
+    let lines = format!("{}a=setup:actpass\r\na=tls-id:one\r\n", fingerprint_of("theirs"));
+    let keeps = |other: &str| peer(&lines).keeps_the_association(&peer(other));
+    assert!(keeps(&lines));
+    assert!(keeps(&lines.replace("a=tls-id:one\r\n", "")), "who answers without says nothing of it");
+    for other in [
+        lines.replace("one", "two"),
+        lines.replace("actpass", "active"),
+        format!("{}a=setup:actpass\r\na=tls-id:one\r\n", fingerprint_of("another")),
+        format!("{}{lines}", fingerprint_of("another")),
+    ] {
+        assert!(!keeps(&other), "{other}");
+    }
 }
 
 #[test]
@@ -176,6 +292,22 @@ fn read(sections: &str) -> SessionDescription {
 
 fn audio(profile: &str, lines: &str) -> String {
     format!("m=audio 4000 {profile} 0\r\n{lines}")
+}
+
+/// Taken with a certificate of our own.
+fn take(sections: &str, srtp: Srtp) -> Result<Answer, NegotiateError> {
+    let security = security(srtp, false).with_identity(Fingerprint::of(b"ours"));
+    answer(&read(sections), &Capabilities { security, ..Capabilities::default() }, &local())
+}
+
+fn fingerprint_of(certificate: &str) -> String {
+    format!("a=fingerprint:{}\r\n", Fingerprint::of(certificate.as_bytes()))
+}
+
+/// What our lines say.
+fn cryptos(lines: &str) -> Vec<Crypto> {
+    let values = lines.lines().filter_map(|line| line.strip_prefix("a=crypto:"));
+    values.map(|value| Crypto::parse(value).expect("readable")).collect()
 }
 
 fn line(suite: Suite) -> String {

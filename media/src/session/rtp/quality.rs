@@ -8,6 +8,7 @@ use crate::codec::Codec;
 use crate::rtp::bursts::BurstFigures;
 use crate::rtp::quality::{Impairment, Path, mos};
 use crate::rtp::rtcp::Account;
+use crate::rtp::srtp::Suite;
 use crate::rtp::xr::VoipMetrics;
 
 /// The figures of one leg since it began.
@@ -16,12 +17,25 @@ pub struct Quality {
     /// The codec carries more than the telephone's 3.4 kHz. Scores take nothing for the codec itself and count losses as
     /// those of G.711: they tell a good line from a bad one, and 4.4 is a line without a fault, of its kind.
     pub is_wideband: bool,
+    /// How its packets are protected.
+    pub protection: Protection,
     /// The last round trip to the far end and back, by its reports.
     pub round_trip: Option<Duration>,
     /// What we hear.
     pub inbound: Inbound,
     /// What the far end hears.
     pub outbound: Outbound,
+}
+
+/// How a leg's packets are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Not at all.
+    Plain,
+    /// By keys in the descriptions (RFC 4568).
+    Sdes(Suite),
+    /// By keys of a handshake (RFC 5763); `None` until it has brought them, and then nothing is sent or heard.
+    Dtls(Option<Suite>),
 }
 
 /// From the far end to us: our own measurements.
@@ -84,10 +98,16 @@ impl From<Level> for Sound {
 }
 
 impl RtpSession {
+    /// How its packets are protected at present.
+    pub fn protection(&self) -> Protection {
+        self.secure.as_ref().map_or(Protection::Plain, |secure| secure.protection())
+    }
+
     /// How the leg sounds, over all of its time.
     pub fn quality(&self) -> Quality {
         let round_trip = self.rtcp.round_trip();
         Quality {
+            protection: self.protection(),
             is_wideband: self.negotiated.codec.rate().hertz() > 8000,
             round_trip,
             inbound: self.inbound(round_trip),

@@ -14,6 +14,8 @@ pub(super) enum Out {
     Ready,
     Play(usize),
     Clear,
+    Press(char),
+    HangUp,
     Said(Speaker, String, Instant),
     Lost(AgentLoss),
 }
@@ -83,6 +85,8 @@ impl Bench {
                     Out::Clear
                 }
                 AgentOutput::Said(said) => Out::Said(said.speaker, said.text, said.began),
+                AgentOutput::Press(key) => Out::Press(key),
+                AgentOutput::HangUp => Out::HangUp,
                 AgentOutput::Lost(loss) => Out::Lost(loss),
                 other => panic!("{other:?}"),
             });
@@ -128,6 +132,7 @@ pub(super) fn opening() -> Opening {
         greeting: None,
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
+        tools: AgentTool::usual(),
     }
 }
 

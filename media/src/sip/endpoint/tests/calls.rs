@@ -256,5 +256,8 @@ fn an_answer_to_a_request_behind_a_nat_goes_to_its_source() {
     phone
         .raw(&format!("OPTIONS sip:x SIP/2.0\r\n{}To: <sip:x>\r\nCSeq: 1 OPTIONS\r\n\r\n", HEAD.replace(";rport", "")));
     phone.messages();
-    assert_eq!(phone.last_flow.expect("sent").remote, "192.0.2.7:5062".parse().expect("address"));
+    assert_eq!(
+        phone.last_flow.expect("sent").remote,
+        "192.0.2.7:5062".parse::<std::net::SocketAddr>().expect("address")
+    );
 }

@@ -177,7 +177,10 @@ fn an_answer_keeps_the_zone_of_a_link_local_source() {
     let text = phone.text("OPTIONS", 1, "z9hG4bKzone", "").replace(";rport", "");
     phone.raw(&text.replace("Via: SIP/2.0/UDP 10.0.0.1:5062", "Via: SIP/2.0/UDP [fe80::1]:5070"));
     assert_eq!(phone.statuses(), [200]);
-    assert_eq!(phone.last_flow.expect("sent").remote, "[fe80::1%3]:5070".parse().expect("address"));
+    assert_eq!(
+        phone.last_flow.expect("sent").remote,
+        "[fe80::1%3]:5070".parse::<std::net::SocketAddr>().expect("address")
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use talkstack_control::gate::{DialPolicy, Gate};
 use talkstack_control::port::{CallEvent, ExtensionRoute, RouteRule, RouteTarget, Snapshot, ToControl, TrunkRoute};
 use talkstack_control::secret::Secret;
 use talkstack_media::audio::pool::SpeechPool;
+use talkstack_media::session::{HandshakeId, HandshakeInput};
 use talkstack_media::sip::Flow;
 use talkstack_media::sip::{Transport, UdpLarge};
 use tokio::sync::mpsc;
@@ -158,6 +159,7 @@ fn sip_config() -> SipConfig {
     SipConfig {
         udp_large: UdpLarge::Auto,
         dns: Vec::new(),
+        dtls: None,
         accept: Accept::Any,
         setup_required: false,
         calls_max: 10,
@@ -205,6 +207,10 @@ impl Surroundings for Around {
     }
 
     fn speak(&self, _: CallId, _: String) {}
+
+    fn shake(&self, _: CallId, _: HandshakeId, _: HandshakeInput) -> bool {
+        false
+    }
 
     fn connect(&self, _: CallId, _: AgentTarget) -> bool {
         false

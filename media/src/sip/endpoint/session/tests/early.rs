@@ -14,7 +14,10 @@ fn a_reliable_response_is_acknowledged_once_in_its_own_dialog() {
     assert!(prack.contains("\r\nRoute: <sip:10.0.0.8;lr>\r\nRoute: <sip:10.0.0.7;lr>\r\n"), "{prack}");
     assert_eq!((field(&prack, "RAck"), field(&prack, "CSeq")), ("7 1 INVITE", "2 PRACK"));
     assert!(field(&prack, "To").ends_with(";tag=a") && !prack.contains("Contact: "), "{prack}");
-    assert_eq!(trunk.last_flow.expect("sent").remote, "10.0.0.8:5060".parse().expect("address"));
+    assert_eq!(
+        trunk.last_flow.expect("sent").remote,
+        "10.0.0.8:5060".parse::<std::net::SocketAddr>().expect("address")
+    );
     let sdp = Some(b"v=0 early".to_vec());
     assert_eq!(trunk.events(), [Event::Progressed { dialog, status: 183, sdp, branch: 1 }]);
     for rseq in [7, 6, 9] {

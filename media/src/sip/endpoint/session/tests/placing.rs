@@ -37,7 +37,10 @@ fn a_call_rings_is_answered_acknowledged_and_ended_by_us() {
     assert!(ack.contains("\r\nRoute: <sip:10.0.0.8;lr>\r\nRoute: <sip:10.0.0.7;lr>\r\n"), "reversed: {ack}");
     assert_eq!(field(&ack, "CSeq"), "1 ACK");
     assert_ne!(branch(&ack), branch(&invite), "RFC 3261 §13.2.2.4: an ACK of its own");
-    assert_eq!(trunk.last_flow.expect("sent").remote, "10.0.0.8:5060".parse().expect("address"));
+    assert_eq!(
+        trunk.last_flow.expect("sent").remote,
+        "10.0.0.8:5060".parse::<std::net::SocketAddr>().expect("address")
+    );
     trunk.answer(&invite, 200, "a", ROUTED, "");
     assert_eq!(trunk.messages(), [ack], "the same ACK for each copy");
     assert_eq!(trunk.events(), []);
@@ -215,7 +218,11 @@ fn a_contact_that_means_nothing_here_is_not_followed() {
         let invite = trunk.take();
         trunk.answer(&invite, 200, "a", contact, "");
         trunk.take();
-        assert_eq!(trunk.last_flow.expect("sent").remote, goes_to.parse().expect("address"), "{contact}");
+        assert_eq!(
+            trunk.last_flow.expect("sent").remote,
+            goes_to.parse::<std::net::SocketAddr>().expect("address"),
+            "{contact}"
+        );
     }
 }
 

@@ -23,7 +23,10 @@ fn a_saved_dialog_is_ended_by_a_later_process() {
         assert_eq!(field(&later, name), field(&bye, name));
     }
     assert_eq!(field(&later, "CSeq"), "1002 BYE", "above whatever was sent since");
-    assert_eq!(trunk.last_flow.expect("sent").remote, "10.0.0.8:5060".parse().expect("address"));
+    assert_eq!(
+        trunk.last_flow.expect("sent").remote,
+        "10.0.0.8:5060".parse::<std::net::SocketAddr>().expect("address")
+    );
     trunk.pass(500);
     assert_eq!(trunk.messages(), [later.as_str()], "repeated as any BYE");
     trunk.answer(&later, 481, "a", "", "");
