@@ -30,6 +30,9 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("the attendant", payload_type, loss, Plan::Attendant { name: None });
         check("a media stream", payload_type, loss, service(ProviderKind::Twilio));
         check("a Realtime agent", payload_type, loss, service(ProviderKind::OpenAiRealtime));
+        check("Deepgram", payload_type, loss, service(ProviderKind::Deepgram));
+        check("Gemini", payload_type, loss, service(ProviderKind::Gemini));
+        check("ElevenLabs", payload_type, loss, service(ProviderKind::ElevenLabs));
         // The far phone speaks µ-law, so the caller's A-law is recoded.
         check("a phone", payload_type, loss, bridge());
     }
@@ -139,6 +142,27 @@ impl Line {
             Plan::Service(plan) if plan.kind == ProviderKind::Twilio => {
                 call.handle_connected(&[], now);
                 frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
+            }
+            Plan::Service(plan) if plan.kind == ProviderKind::Deepgram => {
+                call.handle_connected(&frame(r#"{"type":"Welcome"}"#), now);
+                call.handle_agent_bytes(&frame(r#"{"type":"SettingsApplied"}"#), now);
+                let mut says = frame("");
+                says[0] = 0x82;
+                says[2..4].copy_from_slice(&160u16.to_be_bytes());
+                says.extend([0x5a; 160]);
+                says
+            }
+            Plan::Service(plan) if plan.kind == ProviderKind::ElevenLabs => {
+                let forms = r#"{"agent_output_audio_format":"ulaw_8000","user_input_audio_format":"ulaw_8000"}"#;
+                let kind = "conversation_initiation_metadata";
+                call.handle_connected(&frame(&format!(r#"{{"type":"{kind}","{kind}_event":{forms}}}"#)), now);
+                frame(&format!(r#"{{"type":"audio","audio_event":{{"audio_base_64":"{payload}","event_id":1}}}}"#))
+            }
+            Plan::Service(plan) if plan.kind == ProviderKind::Gemini => {
+                call.handle_connected(&frame(r#"{"setupComplete":{}}"#), now);
+                let payload = STANDARD.encode_to_string([0x5a; 960]);
+                let blob = format!(r#"{{"mimeType":"audio/pcm;rate=24000","data":"{payload}"}}"#);
+                frame(&format!(r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{blob}}}]}}}}}}"#))
             }
             Plan::Service(_) => {
                 call.handle_connected(&frame(r#"{"type":"session.created","session":{}}"#), now);

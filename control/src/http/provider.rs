@@ -129,11 +129,8 @@ fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(
         };
     }
     change_settings(&mut route.settings, fields)?;
-    if route.base_url.is_empty() {
-        return Err(ApiError::missing("base_url"));
-    }
-    if route.model.is_empty() && route.kind.needs_model() {
-        return Err(ApiError::missing("model"));
+    if let Some(field) = route.missing() {
+        return Err(ApiError::missing(field));
     }
     if let Some(given) = texts(fields, "voices", VOICES_MAX)? {
         let wrong = || bad_field("voices", "must be ids of letters, digits, -, _ and .");

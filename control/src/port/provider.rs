@@ -32,6 +32,23 @@ impl ProviderRoute {
         let (base_url, model) = (base_url.to_owned(), model.to_owned());
         ProviderRoute { kind, base_url, model, api_key: None, settings: ProviderSettings::default() }
     }
+
+    /// The first field that it cannot do without and does not have, by its name in the API.
+    pub fn missing(&self) -> Option<&'static str> {
+        let needs_model = match self.kind {
+            // An agent that is made there has its model.
+            ProviderKind::Deepgram => self.settings.agent.is_none(),
+            ProviderKind::ElevenLabs => false,
+            kind => !kind.is_media_stream(),
+        };
+        if self.base_url.is_empty() {
+            return Some("base_url");
+        }
+        if self.kind == ProviderKind::ElevenLabs && self.settings.agent.is_none() {
+            return Some("agent_id");
+        }
+        (needs_model && self.model.is_empty()).then_some("model")
+    }
 }
 
 /// What a provider speaks.
@@ -47,6 +64,13 @@ pub enum ProviderKind {
     /// The same at Azure OpenAI.
     #[serde(rename = "azure-openai")]
     AzureOpenAi,
+    /// Deepgram's Voice Agent API.
+    Deepgram,
+    /// ElevenLabs Agents.
+    #[serde(rename = "elevenlabs")]
+    ElevenLabs,
+    /// Google's Gemini Live API.
+    Gemini,
     /// Twilio Media Streams: the box is the telephony provider.
     Twilio,
     /// Telnyx media streaming.
@@ -63,10 +87,13 @@ pub enum ProviderKind {
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 9] = [
+    pub const ALL: [ProviderKind; 12] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
+        ProviderKind::Deepgram,
+        ProviderKind::ElevenLabs,
+        ProviderKind::Gemini,
         ProviderKind::Twilio,
         ProviderKind::Telnyx,
         ProviderKind::Plivo,
@@ -81,6 +108,9 @@ impl ProviderKind {
             ProviderKind::OpenAiRealtime => "openai-realtime",
             ProviderKind::OpenAiRealtimeBeta => "openai-realtime-beta",
             ProviderKind::AzureOpenAi => "azure-openai",
+            ProviderKind::Deepgram => "deepgram",
+            ProviderKind::ElevenLabs => "elevenlabs",
+            ProviderKind::Gemini => "gemini",
             ProviderKind::Twilio => "twilio",
             ProviderKind::Telnyx => "telnyx",
             ProviderKind::Plivo => "plivo",
@@ -92,12 +122,18 @@ impl ProviderKind {
 
     /// Where it is unless the owner says otherwise; `None` where everybody's is somewhere else.
     pub fn base_url(self) -> Option<&'static str> {
-        (self == ProviderKind::OpenAiRealtime).then_some("wss://api.openai.com/v1")
+        match self {
+            ProviderKind::OpenAiRealtime => Some("wss://api.openai.com/v1"),
+            ProviderKind::Deepgram => Some("wss://agent.deepgram.com"),
+            ProviderKind::ElevenLabs => Some("wss://api.elevenlabs.io"),
+            ProviderKind::Gemini => Some("wss://generativelanguage.googleapis.com"),
+            _ => None,
+        }
     }
 
-    /// Whether it must be told a model.
-    pub fn needs_model(self) -> bool {
-        !self.is_media_stream()
+    /// Whether it is a hosted agent in a protocol of its own.
+    pub fn is_hosted(self) -> bool {
+        matches!(self, ProviderKind::Deepgram | ProviderKind::ElevenLabs | ProviderKind::Gemini)
     }
 
     /// Whether it gets a call's audio as from a telephony provider, and does everything else by itself.
@@ -109,7 +145,12 @@ impl ProviderKind {
             | ProviderKind::Exotel
             | ProviderKind::Vonage
             | ProviderKind::Pcm => true,
-            ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta | ProviderKind::AzureOpenAi => false,
+            ProviderKind::OpenAiRealtime
+            | ProviderKind::OpenAiRealtimeBeta
+            | ProviderKind::AzureOpenAi
+            | ProviderKind::Deepgram
+            | ProviderKind::ElevenLabs
+            | ProviderKind::Gemini => false,
         }
     }
 }
@@ -168,6 +209,21 @@ mod tests {
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }
         assert_eq!("openai".parse::<ProviderKind>(), Err(ProviderKindError));
+    }
+
+    #[test]
+    fn what_a_kind_cannot_do_without_is_named() {
+        let mut route = ProviderRoute::new(ProviderKind::Deepgram, "", "");
+        assert_eq!(route.missing(), Some("base_url"));
+        route.base_url = "wss://agent.deepgram.com".into();
+        assert_eq!(route.missing(), Some("model"));
+        route.settings.agent = Some("stored".into());
+        assert_eq!(route.missing(), None);
+        assert_eq!(ProviderRoute::new(ProviderKind::Twilio, "ws://agent", "").missing(), None);
+        let mut route = ProviderRoute::new(ProviderKind::ElevenLabs, "wss://api.elevenlabs.io", "");
+        assert_eq!(route.missing(), Some("agent_id"));
+        route.settings.agent = Some("made there".into());
+        assert_eq!(route.missing(), None);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! from its connection go in by [`AgentSession::handle_bytes`], bytes for it wait in [`AgentSession::outbound`].
 
 pub mod attendant;
+mod conversation;
 pub mod echo;
+pub mod hosted;
+mod keys;
 pub mod media_stream;
 pub mod openai_realtime;
 pub mod provider;
@@ -111,6 +114,9 @@ pub enum AgentLoss {
     /// Its provider has ended the session.
     #[error("the agent's session has reached its longest duration")]
     Expired,
+    /// Its provider has reported an error and ended the session.
+    #[error("the agent's provider has reported an error and ended the session")]
+    Refused,
     /// It fails to answer, again and again.
     #[error("the agent's responses fail")]
     Failing,
@@ -120,7 +126,11 @@ impl AgentLoss {
     /// The close code that tells the agent (RFC 6455 §7.4.1).
     pub fn code(self) -> u16 {
         match self {
-            AgentLoss::Unreachable | AgentLoss::Disconnected | AgentLoss::Expired | AgentLoss::Failing => 1000,
+            AgentLoss::Unreachable
+            | AgentLoss::Disconnected
+            | AgentLoss::Expired
+            | AgentLoss::Refused
+            | AgentLoss::Failing => 1000,
             AgentLoss::Protocol(error) => error.code(),
             AgentLoss::NotJson => 1007,
             AgentLoss::Flood | AgentLoss::NoRoom | AgentLoss::Stalled | AgentLoss::Late | AgentLoss::Format => 1008,

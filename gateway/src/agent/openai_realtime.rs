@@ -13,7 +13,6 @@
 //! On a line that speaks G.711 audio passes through untouched; on a wideband one it is linear at 24 kHz, resampled once
 //! each way. One response at a time: what wants another waits for `response.done`.
 
-mod conversation;
 mod dialect;
 mod event;
 mod floor;
@@ -26,13 +25,14 @@ use talkstack_control::port::{AgentTool, FirstSpeaker};
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 use talkstack_media::codec::Codec;
 
-use super::provider::{Greets, Opening, ServicePlan};
+use super::conversation::Conversation;
+use super::keys::Keys;
+use super::provider::{GREETING_INSTRUCTIONS, Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
 use super::wire::write_base64;
 use super::{AgentLoss, AgentOutput, Progress, Said};
-use conversation::Conversation;
 use dialect::Dialect;
 use event::{Event, Kind, Response};
 use floor::{Answer, Floor, ResponseState, Wanted};
@@ -70,14 +70,6 @@ enum Stage {
     Updating,
     Ready,
     Over,
-}
-
-/// Keys that were pressed and have not been told.
-#[derive(Default)]
-struct Keys {
-    pressed: String,
-    has_news: bool,
-    due: Option<Instant>,
 }
 
 /// What a message from the server comes to.
@@ -275,9 +267,8 @@ impl Service for OpenAiRealtime {
     }
 
     fn handle_digit(&mut self, digit: char) {
-        if self.stage == Stage::Ready && self.keys.pressed.len() < KEYS_MAX {
-            self.keys.pressed.push(digit);
-            self.keys.has_news = true;
+        if self.stage == Stage::Ready {
+            self.keys.handle_digit(digit);
         }
     }
 
@@ -300,10 +291,7 @@ impl Service for OpenAiRealtime {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.keys.due.is_some_and(|due| due <= now) {
-            self.keys.due = None;
-            let pressed = std::mem::take(&mut self.keys.pressed);
-            let text = format!("The caller pressed {pressed}");
+        if let Some(text) = self.keys.take_due(now) {
             self.send(&json!({ "type": "conversation.item.create", "item": {
                 "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }],
             }}));
@@ -314,9 +302,7 @@ impl Service for OpenAiRealtime {
 
     fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
         self.now = Some(now);
-        if std::mem::take(&mut self.keys.has_news) {
-            self.keys.due = Some(now + KEYS_QUIET);
-        }
+        self.keys.handle_now(now);
         self.conversation.handle_progress(progress, now);
         if let Some(said) = self.conversation.poll_said(now) {
             return Some(AgentOutput::Said(said));
@@ -366,7 +352,7 @@ impl Service for OpenAiRealtime {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.keys.due, self.conversation.poll_timeout(), self.hangs_up_at].into_iter().flatten().min()
+        [self.keys.due(), self.conversation.poll_timeout(), self.hangs_up_at].into_iter().flatten().min()
     }
 
     fn outbound(&mut self) -> &mut Vec<u8> {
@@ -420,17 +406,8 @@ fn converse(
     Ok(())
 }
 
-/// In front of a greeting that the owner has set.
-const GREETING_INSTRUCTIONS: &str = "Greet the caller with exactly these words and then wait for their answer: ";
-
 /// 300 ms behind the last word: what the far end's jitter buffer still has, and nobody is cut off.
 const BREATH: Duration = Duration::from_millis(300);
-
-/// 1.5 s: the pause after which a person has finished typing.
-const KEYS_QUIET: Duration = Duration::from_millis(1500);
-
-/// 32 keys: a card number and its PIN; further ones wait for nobody and are dropped.
-const KEYS_MAX: usize = 32;
 
 /// Ten lines: a server that goes on says nothing new.
 const ERRORS_LOGGED_MAX: u8 = 10;

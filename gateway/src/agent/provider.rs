@@ -1,4 +1,13 @@
 //! What is peculiar to each kind of provider, in one table: where it listens, where its key goes, when it talks.
+//!
+//! | Kind | Listens at, behind its base | Key | Audio | Greets |
+//! |---|---|---|---|---|
+//! | `openai-realtime`, `-beta` | `/realtime?model=` | `Authorization: Bearer` | the line's G.711, or 24 kHz | when told |
+//! | `azure-openai` | `/openai/v1/realtime?model=` | `api-key` | the same | when told |
+//! | `deepgram` | `/v1/agent/converse` | `Authorization: Token` | the line's G.711, or 16 kHz | when told; a stored agent at once |
+//! | `elevenlabs` | `/v1/convai/conversation?agent_id=` | `xi-api-key` | as the agent is set there | at once |
+//! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
+//! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
 use std::fmt;
 
@@ -76,9 +85,8 @@ impl ServicePlan {
     /// # Errors
     /// [`AgentUrlError`] when the provider's address is none.
     pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
-        let ProviderRoute { kind, base_url, model, api_key, settings } = provider;
-        let target =
-            AgentTarget { url: url(*kind, base_url, model)?, api_key: api_key.clone(), key_place: key_place(*kind) };
+        let ProviderRoute { kind, model, api_key, settings, .. } = provider;
+        let target = AgentTarget { url: url(provider)?, api_key: api_key.clone(), key_place: key_place(*kind) };
         let (model, settings) = (model.clone(), settings.clone());
         Ok(ServicePlan { kind: *kind, target, model, settings, opening, parties: Parties::default() })
     }
@@ -101,18 +109,29 @@ impl ServicePlan {
 
     /// Whether it talks as soon as it is connected, and cannot be told to wait until the called side has answered.
     pub fn talks_at_once(&self) -> bool {
-        self.kind.is_media_stream()
+        match self.kind {
+            // An agent that is made there greets as it was made.
+            ProviderKind::Deepgram => self.settings.agent.is_some(),
+            ProviderKind::ElevenLabs => true,
+            kind => kind.is_media_stream(),
+        }
     }
 }
 
 /// Where the WebSocket is, behind the address that the owner has given.
-fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, AgentUrlError> {
+fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
+    let ProviderRoute { kind, base_url, model, settings, .. } = provider;
     let base = AgentUrl::of_base(base_url)?;
     Ok(match kind {
         ProviderKind::OpenAiRealtime | ProviderKind::OpenAiRealtimeBeta => {
             base.with_path("/realtime").with_query("model", model)
         }
         ProviderKind::AzureOpenAi => base.with_path("/openai/v1/realtime").with_query("model", model),
+        ProviderKind::Deepgram => base.with_path("/v1/agent/converse"),
+        ProviderKind::ElevenLabs => base
+            .with_path("/v1/convai/conversation")
+            .with_query("agent_id", settings.agent.as_deref().unwrap_or_default()),
+        ProviderKind::Gemini => base.with_path(GEMINI_PATH),
         _ => base,
     })
 }
@@ -121,9 +140,19 @@ fn url(kind: ProviderKind, base_url: &str, model: &str) -> Result<AgentUrl, Agen
 fn key_place(kind: ProviderKind) -> KeyPlace {
     match kind {
         ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
+        ProviderKind::Deepgram => KeyPlace::Token,
+        ProviderKind::ElevenLabs => KeyPlace::Header("xi-api-key"),
+        ProviderKind::Gemini => KeyPlace::Query("key"),
         _ => KeyPlace::Bearer,
     }
 }
+
+/// Google names its methods in its paths.
+const GEMINI_PATH: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+
+/// In front of a greeting that the owner has set, where the protocol has no place for one.
+pub(super) const GREETING_INSTRUCTIONS: &str =
+    "Greet the caller with exactly these words and then wait for their answer: ";
 
 #[cfg(test)]
 mod tests {
@@ -143,9 +172,22 @@ mod tests {
                 "https://me.openai.azure.com",
                 "wss://me.openai.azure.com:443/openai/v1/realtime?model=a%20b",
             ),
+            (ProviderKind::Deepgram, "wss://agent.deepgram.com", "wss://agent.deepgram.com:443/v1/agent/converse"),
+            (
+                ProviderKind::ElevenLabs,
+                "wss://api.elevenlabs.io",
+                "wss://api.elevenlabs.io:443/v1/convai/conversation?agent_id=c%20d",
+            ),
+            (
+                ProviderKind::Gemini,
+                "http://lan",
+                "ws://lan:80/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+            ),
             (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
         ] {
-            assert_eq!(url(kind, base, "a b").expect("an address").to_string(), wanted);
+            let mut provider = ProviderRoute::new(kind, base, "a b");
+            provider.settings.agent = Some("c d".into());
+            assert_eq!(url(&provider).expect("an address").to_string(), wanted);
         }
     }
 }

@@ -9,6 +9,7 @@ use talkstack_control::port::CallId;
 use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
+use super::hosted::Hosted;
 use super::media_stream::MediaStream;
 use super::openai_realtime::OpenAiRealtime;
 use super::provider::ServicePlan;
@@ -69,6 +70,8 @@ pub(super) trait Service {
 pub enum ServiceSession {
     /// A media-stream service: the box plays the telephony provider.
     MediaStream(Box<MediaStream>),
+    /// A hosted agent in a protocol of its own.
+    Hosted(Box<Hosted>),
     /// An agent that speaks OpenAI's Realtime protocol.
     OpenAiRealtime(Box<OpenAiRealtime>),
 }
@@ -76,14 +79,16 @@ pub enum ServiceSession {
 impl ServiceSession {
     /// Starts a session behind the connection that has just been made.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
-        if plan.kind.is_media_stream() {
-            return ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts)));
+        match plan.kind {
+            kind if kind.is_media_stream() => ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts))),
+            kind if kind.is_hosted() => ServiceSession::Hosted(Box::new(Hosted::new(plan, facts))),
+            _ => ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts))),
         }
-        ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts)))
     }
 
     pub(super) fn service(&self) -> &dyn Service {
         match self {
+            ServiceSession::Hosted(session) => &**session,
             ServiceSession::MediaStream(session) => &**session,
             ServiceSession::OpenAiRealtime(session) => &**session,
         }
@@ -91,6 +96,7 @@ impl ServiceSession {
 
     pub(super) fn service_mut(&mut self) -> &mut dyn Service {
         match self {
+            ServiceSession::Hosted(session) => &mut **session,
             ServiceSession::MediaStream(session) => &mut **session,
             ServiceSession::OpenAiRealtime(session) => &mut **session,
         }

@@ -16,6 +16,8 @@ pub(super) struct Sound {
     /// What the agent has begun of a tick of 125 µs: at 24 kHz six bytes make one.
     begun: Vec<u8>,
     samples: Vec<i16>,
+    /// Where one more part of a message is decoded.
+    part: Vec<u8>,
 }
 
 impl Sound {
@@ -27,6 +29,7 @@ impl Sound {
             audio: Vec::with_capacity(AUDIO_TICKS * form.tick_bytes()),
             begun: Vec::new(),
             samples: Vec::new(),
+            part: Vec::new(),
         }
     }
 
@@ -57,6 +60,14 @@ impl Sound {
         }
         self.keep_whole_ticks();
         true
+    }
+
+    /// Takes more audio of the same message; what is no base64 is left out.
+    pub(super) fn append_base64(&mut self, text: &str) {
+        std::mem::swap(&mut self.audio, &mut self.part);
+        self.handle_base64(text);
+        std::mem::swap(&mut self.audio, &mut self.part);
+        self.audio.extend_from_slice(&self.part);
     }
 
     /// Takes audio of the agent as it is. What is left of a tick waits for the next.

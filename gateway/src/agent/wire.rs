@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use base64_simd::{Out, STANDARD};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Text in a message: borrowed from it unless it has escapes, also behind an `Option`.
 #[derive(Debug, Deserialize)]
@@ -17,6 +18,26 @@ impl std::ops::Deref for Text<'_> {
         &self.0
     }
 }
+
+/// Reads a message; one whose fields are of other types than documented is an event to ignore.
+///
+/// # Errors
+/// When it is not JSON.
+pub(super) fn read_event<'a, T: Deserialize<'a> + Default>(text: &'a str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).or_else(|_| {
+        serde_json::from_str::<IgnoredAny>(text)?;
+        tracing::debug!("The agent sent an event of another shape; it is ignored");
+        Ok(T::default())
+    })
+}
+
+/// A code of a service's, cut to what a log can take.
+pub(super) fn loggable(code: &str) -> String {
+    code.chars().filter(char::is_ascii_graphic).take(CODE_CHARS_MAX).collect()
+}
+
+/// 64: twice the longest documented code.
+const CODE_CHARS_MAX: usize = 64;
 
 /// Appends a number in decimal.
 pub(super) fn write_number(out: &mut Vec<u8>, mut number: u64) {

@@ -15,7 +15,7 @@ use super::resource::{Resource, add, remove};
 pub enum ProviderCommand {
     /// Add a service that runs agents.
     #[command(
-        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
+        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n  talkstack provider add --name deepgram --kind deepgram --model open_ai/gpt-4o-mini --api-key-file /root/key\n  talkstack provider add --name eleven --kind elevenlabs --agent-id agent_7\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
     )]
     Add(Box<NewProvider>),
     /// All providers, the oldest first.
@@ -49,10 +49,10 @@ pub struct NewProvider {
     /// What it speaks.
     #[arg(long, default_value = "openai-realtime", value_parser = ProviderKind::ALL.map(ProviderKind::as_str))]
     kind: String,
-    /// Its address: without /realtime for OpenAI's protocol, as in ws://127.0.0.1:9000/v1; the whole of it for a media stream.
+    /// Its address: without /realtime for OpenAI's protocol, as in ws://127.0.0.1:9000/v1; the whole of it for a media stream; the host alone for a hosted agent, whose provider's own is known.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// The model, where the kind has one.
+    /// The model, where the kind has one; for Deepgram the one that thinks, as open_ai/gpt-4o-mini.
     #[arg(long)]
     model: Option<String>,
     /// The agent's name at the provider, where agents are made there.

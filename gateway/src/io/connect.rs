@@ -35,6 +35,10 @@ pub struct AgentTarget {
 pub enum KeyPlace {
     /// `Authorization: Bearer …` (RFC 6750).
     Bearer,
+    /// `Authorization: Token …`, as Deepgram has it.
+    Token,
+    /// A parameter of this name in the query: it joins the address in the request only, never where one is shown.
+    Query(&'static str),
     /// A header field of this name.
     Header(&'static str),
 }
@@ -143,16 +147,22 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn request(url: &AgentUrl, own: Option<(&str, KeyPlace)>, key: &str) -> Result<String, ConnectError> {
+    let mut with_key = None;
     let authorization = match own {
         None => String::new(),
         Some((own, _)) if !own.bytes().all(|byte| byte.is_ascii_graphic()) => return Err(ConnectError::BadKey),
         Some((own, KeyPlace::Bearer)) => format!("Authorization: Bearer {own}\r\n"),
+        Some((own, KeyPlace::Token)) => format!("Authorization: Token {own}\r\n"),
+        Some((own, KeyPlace::Query(name))) => {
+            with_key = Some(url.clone().with_query(name, own));
+            String::new()
+        }
         Some((own, KeyPlace::Header(name))) => format!("{name}: {own}\r\n"),
     };
     Ok(format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n",
-        url.path(),
+        with_key.as_ref().unwrap_or(url).path(),
         url.authority(),
     ))
 }
@@ -196,8 +206,12 @@ mod tests {
         let url = "wss://agent/v1".parse().expect("an address");
         let sent = request(&url, Some(("sk-1", KeyPlace::Header("api-key"))), "AAAA").expect("a key");
         assert!(sent.contains("\r\napi-key: sk-1\r\n"), "{sent}");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Token)), "AAAA").expect("a key");
+        assert!(sent.contains("\r\nAuthorization: Token sk-1\r\n"), "{sent}");
         let sent = request(&url, Some(("sk-1", KeyPlace::Bearer)), "AAAA").expect("a key");
         assert!(sent.contains("\r\nHost: agent\r\n") && sent.contains("\r\nAuthorization: Bearer sk-1\r\n"), "{sent}");
+        let sent = request(&url, Some(("a&b", KeyPlace::Query("key"))), "AAAA").expect("a key");
+        assert!(sent.starts_with("GET /v1?key=a%26b HTTP/1.1\r\n") && !sent.contains("Authorization"), "{sent}");
         assert!(!request(&url, None, "AAAA").expect("no key").contains("Authorization"));
         assert!(matches!(request(&url, Some(("sk\r\nX: y", KeyPlace::Bearer)), "AAAA"), Err(ConnectError::BadKey)));
     }

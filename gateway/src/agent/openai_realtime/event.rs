@@ -2,10 +2,10 @@
 //! stand for absence; the names of the beta interface are taken as well.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use talkstack_media::audio::frame::Form;
 
-use crate::agent::wire::Text;
+use crate::agent::conversation::Place;
+use crate::agent::wire::{Text, loggable, read_event};
 
 /// A server event. Which of the fields are there depends on its type.
 #[derive(Deserialize, Default)]
@@ -52,14 +52,6 @@ pub(super) enum Kind {
     FunctionCall,
     Error,
     Other,
-}
-
-/// What an audio or transcript event belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) response_id: &'a str,
-    pub(super) item_id: &'a str,
-    pub(super) content_index: u32,
 }
 
 /// A session as the server describes it.
@@ -125,11 +117,7 @@ impl<'a> Event<'a> {
     /// # Errors
     /// When it is not JSON.
     pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text).or_else(|_| {
-            serde_json::from_str::<IgnoredAny>(text)?;
-            tracing::debug!("The agent sent an event of another shape; it is ignored");
-            Ok(Event::default())
-        })
+        read_event(text)
     }
 
     #[cfg(test)]
@@ -199,8 +187,7 @@ impl<'a> Event<'a> {
 
     /// The code of an error, cut to what a log can take.
     pub(super) fn error_code(&self) -> String {
-        let code = self.error.as_ref().and_then(|error| error.code.as_deref()).unwrap_or("none");
-        code.chars().filter(char::is_ascii_graphic).take(CODE_CHARS_MAX).collect()
+        loggable(self.error.as_ref().and_then(|error| error.code.as_deref()).unwrap_or("none"))
     }
 
     /// Tells whether a described session names another audio format. One that names none agrees.
@@ -251,6 +238,3 @@ pub(super) fn beta_format_name(form: Form) -> &'static str {
         Form::Linear(_) => "pcm16",
     }
 }
-
-/// 64: twice the longest documented code.
-const CODE_CHARS_MAX: usize = 64;

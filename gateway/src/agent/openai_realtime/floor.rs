@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use talkstack_control::port::AgentTool;
 
-use super::conversation::Conversation;
 use super::event::{FunctionCall, Response};
 use crate::agent::AgentLoss;
+use crate::agent::conversation::Conversation;
 use crate::agent::tools::{Asked, asked};
 
 /// Whose turn it is to speak.

@@ -10,6 +10,7 @@ use talkstack_media::codec::Codec;
 
 use super::dialect::TRANSCRIPTION_MODEL;
 use super::*;
+use crate::agent::keys::KEYS_QUIET;
 use crate::agent::tools::described;
 use bench::*;
 

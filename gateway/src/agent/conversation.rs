@@ -1,4 +1,4 @@
-//! Who said what in a Realtime session, and how much of it was heard.
+//! Who said what in a session with a service, and how much of it was heard.
 //!
 //! ```text
 //!   delta ─▶ Stretch in the playout queue ─▶ played bytes of its Item ─▶ Turn ─▶ Said
@@ -12,8 +12,15 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::Speaker;
 
-use super::event::Place;
-use crate::agent::{Progress, Said};
+use super::{Progress, Said};
+
+/// What audio or words of the agent belong to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) response_id: &'a str,
+    pub(super) item_id: &'a str,
+    pub(super) content_index: u32,
+}
 
 /// The state of one conversation.
 #[derive(Default)]
@@ -193,9 +200,24 @@ impl Conversation {
             }
         }
         self.items.retain(|item| !item.is_cut || item.played > 0);
+        self.handle_caller_began(item_id, began);
+    }
+
+    /// The caller's turn begins, if it has not: the agent may go on.
+    pub(super) fn handle_caller_began(&mut self, item_id: &str, began: Instant) {
         if !self.turns.iter().any(|turn| turn.is_caller() && turn.item_id == item_id && !item_id.is_empty()) {
             let words = Words::Caller(None);
             self.turns.push_back(Turn { began, item_id: item_id.to_owned(), words });
+        }
+    }
+
+    /// The server says itself how much of an interrupted item was heard.
+    pub(super) fn handle_corrected(&mut self, item_id: &str, text: &str) {
+        if let Some(item) = self.items.iter_mut().find(|item| item.id == item_id && item.is_cut)
+            && text.len() <= TRANSCRIPT_BYTES_MAX
+        {
+            text.clone_into(&mut item.transcript);
+            (item.queued, item.ignored, item.has_transcript) = (item.played, 0, Whole::Yes);
         }
     }
 

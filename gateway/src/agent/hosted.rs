@@ -1,0 +1,382 @@
+//! Hosted voice agents: services that listen, think and speak, each in a protocol of its own.
+//!
+//! ```text
+//!   gateway ── set-up, audio…, keys in words ──▶ service
+//!           ◀─ audio…, interruption, words ─────
+//! ```
+//!
+//! Each has its [`Protocol`]: how it names these. What they mean is the same everywhere: audio is queued and played in
+//! order, an interruption empties the queue, and both sides' words are told with no more of the agent's than was heard.
+
+mod deepgram;
+mod elevenlabs;
+mod gemini;
+mod talk;
+
+use std::fmt;
+use std::time::Instant;
+
+use serde_json::Value;
+use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderSettings};
+use talkstack_media::audio::frame::{Form, Frame, SampleRate};
+
+use super::keys::Keys;
+use super::provider::{Greets, Opening, ServicePlan};
+use super::service::{CallFacts, Service};
+use super::sound::Sound;
+use super::websocket::{Message, WebSocket};
+use super::{AgentLoss, AgentOutput, Progress, Said};
+use talk::Talk;
+
+/// One session of one call.
+pub struct Hosted {
+    kind: ProviderKind,
+    socket: WebSocket,
+    protocol: Box<dyn Protocol>,
+    session: Session,
+    keys: Keys,
+    loss: Option<AgentLoss>,
+    now: Option<Instant>,
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hosted({}, {:?}, {:?})", self.kind, self.session.stage, self.session.sound.form())
+    }
+}
+
+/// What a service says, and how it is understood.
+trait Protocol: Send {
+    /// The connection has been made.
+    fn begin(&mut self, _session: &mut Session) {}
+    /// Writes a message with the caller's audio.
+    fn write_audio(&self, audio: &[u8], out: &mut Vec<u8>);
+    /// Reads a message. What is to be played lies in the session's sound; what is to be sent, in its replies.
+    fn read(
+        &mut self,
+        message: Message<'_>,
+        session: &mut Session,
+        progress: Progress,
+        now: Instant,
+    ) -> Result<Step, AgentLoss>;
+    /// Has the agent open the conversation; `None` where it does so by itself.
+    fn greet(&mut self, opening: &Opening) -> Option<Value>;
+    /// Tells the agent something in words, as the caller.
+    fn tell(&self, text: &str) -> Value;
+
+    /// Whether audio travels as binary messages.
+    fn is_binary(&self) -> bool {
+        false
+    }
+
+    /// The queue may have been played further.
+    fn handle_progress(&mut self, _session: &mut Session, _progress: Progress, _now: Instant) {}
+
+    /// Time has passed.
+    fn handle_timeout(&mut self, _session: &mut Session, _now: Instant) {}
+
+    /// When to come back.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// What all protocols have.
+struct Session {
+    stage: Stage,
+    opening: Opening,
+    model: String,
+    settings: ProviderSettings,
+    sound: Sound,
+    talk: Talk,
+    /// Messages to be sent behind the one that is being read.
+    replies: Vec<Value>,
+    /// Nobody needs to be greeted any more.
+    is_greeted: bool,
+    /// The service has said that it will end the session.
+    is_leaving: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Ready,
+    Over,
+}
+
+/// What a message from the service comes to.
+enum Step {
+    Play,
+    Clear,
+    Ready,
+    Nothing,
+}
+
+impl Session {
+    /// What lies in the sound is the agent's.
+    fn play(&mut self, progress: Progress) -> Step {
+        let ticks = self.sound.ticks();
+        let is_wanted = self.stage == Stage::Ready && self.talk.handle_agent_audio(ticks, progress);
+        if !is_wanted {
+            self.sound.forget_begun();
+        }
+        if is_wanted && ticks > 0 { Step::Play } else { Step::Nothing }
+    }
+
+    /// The caller speaks. The queue counts, not whether the agent is still making speech: it makes it faster than it is
+    /// played.
+    fn interrupt(&mut self, progress: Progress, now: Instant) -> Step {
+        self.is_greeted = true;
+        self.talk.handle_interruption(progress, now);
+        self.sound.forget_begun();
+        if progress.is_drained() { Step::Nothing } else { Step::Clear }
+    }
+
+    /// All that the caller has said in this turn, unless it is what we have told the agent in their name.
+    fn handle_caller_said(&mut self, text: &str, now: Instant) {
+        if !is_told(text) {
+            self.is_greeted = true;
+            self.talk.handle_caller_said(text, now);
+        }
+    }
+
+    /// Whether the agent is to greet as soon as it is ready.
+    fn greets_at_once(&self) -> bool {
+        self.opening.greets == Greets::WhenReady && self.opening.first_speaker == FirstSpeaker::Agent
+    }
+}
+
+impl Hosted {
+    /// Starts behind the handshake.
+    pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
+        let protocol: Box<dyn Protocol> = match plan.kind {
+            ProviderKind::ElevenLabs => Box::new(elevenlabs::ElevenLabs::default()),
+            ProviderKind::Gemini => Box::new(gemini::Gemini::default()),
+            _ => Box::new(deepgram::Deepgram::default()),
+        };
+        let session = Session {
+            stage: Stage::Opening,
+            opening: plan.opening.clone(),
+            model: plan.model.clone(),
+            settings: plan.settings.clone(),
+            sound: Sound::new(form(plan.kind, facts)),
+            talk: Talk::new(),
+            replies: Vec::new(),
+            is_greeted: false,
+            is_leaving: false,
+        };
+        let mut hosted = Hosted {
+            kind: plan.kind,
+            socket: WebSocket::new(facts.seed),
+            protocol,
+            session,
+            keys: Keys::default(),
+            loss: None,
+            now: None,
+        };
+        hosted.protocol.begin(&mut hosted.session);
+        hosted.send_replies();
+        hosted
+    }
+
+    /// Deals with the next message.
+    fn next_step(&mut self, progress: Progress, now: Instant) -> Result<Option<Step>, AgentLoss> {
+        let message = match self.socket.next_message()? {
+            None => return Ok(None),
+            Some(Message::Close(_)) => return Err(self.ending()),
+            Some(message) => message,
+        };
+        let step = self.protocol.read(message, &mut self.session, progress, now)?;
+        if self.session.talk.is_flooded() {
+            return Err(AgentLoss::Flood);
+        }
+        if !matches!(step, Step::Ready) {
+            return Ok(Some(step));
+        }
+        if self.session.stage != Stage::Opening {
+            return Ok(Some(Step::Nothing));
+        }
+        self.session.stage = Stage::Ready;
+        if self.session.opening.greets == Greets::WhenReady {
+            self.greet_once();
+        }
+        Ok(Some(Step::Ready))
+    }
+
+    fn greet_once(&mut self) {
+        if self.session.opening.first_speaker == FirstSpeaker::Agent && !self.session.is_greeted {
+            self.session.is_greeted = true;
+            let greeting = self.protocol.greet(&self.session.opening);
+            self.session.replies.extend(greeting);
+        }
+    }
+
+    fn send_replies(&mut self) {
+        for reply in std::mem::take(&mut self.session.replies) {
+            self.socket.send_text(|out| {
+                // A value of our own is always JSON, and a buffer takes it.
+                let _ = serde_json::to_writer(out, &reply);
+            });
+        }
+    }
+
+    /// Why the connection has ended.
+    fn ending(&self) -> AgentLoss {
+        if self.session.is_leaving { AgentLoss::Expired } else { AgentLoss::Disconnected }
+    }
+
+    /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
+    fn is_stalled(&mut self) -> bool {
+        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX * self.session.sound.form().tick_bytes();
+        if stalled {
+            self.lose(AgentLoss::Stalled);
+        }
+        stalled
+    }
+
+    fn lose(&mut self, loss: AgentLoss) {
+        if self.session.stage != Stage::Over {
+            self.session.stage = Stage::Over;
+            self.loss = Some(loss);
+        }
+    }
+}
+
+impl Service for Hosted {
+    fn is_ready(&self) -> bool {
+        self.session.stage == Stage::Ready
+    }
+
+    fn handle_audio(&mut self, frame: &Frame<'_>) {
+        if self.session.stage != Stage::Ready || self.is_stalled() {
+            return;
+        }
+        let audio = self.session.sound.of_line(frame);
+        let protocol = &self.protocol;
+        if protocol.is_binary() {
+            self.socket.send_binary(|out| protocol.write_audio(audio, out));
+        } else {
+            self.socket.send_text(|out| protocol.write_audio(audio, out));
+        }
+    }
+
+    fn handle_digit(&mut self, digit: char) {
+        if self.session.stage == Stage::Ready {
+            self.keys.handle_digit(digit);
+        }
+    }
+
+    fn greet(&mut self) {
+        self.session.opening.greets = Greets::WhenReady;
+        if self.session.stage == Stage::Ready {
+            self.greet_once();
+            self.send_replies();
+        }
+    }
+
+    fn handle_bytes(&mut self, bytes: &[u8]) {
+        if self.session.stage != Stage::Over {
+            self.socket.handle_bytes(bytes);
+        }
+    }
+
+    fn handle_disconnect(&mut self) {
+        self.lose(self.ending());
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.session.stage == Stage::Over {
+            return;
+        }
+        if let Some(text) = self.keys.take_due(now) {
+            let told = self.protocol.tell(&text);
+            self.session.replies.push(told);
+        }
+        self.protocol.handle_timeout(&mut self.session, now);
+        self.send_replies();
+    }
+
+    fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
+        self.now = Some(now);
+        self.keys.handle_now(now);
+        self.session.talk.handle_progress(progress, now);
+        self.protocol.handle_progress(&mut self.session, progress, now);
+        if let Some(said) = self.session.talk.poll_said(now) {
+            return Some(AgentOutput::Said(said));
+        }
+        if let Some(loss) = self.loss.take() {
+            return Some(AgentOutput::Lost(loss));
+        }
+        while self.session.stage != Stage::Over {
+            let step = match self.next_step(progress, now) {
+                Ok(Some(step)) => step,
+                Ok(None) => break,
+                Err(loss) => {
+                    self.session.stage = Stage::Over;
+                    return Some(AgentOutput::Lost(loss));
+                }
+            };
+            self.send_replies();
+            match step {
+                Step::Play => return Some(AgentOutput::Play(self.session.sound.of_agent())),
+                Step::Clear => return Some(AgentOutput::Clear),
+                Step::Ready => return Some(AgentOutput::Ready),
+                Step::Nothing => {}
+            }
+        }
+        self.session.talk.poll_said(now).map(AgentOutput::Said)
+    }
+
+    fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
+        let now = self.now?;
+        self.session.talk.handle_progress(progress, now);
+        self.session.talk.poll_last_words(now)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.session.stage == Stage::Over {
+            return self.session.talk.poll_timeout();
+        }
+        [self.keys.due(), self.session.talk.poll_timeout(), self.protocol.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn outbound(&mut self) -> &mut Vec<u8> {
+        self.socket.outbound()
+    }
+
+    fn stop(&mut self, code: u16) {
+        self.socket.close(code);
+        self.session.stage = Stage::Over;
+        self.keys = Keys::default();
+    }
+}
+
+/// What the service hears, as far as it is known before it has said anything.
+fn form(kind: ProviderKind, facts: CallFacts) -> Form {
+    let line = facts.codec.form();
+    match kind {
+        ProviderKind::Deepgram => deepgram::form_for(line),
+        ProviderKind::Gemini => Form::Linear(SampleRate::Hz16000),
+        _ => line,
+    }
+}
+
+/// Whether a text is what the agent was told in the caller's name: services give it back as the caller's words.
+fn is_told(text: &str) -> bool {
+    text == GREET_NOW || Keys::are_told_in(text)
+}
+
+/// Has an agent speak first that was given no greeting.
+const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
+
+/// The answer to a call of a function: this box offers none.
+const UNKNOWN_FUNCTION: &str = "There is no such function.";
+
+/// 64 calls: what one message calls beyond that gets no answer.
+const CALLS_MAX: usize = 64;
+
+/// 256 KiB a byte of a tick: twenty seconds of audio messages of 260 bytes of G.711 behind a full kernel buffer.
+const OUTBOUND_BYTES_MAX: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests;
