@@ -130,6 +130,12 @@ async fn only_the_owner_manages_and_failures_are_problems() {
         }
     }
     assert_eq!(owner.get("/api/v1/nowhere").await.headers["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_is_refused_with_what_is_wrong() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
     for (body, code) in [
         (json!({ "name": "x", "kind": "other", "base_url": "ws://h", "model": "m" }), "bad_field"),
         (json!({ "name": "x", "kind": "openai-realtime", "base_url": "h", "model": "m" }), "bad_field"),
