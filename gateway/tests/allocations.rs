@@ -68,6 +68,50 @@ fn service(kind: ProviderKind) -> Plan {
     Plan::Service(Box::new(ServicePlan::bare(kind, "ws://agent/", FirstSpeaker::Caller).expect("a URL")))
 }
 
+/// Has the agent of a provider come; returns a message with 20 ms of its audio.
+fn connect(call: &mut Call, kind: ProviderKind, now: Instant) -> Vec<u8> {
+    let payload = STANDARD.encode_to_string([0x5a; 160]);
+    match kind {
+        ProviderKind::Twilio => {
+            call.handle_connected(&[], now);
+            frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
+        }
+        ProviderKind::Deepgram => {
+            call.handle_connected(&frame(r#"{"type":"Welcome"}"#), now);
+            call.handle_agent_bytes(&frame(r#"{"type":"SettingsApplied"}"#), now);
+            let mut says = frame("");
+            says[0] = 0x82;
+            says[2..4].copy_from_slice(&160u16.to_be_bytes());
+            says.extend([0x5a; 160]);
+            says
+        }
+        ProviderKind::ElevenLabs => {
+            let forms = r#"{"agent_output_audio_format":"ulaw_8000","user_input_audio_format":"ulaw_8000"}"#;
+            let kind = "conversation_initiation_metadata";
+            call.handle_connected(&frame(&format!(r#"{{"type":"{kind}","{kind}_event":{forms}}}"#)), now);
+            frame(&format!(r#"{{"type":"audio","audio_event":{{"audio_base_64":"{payload}","event_id":1}}}}"#))
+        }
+        ProviderKind::Gemini => {
+            call.handle_connected(&frame(r#"{"setupComplete":{}}"#), now);
+            let payload = STANDARD.encode_to_string([0x5a; 960]);
+            let blob = format!(r#"{{"mimeType":"audio/pcm;rate=24000","data":"{payload}"}}"#);
+            frame(&format!(r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{blob}}}]}}}}}}"#))
+        }
+        _ => {
+            call.handle_connected(&frame(r#"{"type":"session.created","session":{}}"#), now);
+            for text in [
+                r#"{"type":"session.updated","session":{}}"#,
+                r#"{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}"#,
+            ] {
+                call.handle_agent_bytes(&frame(text), now);
+            }
+            frame(&format!(
+                r#"{{"type":"response.output_audio.delta","event_id":"event_1","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{payload}"}}"#
+            ))
+        }
+    }
+}
+
 /// A phone of the box's.
 fn bridge() -> Plan {
     Plan::Bridge(Box::new(BridgePlan {
@@ -123,7 +167,7 @@ impl Line {
             speech: SpeechPool::default(),
         };
         let mut call = Call::new(CallId(1), plan.clone(), offer, limits, 7, now);
-        let (payload, mut is_bridged) = (STANDARD.encode_to_string([0x5a; 160]), false);
+        let mut is_bridged = false;
         let says = match plan {
             Plan::Echo | Plan::Attendant { .. } | Plan::ToneTest => Vec::new(),
             Plan::Bridge(_) => {
@@ -139,43 +183,7 @@ impl Line {
                 is_bridged = true;
                 Vec::new()
             }
-            Plan::Service(plan) if plan.kind == ProviderKind::Twilio => {
-                call.handle_connected(&[], now);
-                frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
-            }
-            Plan::Service(plan) if plan.kind == ProviderKind::Deepgram => {
-                call.handle_connected(&frame(r#"{"type":"Welcome"}"#), now);
-                call.handle_agent_bytes(&frame(r#"{"type":"SettingsApplied"}"#), now);
-                let mut says = frame("");
-                says[0] = 0x82;
-                says[2..4].copy_from_slice(&160u16.to_be_bytes());
-                says.extend([0x5a; 160]);
-                says
-            }
-            Plan::Service(plan) if plan.kind == ProviderKind::ElevenLabs => {
-                let forms = r#"{"agent_output_audio_format":"ulaw_8000","user_input_audio_format":"ulaw_8000"}"#;
-                let kind = "conversation_initiation_metadata";
-                call.handle_connected(&frame(&format!(r#"{{"type":"{kind}","{kind}_event":{forms}}}"#)), now);
-                frame(&format!(r#"{{"type":"audio","audio_event":{{"audio_base_64":"{payload}","event_id":1}}}}"#))
-            }
-            Plan::Service(plan) if plan.kind == ProviderKind::Gemini => {
-                call.handle_connected(&frame(r#"{"setupComplete":{}}"#), now);
-                let payload = STANDARD.encode_to_string([0x5a; 960]);
-                let blob = format!(r#"{{"mimeType":"audio/pcm;rate=24000","data":"{payload}"}}"#);
-                frame(&format!(r#"{{"serverContent":{{"modelTurn":{{"parts":[{{"inlineData":{blob}}}]}}}}}}"#))
-            }
-            Plan::Service(_) => {
-                call.handle_connected(&frame(r#"{"type":"session.created","session":{}}"#), now);
-                for text in [
-                    r#"{"type":"session.updated","session":{}}"#,
-                    r#"{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}"#,
-                ] {
-                    call.handle_agent_bytes(&frame(text), now);
-                }
-                frame(&format!(
-                    r#"{{"type":"response.output_audio.delta","event_id":"event_1","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{payload}"}}"#
-                ))
-            }
+            Plan::Service(plan) => connect(&mut call, plan.kind, now),
         };
         let wheel = Wheel::new(now);
         Line {
