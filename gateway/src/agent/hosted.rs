@@ -5,7 +5,7 @@
 //!           ◀─ audio…, interruption, words ─────
 //! ```
 //!
-//! Each has its [`Protocol`]: how it names these. What they mean is the same everywhere: audio is queued and played in
+//! Each has its `Protocol`: how it names these. What they mean is the same everywhere: audio is queued and played in
 //! order, an interruption empties the queue, and both sides' words are told with no more of the agent's than was heard.
 
 mod deepgram;
