@@ -1,7 +1,7 @@
 //! Agents that run behind a connection: what each protocol machine can do, and the closed list of them.
 //!
-//! A new provider is one file: a `Service` with a variant of [`ServiceSession`], or a protocol of [`super::hosted`]. Each has one line in
-//! [`ServiceSession::new`] and [`super::provider`].
+//! A new provider is one file, a `Service` with a variant of [`ServiceSession`] or a protocol of [`super::hosted`], and one
+//! line in each of [`ServiceSession::new`] and [`super::provider`].
 
 use std::time::Instant;
 

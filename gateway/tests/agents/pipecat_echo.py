@@ -80,7 +80,7 @@ async def serve(socket: WebSocket, path: str):
     await socket.accept()
     if path == "vonage":
         # Pipecat has no detector for it.
-        kind, serializer = path, VonageFrameSerializer()
+        kind, serializer = path, VonageFrameSerializer(VonageFrameSerializer.InputParams(vonage_sample_rate=8000))
         log("call", kind=kind)
     else:
         kind, call = await parse_telephony_websocket(socket)
@@ -88,9 +88,8 @@ async def serve(socket: WebSocket, path: str):
         serializer = serializer_of(kind, call)
     params = FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=True, add_wav_header=False, serializer=serializer)
     transport = FastAPIWebsocketTransport(websocket=socket, params=params)
-    rate = 16000 if path == "vonage" else 8000
     task = PipelineTask(Pipeline([transport.input(), Echo(kind), transport.output()]),
-                        params=PipelineParams(audio_in_sample_rate=rate, audio_out_sample_rate=rate))
+                        params=PipelineParams(audio_in_sample_rate=8000, audio_out_sample_rate=8000))
 
     @transport.event_handler("on_client_disconnected")
     async def gone(_transport, _client):

@@ -469,7 +469,7 @@ impl Site {
             "/api/v1/providers",
             &json!({
                 "name": "openai", "kind": "openai-realtime", "base_url": format!("ws://127.0.0.1:{}/v1", server.port),
-                "model": "gpt-realtime", "api_key": KEY, "audio": "g711", "voices": ["marin", "cedar"],
+                "model": "gpt-realtime", "api_key": KEY, "voices": ["marin", "cedar"],
             }),
         );
         assert!(!provider.to_string().contains(KEY), "{provider}");

@@ -72,12 +72,15 @@ fn talks(kind: ProviderKind) {
 }
 
 fn agent(kind: ProviderKind, port: u16) -> AgentRoute {
+    let mut provider = ProviderRoute::new(kind, &format!("ws://127.0.0.1:{port}/{kind}"), "");
+    // The phone's word is at the edge of its own band: no other rate carries it.
+    provider.settings.sample_rate = (kind == ProviderKind::Vonage).then_some(8000);
     AgentRoute {
         project_id: "project".into(),
         name: "Echo".into(),
         system_instruction: String::new(),
         voice_id: None,
-        provider: Some(ProviderRoute::new(kind, &format!("ws://127.0.0.1:{port}/{kind}"), "")),
+        provider: Some(provider),
         first_speaker: FirstSpeaker::Agent,
         greeting: None,
         tools: AgentTool::usual(),
