@@ -92,8 +92,8 @@ impl Backlog {
     }
 }
 
-/// 5 frames, 100 ms: longer than a network that still carries speech keeps packets back. 80 ms too much are gone in 400 ms.
-const BACKLOG_FRAMES: u32 = 5;
+/// 3 frames, 60 ms: longer than a network that still carries speech keeps packets back. 80 ms too much are gone in 240 ms.
+const BACKLOG_FRAMES: u32 = 3;
 
 /// 480 ticks, 60 ms: what playout keeps against holes in what is heard ([`CUSHION_MAX`]), and the frame that is due next.
 const NEEDED_TICKS: u64 = CUSHION_MAX.as_millis() as u64 * 8 + 160;
@@ -129,7 +129,7 @@ mod tests {
             echo.poll_output(Progress { pushed: 9000 + waiting, played: 9000 }).is_some()
         };
         let stays: Vec<bool> = (0..6).map(|_| played(NEEDED_TICKS + 160)).collect();
-        assert_eq!(stays, [true, true, true, true, false, true]);
+        assert_eq!(stays, [true, true, false, true, true, false]);
         assert!([800, 0, 800, 800, 160, 800].map(&mut played).iter().all(|was_played| *was_played));
     }
 

@@ -384,8 +384,10 @@ impl World {
         }
         let delays = phone.heard.values().filter_map(|(number, at)| Some(*at - *phone.sent_at.get(number)?));
         // Behind a hole a frame waits for what is missing, for the cushion and for its turn, beside the way there and back.
-        let way = Duration::from_millis(2 * self.weather.delay_ms_max);
-        let soon = (way + WAIT_MIN + CUSHION_MAX + FRAME).max(Duration::from_millis(200));
+        let delay = Duration::from_millis(self.weather.delay_ms_max);
+        // A hole waits as long as late packets take, and 40 ms; a quiet network's are 20 ms late.
+        let wait = WAIT_MIN + delay.saturating_sub(FRAME);
+        let soon = (2 * delay + wait + CUSHION_MAX + FRAME).max(Duration::from_millis(200));
         let late = delays.filter(|delay| *delay > soon).count();
         // What was queued when the phone held waits until it is back: a hole of 60 ms, a cushion, and what was on its way.
         let waited = if self.script.hold { 8 } else { 0 };
