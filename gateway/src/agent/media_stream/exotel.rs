@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 use talkstack_control::port::ProviderSettings;
 use talkstack_media::audio::frame::{Form, SampleRate};
 
-use super::{ACCOUNT_SID, Dialect, FromAgent, Request, Sound, Stream, linear, parameters};
+use super::{ACCOUNT_SID, Dialect, FromAgent, Names, Request, Sound, Stream, linear, parameters};
 use crate::agent::provider::ServicePlan;
-use crate::agent::wire::{write_base64, write_number};
 
 pub(super) struct Exotel;
 
@@ -26,17 +25,7 @@ impl Dialect for Exotel {
     }
 
     fn write_audio(&self, stream: &Stream, audio: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"event\":\"media\",\"sequence_number\":\"");
-        write_number(out, stream.messages);
-        out.extend_from_slice(b"\",\"stream_sid\":\"");
-        super::twilio::write_sid(stream, out);
-        out.extend_from_slice(b"\",\"media\":{\"chunk\":\"");
-        write_number(out, stream.chunks);
-        out.extend_from_slice(b"\",\"timestamp\":\"");
-        write_number(out, stream.at_ms());
-        out.extend_from_slice(b"\",\"payload\":\"");
-        write_base64(out, audio);
-        out.extend_from_slice(b"\"}}");
+        NAMES.write_audio(stream, audio, out);
     }
 
     fn digit(&self, stream: &mut Stream, key: char) -> Value {
@@ -62,3 +51,5 @@ impl Dialect for Exotel {
         Ok(serde_json::from_str::<FromAgent<'_>>(text)?.request(sound))
     }
 }
+
+const NAMES: Names = Names { number: "sequence_number", stream: "stream_sid", track: "" };

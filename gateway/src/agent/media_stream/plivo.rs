@@ -55,7 +55,7 @@ impl Dialect for Plivo {
         out.extend_from_slice(b"{\"event\":\"media\",\"sequenceNumber\":");
         write_number(out, stream.messages);
         out.extend_from_slice(b",\"streamId\":\"");
-        super::twilio::write_sid(stream, out);
+        stream.write_sid(out);
         out.extend_from_slice(b"\",\"media\":{\"track\":\"inbound\",\"chunk\":");
         write_number(out, stream.chunks);
         out.extend_from_slice(b",\"timestamp\":\"");

@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use talkstack_control::port::ProviderSettings;
 use talkstack_media::audio::frame::Form;
 
-use super::{ACCOUNT_SID, Dialect, FromAgent, Request, Sound, Stream, parameters};
+use super::{ACCOUNT_SID, Dialect, FromAgent, Names, Request, Sound, Stream, parameters};
 use crate::agent::provider::ServicePlan;
-use crate::agent::wire::{write_base64, write_number};
 
 pub(super) struct Twilio;
 
@@ -27,17 +26,7 @@ impl Dialect for Twilio {
     }
 
     fn write_audio(&self, stream: &Stream, audio: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"event\":\"media\",\"sequenceNumber\":\"");
-        write_number(out, stream.messages);
-        out.extend_from_slice(b"\",\"streamSid\":\"");
-        write_sid(stream, out);
-        out.extend_from_slice(b"\",\"media\":{\"track\":\"inbound\",\"chunk\":\"");
-        write_number(out, stream.chunks);
-        out.extend_from_slice(b"\",\"timestamp\":\"");
-        write_number(out, stream.at_ms());
-        out.extend_from_slice(b"\",\"payload\":\"");
-        write_base64(out, audio);
-        out.extend_from_slice(b"\"}}");
+        NAMES.write_audio(stream, audio, out);
     }
 
     fn digit(&self, stream: &mut Stream, key: char) -> Value {
@@ -62,10 +51,4 @@ impl Dialect for Twilio {
     }
 }
 
-/// The stream's name, without an allocation.
-pub(super) fn write_sid(stream: &Stream, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"MZ");
-    for nibble in (0..32).rev() {
-        out.push(b"0123456789abcdef"[(stream.id.0 >> (4 * nibble)) as usize & 0xf]);
-    }
-}
+const NAMES: Names = Names { number: "sequenceNumber", stream: "streamSid", track: "\"track\":\"inbound\"," };
