@@ -78,11 +78,7 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
-    use crate::audio::frame::SampleRate;
-    use crate::audio::resample::Resampler;
 
     #[test]
     fn every_codec_says_how_long_its_payload_plays_and_plays_so_long() {
@@ -113,63 +109,5 @@ mod tests {
             assert_eq!(Codec::ALL.iter().filter(|other| other.payload_type() == codec.payload_type()).count(), 1);
         }
         assert_eq!(Codec::of_name("G729"), None);
-    }
-
-    /// Prints what 20 ms cost; `cargo test -p talkstack-media --release --lib -- --ignored --nocapture codecs_cost`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn codecs_cost() {
-        let speech: Vec<i16> = (0..320 * 500i32)
-            .map(|at| {
-                let syllable = at / 1440;
-                ((at * (20 + syllable % 17)) % 12_000 - 6000) as i16 / (1 + syllable as i16 % 3)
-            })
-            .collect();
-        let mut lines = Vec::new();
-        for (codec, has_fec) in [
-            (Codec::Pcmu, false),
-            (Codec::Pcma, false),
-            (Codec::G722, false),
-            (Codec::Opus, false),
-            (Codec::Opus, true),
-        ] {
-            let length = codec.rate().hertz() as usize / 50;
-            let wishes = opus::Wishes { has_fec, ..opus::Wishes::default() };
-            let (mut encoder, mut decoder) = (Encoder::new(codec, wishes), Decoder::new(codec));
-            let mut payloads: Vec<Vec<u8>> = vec![Vec::with_capacity(2000); speech.len() / length];
-            let start = Instant::now();
-            for (frame, payload) in speech.chunks_exact(length).zip(&mut payloads) {
-                encoder.encode(frame, payload);
-            }
-            let encoding = start.elapsed() / payloads.len() as u32;
-            let mut samples = Vec::with_capacity(2000);
-            let start = Instant::now();
-            for payload in &payloads {
-                samples.clear();
-                decoder.decode(payload, &mut samples);
-            }
-            lines.push((format!("{codec:?}, FEC {has_fec}"), encoding, start.elapsed() / payloads.len() as u32));
-        }
-        for (from, to) in [
-            (SampleRate::Hz8000, SampleRate::Hz16000),
-            (SampleRate::Hz16000, SampleRate::Hz8000),
-            (SampleRate::Hz16000, SampleRate::Hz24000),
-            (SampleRate::Hz24000, SampleRate::Hz16000),
-            (SampleRate::Hz8000, SampleRate::Hz24000),
-            (SampleRate::Hz24000, SampleRate::Hz8000),
-        ] {
-            let frame = &speech[..from.hertz() as usize / 50];
-            let (mut resampler, mut out) = (Resampler::new(from, to), Vec::with_capacity(2000));
-            let start = Instant::now();
-            for _ in 0..10_000 {
-                out.clear();
-                resampler.resample(frame, &mut out);
-            }
-            let cost = start.elapsed() / 10_000;
-            lines.push((format!("{} to {} Hz", from.hertz(), to.hertz()), cost, std::time::Duration::ZERO));
-        }
-        for (what, first, second) in lines {
-            println!("{what:<20} {:>9.1} us {:>9.1} us", first.as_nanos() as f64 / 1e3, second.as_nanos() as f64 / 1e3);
-        }
     }
 }

@@ -23,15 +23,15 @@
 //! Where G.711 is agreed on, nothing is coded or resampled between the line and an agent that speaks the same.
 //!
 //! # What 20 ms cost
-//! On one core of the 2-core build machine (`codecs_cost` in [`coder`], release, the least of three runs beside other
-//! builds; December 1st 2026, commit 279b768), in µs:
+//! On one core of the 2-core build machine (`cargo bench -p talkstack-media --bench codecs`, the least of ten runs beside other
+//! builds; December 1st 2026, commit 4bba931), in µs:
 //!
 //! ```text
 //!   codec               encode   decode      resample
-//!   PCMU, PCMA             0.4      0.1      8 to 16 kHz   4.1     16 to 8 kHz   2.9
-//!   G722                  14       12        16 to 24 kHz  6.2     24 to 16 kHz  5.0
-//!   opus                  56       10        8 to 24 kHz   6.1     24 to 8 kHz   4.2
-//!   opus with FEC         67       11
+//!   PCMU, PCMA             0.2      0.1      8 to 16 kHz   5.0     16 to 8 kHz   3.3
+//!   G722                  14       11        16 to 24 kHz  7.5     24 to 16 kHz  6.0
+//!   opus                  50       13        8 to 24 kHz   7.1     24 to 8 kHz   5.0
+//!   one frame in ten concealed: 0.4 at 8 kHz, 0.7 at 16 kHz        48 to 16 kHz  9.3
 //! ```
 
 pub mod coder;
