@@ -129,7 +129,7 @@
 //! | 2026-12-01 | 4bba931 | `kill -9`: serve 150 times, call plane 75, control plane 75, under 3,474 callers | 396 s; 1,670 calls that were acknowledged, 1,197 projects and 1,126 agents: none lost, none doubled; one dialog cut off without its BYE |
 //! | 2026-12-01 | b1c08dd | keys in half an hour of speech and of music | at most one false key each |
 //! | 2026-12-01 | d1b0cf3 | fuzz, 900 s each: `sip_message`, `sip_response` | 535,715 and 328,966 executions, nothing found |
-//! | 2026-12-01 | ccb8c6b to b1c08dd | fuzz, 900 s each at nice 19: `sdp`, `rtp`, `rtcp`, `srtp`, `stun` | 1,668,960, 1,208,707, 17,344,833, 3,955,320 and 62,809,429 executions, nothing found |
+//! | 2026-12-01 | ccb8c6b to 4bba931 | fuzz, 900 s each at nice 19: `sdp`, `rtp`, `rtcp`, `srtp`, `stun`, `codec` | 1,668,960, 1,208,707, 17,344,833, 3,955,320, 62,809,429 and 202,748 executions, nothing found |
 
 pub mod accept;
 pub mod agent;

@@ -536,7 +536,12 @@ mod tests {
                 sync(&journal);
             }
         }
-        let seen: Vec<_> = (0..count + 6).filter_map(|_| receiver.blocking_recv()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let mut next = || {
+            let received = async { tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await };
+            runtime.block_on(received).expect("a record is missed")
+        };
+        let seen: Vec<_> = (0..count + 6).filter_map(|_| next()).collect();
         let positions: Vec<_> = records(&seen).map(|record| record.position.seq).collect();
         assert_eq!(positions, (1..=count + 6).collect::<Vec<_>>());
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use talkstack_media::codec::Codec;
 
 use crate::caller::Caller;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, wait_until};
 use crate::phones::prompt;
 use crate::relay::{BothWays, Damage};
 use crate::rtp_phone::RtpPhone;
@@ -23,7 +23,13 @@ fn more_damage_is_a_lower_score_and_fewer_words_and_never_the_end_of_the_call() 
     // One after the other, so that the box's list has them in this order; then they talk all at once.
     let callers: Vec<Caller> = DAMAGES
         .iter()
-        .map(|damage| Caller::call_over(daemon.sip(), "echo", "0", *damage, BothWays::No, SEED))
+        .enumerate()
+        .map(|(at, damage)| {
+            let caller = Caller::call_over(daemon.sip(), "echo", "0", *damage, BothWays::No, SEED);
+            // Two that begin in one millisecond would be in no order.
+            wait_until("the call is listed", || (daemon.calls().len() > at).then_some(()));
+            caller
+        })
         .collect();
     let heard: Vec<Vec<i16>> = std::thread::scope(|scope| {
         let speech = &speech;
