@@ -526,7 +526,7 @@ mod tests {
     fn a_subscriber_that_has_had_everything_and_then_takes_nothing_for_a_while_misses_nothing_either() {
         let dir = tempfile::tempdir().expect("a directory");
         let journal = Journal::open(dir.path()).expect("opens");
-        let (sender, mut receiver) = mpsc::channel(1);
+        let (sender, mut receiver) = mpsc::channel(64);
         journal.handle().subscribe(None, sender);
         assert_eq!(receiver.blocking_recv(), Some(ToControl::Live { boot: 1, calls: vec![] }));
         let count = 3 * BATCH_MAX as u64;
