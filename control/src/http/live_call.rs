@@ -67,7 +67,7 @@ pub(super) async fn digits(State(app): State<App>, asker: Asker, Path(id): Path<
             Err(ApiError::new(409, "not_answered", "The call has not been answered yet."))
         }
         CommandReply::Collected(collected) => Ok(Json(json!({
-            "sid": call_id.to_string(), "digits": collected.keys.0, "ended_by": collected.ended_by.as_str(),
+            "sid": call_id.to_string(), "digits": collected.keys.0, "ended_by": collected.ended_by,
         }))),
         _ => Err(busy()),
     }

@@ -21,9 +21,7 @@ use crate::store::providers::{self, Provider};
 /// `POST /api/v1/providers`.
 pub(super) async fn create(State(app): State<App>, _: Owner, fields: Fields) -> Result<Response, ApiError> {
     let now_ms = app.clock.now_ms();
-    for needed in ["name", "kind"] {
-        text(&fields, needed)?.ok_or_else(|| ApiError::missing(needed))?;
-    }
+    text(&fields, "name")?.ok_or_else(|| ApiError::missing("name"))?;
     let kind = kind(&fields)?.ok_or_else(|| ApiError::missing("kind"))?;
     let mut provider = Provider {
         id: new_id("prv"),

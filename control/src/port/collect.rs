@@ -54,19 +54,6 @@ pub enum CollectEnd {
     NotAnswered,
 }
 
-impl CollectEnd {
-    /// As the API has it: `finish_key`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            CollectEnd::Full => "full",
-            CollectEnd::FinishKey => "finish_key",
-            CollectEnd::Timeout => "timeout",
-            CollectEnd::CallOver => "call_over",
-            CollectEnd::NotAnswered => "not_answered",
-        }
-    }
-}
-
 /// 32 keys: the longest account number (IBAN, 34) has letters that nobody presses; a card's has 19 digits.
 pub const COLLECT_KEYS_MAX: u8 = 32;
 

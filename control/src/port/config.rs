@@ -429,6 +429,22 @@ pub struct AgentRoute {
     pub tools: Vec<AgentTool>,
 }
 
+impl AgentRoute {
+    /// An agent of a project with every default: no prompt, no provider, and all tools.
+    pub fn new(project_id: &str, name: &str) -> Self {
+        AgentRoute {
+            project_id: project_id.to_owned(),
+            name: name.to_owned(),
+            system_instruction: String::new(),
+            voice_id: None,
+            provider: None,
+            first_speaker: FirstSpeaker::default(),
+            greeting: None,
+            tools: AgentTool::usual(),
+        }
+    }
+}
+
 /// What an agent can do besides speaking, by a function that its model calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

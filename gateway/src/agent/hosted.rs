@@ -213,25 +213,13 @@ impl Hosted {
 
     fn send_replies(&mut self) {
         for reply in std::mem::take(&mut self.session.replies) {
-            self.socket.send_text(|out| {
-                // A value of our own is always JSON, and a buffer takes it.
-                let _ = serde_json::to_writer(out, &reply);
-            });
+            self.socket.send_json(&reply);
         }
     }
 
     /// Why the connection has ended.
     fn ending(&self) -> AgentLoss {
         if self.session.is_leaving { AgentLoss::Expired } else { AgentLoss::Disconnected }
-    }
-
-    /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
-    fn is_stalled(&mut self) -> bool {
-        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX * self.session.sound.form().tick_bytes();
-        if stalled {
-            self.lose(AgentLoss::Stalled);
-        }
-        stalled
     }
 
     fn lose(&mut self, loss: AgentLoss) {
@@ -248,8 +236,11 @@ impl Service for Hosted {
     }
 
     fn handle_audio(&mut self, frame: &Frame<'_>) {
-        if self.session.stage != Stage::Ready || self.is_stalled() {
+        if self.session.stage != Stage::Ready {
             return;
+        }
+        if self.socket.is_stalled(self.session.sound.form()) {
+            return self.lose(AgentLoss::Stalled);
         }
         let audio = self.session.sound.of_line(frame);
         let protocol = &self.protocol;
@@ -374,9 +365,6 @@ const UNKNOWN_FUNCTION: &str = "There is no such function.";
 
 /// 64 calls: what one message calls beyond that gets no answer.
 const CALLS_MAX: usize = 64;
-
-/// 256 KiB a byte of a tick: twenty seconds of audio messages of 260 bytes of G.711 behind a full kernel buffer.
-const OUTBOUND_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests;

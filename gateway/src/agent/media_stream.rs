@@ -193,15 +193,6 @@ impl MediaStream {
         self.send(told);
     }
 
-    /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
-    fn is_stalled(&mut self) -> bool {
-        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX * self.stream.form.tick_bytes();
-        if stalled {
-            self.lose(AgentLoss::Stalled);
-        }
-        stalled
-    }
-
     fn lose(&mut self, loss: AgentLoss) {
         if self.is_connected {
             self.is_connected = false;
@@ -211,18 +202,18 @@ impl MediaStream {
 
     fn send(&mut self, message: Option<Value>) {
         if let Some(message) = message {
-            self.socket.send_text(|out| {
-                // A value of our own is always JSON, and a buffer takes it.
-                let _ = serde_json::to_writer(out, &message);
-            });
+            self.socket.send_json(&message);
         }
     }
 }
 
 impl Service for MediaStream {
     fn handle_audio(&mut self, frame: &Frame<'_>) {
-        if !self.is_connected || self.is_stalled() {
+        if !self.is_connected {
             return;
+        }
+        if self.socket.is_stalled(self.stream.form) {
+            return self.lose(AgentLoss::Stalled);
         }
         let audio = self.sound.of_line(frame);
         let (stream, dialect) = (&mut self.stream, self.dialect);
@@ -395,9 +386,6 @@ const MARKS_MAX: usize = 1000;
 
 /// 256 bytes: the longest names seen are 60.
 const MARK_NAME_BYTES_MAX: usize = 256;
-
-/// 256 KiB a byte of a tick: ten seconds of media messages of 430 bytes of G.711 behind a full kernel buffer.
-const OUTBOUND_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests;

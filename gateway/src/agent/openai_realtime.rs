@@ -31,7 +31,7 @@ use super::provider::{GREETING_INSTRUCTIONS, Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
-use super::wire::write_base64;
+use super::wire::{read_event, write_base64};
 use super::{AgentLoss, AgentOutput, Progress, Said};
 use dialect::Dialect;
 use event::{Event, Kind, Response};
@@ -108,13 +108,13 @@ impl OpenAiRealtime {
             Some(Message::Binary(_)) => return Ok(Some(Step::Nothing)),
             Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
         };
-        let event = Event::read(text).map_err(|_| AgentLoss::NotJson)?;
+        let event: Event<'_> = read_event(text)?;
         let kind = event.kind();
         match kind {
             Kind::SessionCreated if self.stage == Stage::Connected => {
                 self.stage = Stage::Updating;
                 let update = self.dialect.session_update(&self.opening, self.sound.form());
-                self.send(&update);
+                self.socket.send_json(&update);
                 return Ok(Some(Step::Nothing));
             }
             Kind::SessionUpdated if self.stage == Stage::Updating => {
@@ -194,7 +194,7 @@ impl OpenAiRealtime {
     /// Sends what the last message, or the end of a response, gave rise to.
     fn send_due(&mut self) {
         while let Some(truncation) = self.conversation.take_truncation() {
-            self.send(&json!({
+            self.socket.send_json(&json!({
                 "type": "conversation.item.truncate",
                 "item_id": truncation.item_id,
                 "content_index": truncation.content_index,
@@ -202,10 +202,10 @@ impl OpenAiRealtime {
             }));
         }
         if let Some(response_id) = self.floor.cancelled.take() {
-            self.send(&json!({ "type": "response.cancel", "response_id": response_id }));
+            self.socket.send_json(&json!({ "type": "response.cancel", "response_id": response_id }));
         }
         for Answer { call_id, output } in std::mem::take(&mut self.floor.unanswered_calls) {
-            self.send(&json!({ "type": "conversation.item.create", "item": {
+            self.socket.send_json(&json!({ "type": "conversation.item.create", "item": {
                 "type": "function_call_output", "call_id": call_id, "output": output,
             }}));
         }
@@ -218,26 +218,11 @@ impl OpenAiRealtime {
         match (&self.opening.greeting, wanted) {
             (Some(greeting), Wanted::Greeting) => {
                 let instructions = format!("{GREETING_INSTRUCTIONS}{greeting}");
-                self.send(&json!({ "type": "response.create", "response": { "instructions": instructions } }));
+                self.socket
+                    .send_json(&json!({ "type": "response.create", "response": { "instructions": instructions } }));
             }
-            _ => self.send(&json!({ "type": "response.create" })),
+            _ => self.socket.send_json(&json!({ "type": "response.create" })),
         }
-    }
-
-    fn send(&mut self, message: &serde_json::Value) {
-        self.socket.send_text(|out| {
-            // A value of our own is always JSON, and a buffer takes it.
-            let _ = serde_json::to_writer(out, message);
-        });
-    }
-
-    /// A peer that reads nothing for ten seconds is lost; until then audio waits for it.
-    fn is_stalled(&mut self) -> bool {
-        let stalled = self.socket.outbound().len() > OUTBOUND_BYTES_MAX * self.sound.form().tick_bytes();
-        if stalled {
-            self.lose(AgentLoss::Stalled);
-        }
-        stalled
     }
 
     fn lose(&mut self, loss: AgentLoss) {
@@ -254,8 +239,11 @@ impl Service for OpenAiRealtime {
     }
 
     fn handle_audio(&mut self, frame: &Frame<'_>) {
-        if self.stage != Stage::Ready || self.is_stalled() {
+        if self.stage != Stage::Ready {
             return;
+        }
+        if self.socket.is_stalled(self.sound.form()) {
+            return self.lose(AgentLoss::Stalled);
         }
         self.heard_since = self.heard_since.or(self.now);
         let audio = self.sound.of_line(frame);
@@ -292,7 +280,7 @@ impl Service for OpenAiRealtime {
 
     fn handle_timeout(&mut self, now: Instant) {
         if let Some(text) = self.keys.take_due(now) {
-            self.send(&json!({ "type": "conversation.item.create", "item": {
+            self.socket.send_json(&json!({ "type": "conversation.item.create", "item": {
                 "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }],
             }}));
             self.want_response();
@@ -411,10 +399,6 @@ const BREATH: Duration = Duration::from_millis(300);
 
 /// Ten lines: a server that goes on says nothing new.
 const ERRORS_LOGGED_MAX: u8 = 10;
-
-/// 256 KiB a byte of a tick: twenty seconds of audio messages of 260 bytes of G.711, or 1,330 of 24 kHz, behind a full
-/// kernel buffer.
-const OUTBOUND_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 //! Messages are built straight into the outgoing buffer and read straight from the incoming one, so a media frame costs
 //! no allocation in steady state. The HTTP upgrade happens elsewhere ([`crate::io::connect`]); this begins behind it.
 
+use talkstack_media::audio::frame::Form;
+
 /// One WebSocket connection, behind its handshake.
 #[derive(Debug)]
 pub struct WebSocket {
@@ -132,6 +134,14 @@ impl WebSocket {
         }
     }
 
+    /// Appends one text message of JSON.
+    pub fn send_json(&mut self, message: &serde_json::Value) {
+        self.send_text(|out| {
+            // A value is always JSON, and a buffer takes it.
+            let _ = serde_json::to_writer(out, message);
+        });
+    }
+
     /// Appends one binary message; `build` writes its payload.
     pub fn send_binary(&mut self, build: impl FnOnce(&mut Vec<u8>)) {
         if !self.closing {
@@ -145,6 +155,12 @@ impl WebSocket {
             self.closing = true;
             self.send(0x8, |payload| payload.extend_from_slice(&code.to_be_bytes()));
         }
+    }
+
+    /// Tells whether the server has read nothing for ten seconds, who is sent audio in this form: it is lost. Until then
+    /// audio waits for it.
+    pub fn is_stalled(&self, form: Form) -> bool {
+        self.outbound.len() > OUTBOUND_BYTES_MAX * form.tick_bytes()
     }
 
     /// What is to be written to the socket. Drain what was taken.
@@ -302,6 +318,10 @@ impl MaskingKeys {
 
 /// 1 MiB: 100 s of base64 µ-law in one message; a server that sends more at once is broken.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// 256 KiB a byte of a tick: ten to twenty seconds of audio messages, of 430 and 260 bytes of G.711 or 1,330 of 24 kHz,
+/// behind a full kernel buffer.
+pub(super) const OUTBOUND_BYTES_MAX: usize = 256 << 10;
 
 /// 4 KiB: nine 20 ms frames of base64 µ-law; grows for larger messages and keeps what it grew to.
 const READ_BYTES: usize = 4096;

@@ -6,6 +6,8 @@ use base64_simd::{Out, STANDARD};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::AgentLoss;
+
 /// Text in a message: borrowed from it unless it has escapes, also behind an `Option`.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
@@ -22,10 +24,10 @@ impl std::ops::Deref for Text<'_> {
 /// Reads a message; one whose fields are of other types than documented is an event to ignore.
 ///
 /// # Errors
-/// When it is not JSON.
-pub(super) fn read_event<'a, T: Deserialize<'a> + Default>(text: &'a str) -> Result<T, serde_json::Error> {
+/// [`AgentLoss::NotJson`].
+pub(super) fn read_event<'a, T: Deserialize<'a> + Default>(text: &'a str) -> Result<T, AgentLoss> {
     serde_json::from_str(text).or_else(|_| {
-        serde_json::from_str::<IgnoredAny>(text)?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|_| AgentLoss::NotJson)?;
         tracing::debug!("The agent sent an event of another shape; it is ignored");
         Ok(T::default())
     })

@@ -20,9 +20,8 @@ impl Call {
 
     /// Presses a key for the first leg's far end, as the agent wishes. One that is no key is left out.
     pub(super) fn press(&mut self, key: char) {
-        let Some(session) = &mut self.leg.session else { return };
-        if session.press(key, PRESS) == Pressed::ByInfo {
-            self.outputs.push_back(CallOutput::Press(LegId::First, InfoDigit { key, held: PRESS }));
+        if let Some(session) = &mut self.leg.session {
+            press(key, (LegId::First, session), &mut self.outputs);
         }
     }
 }
@@ -32,12 +31,15 @@ impl Call {
 pub(super) fn pass_key_on(
     key: char,
     from: &RtpSession,
-    (leg, to): (LegId, &mut RtpSession),
+    to: (LegId, &mut RtpSession),
     outputs: &mut VecDeque<CallOutput>,
 ) {
-    if from.is_digit_audible() && to.presses_in_audio() {
-        return;
+    if !(from.is_digit_audible() && to.1.presses_in_audio()) {
+        press(key, to, outputs);
     }
+}
+
+fn press(key: char, (leg, to): (LegId, &mut RtpSession), outputs: &mut VecDeque<CallOutput>) {
     match to.press(key, PRESS) {
         Pressed::ByInfo => outputs.push_back(CallOutput::Press(leg, InfoDigit { key, held: PRESS })),
         // A line that has no way for keys has no use for them.

@@ -193,6 +193,14 @@ impl NoRoute {
 impl<'a> Router<'a> {
     /// Finds where a call goes.
     pub fn route(&self, question: &Question<'a>) -> Answer<'a> {
+        let mut answer = self.find(question);
+        if let Ok(route) = &mut answer.verdict {
+            tell_parties(route, question);
+        }
+        answer
+    }
+
+    fn find(&self, question: &Question<'a>) -> Answer<'a> {
         if let Some(answer) = self.emergency(question) {
             return answer;
         }
@@ -200,20 +208,14 @@ impl<'a> Router<'a> {
         for rule in &self.snapshot.routes {
             match rules::check(rule, question, self) {
                 Ok(called) => {
-                    let mut verdict = self.owners(rule, question, &called);
-                    if let Ok(route) = &mut verdict {
-                        tell_parties(route, question);
-                    }
+                    let verdict = self.owners(rule, question, &called);
                     let rule = Rule::Owners { id: &rule.id, name: &rule.name };
                     return Answer { verdict, rule, called, passed };
                 }
                 Err(mismatch) => passed.push((rule.name.as_str(), mismatch)),
             }
         }
-        let (mut verdict, rule) = self.built_in(question);
-        if let Ok(route) = &mut verdict {
-            tell_parties(route, question);
-        }
+        let (verdict, rule) = self.built_in(question);
         let called = verdict.as_ref().map_or_else(|_| shown(question.request_user), |route| route.called.clone());
         Answer { verdict, rule, called, passed }
     }

@@ -1,8 +1,8 @@
 use jiff::civil::DateTime;
 use talkstack_control::gate::{DialPolicy, GateRefusal};
 use talkstack_control::port::{
-    AgentTool, FirstSpeaker, Hours, NumberRoute, Numbering, ProjectRoute, ProviderKind, ProviderRoute, RouteAnswer,
-    RouteQuestion, RouteRule, RouteSource, RouteTarget, TrunkPolicy, TrunkRoute,
+    Hours, NumberRoute, Numbering, ProjectRoute, ProviderKind, ProviderRoute, RouteAnswer, RouteQuestion, RouteRule,
+    RouteSource, RouteTarget, TrunkPolicy, TrunkRoute,
 };
 
 use super::*;
@@ -353,16 +353,7 @@ fn office_box() -> Snapshot {
 }
 
 fn snapshot() -> Snapshot {
-    let agent = |provider| AgentRoute {
-        project_id: "clinic".into(),
-        name: "Jack".into(),
-        system_instruction: String::new(),
-        voice_id: None,
-        provider,
-        first_speaker: FirstSpeaker::Agent,
-        greeting: None,
-        tools: AgentTool::usual(),
-    };
+    let agent = |provider| AgentRoute { provider, ..AgentRoute::new("clinic", "Jack") };
     let number = |project: &str, agent: Option<&str>| NumberRoute {
         project_id: project.into(),
         agent_id: agent.map(str::to_owned),

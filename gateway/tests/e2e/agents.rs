@@ -5,8 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{
-    AgentRoute, AgentTool, Blame, CallEvent, EndReason, FirstSpeaker, Outcome, ProviderKind, ProviderRoute, Speaker,
-    Utterance,
+    AgentRoute, Blame, CallEvent, EndReason, Outcome, ProviderKind, ProviderRoute, Speaker, Utterance,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::codec::Codec;
@@ -253,8 +252,6 @@ impl Bench {
         control.route_agent(
             NUMBER,
             AgentRoute {
-                project_id: "project".into(),
-                name: "Jack".into(),
                 system_instruction: "Be kind to {{name}}.".into(),
                 voice_id: Some("marin".into()),
                 provider: Some(ProviderRoute {
@@ -265,9 +262,7 @@ impl Bench {
                         "gpt-realtime",
                     )
                 }),
-                first_speaker: FirstSpeaker::Agent,
-                greeting: None,
-                tools: AgentTool::usual(),
+                ..AgentRoute::new("project", "Jack")
             },
         );
         let applied = dir.path().join("calls/snapshot");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use talkstack_control::port::{AgentRoute, AgentTool, FirstSpeaker, ProviderKind, ProviderRoute};
+use talkstack_control::port::{AgentRoute, ProviderKind, ProviderRoute};
 use talkstack_media::codec::Codec;
 
 use crate::daemon::{Daemon, wait_until};
@@ -75,16 +75,7 @@ fn agent(kind: ProviderKind, port: u16) -> AgentRoute {
     let mut provider = ProviderRoute::new(kind, &format!("ws://127.0.0.1:{port}/{kind}"), "");
     // The phone's word is at the edge of its own band: no other rate carries it.
     provider.settings.sample_rate = (kind == ProviderKind::Vonage).then_some(8000);
-    AgentRoute {
-        project_id: "project".into(),
-        name: "Echo".into(),
-        system_instruction: String::new(),
-        voice_id: None,
-        provider: Some(provider),
-        first_speaker: FirstSpeaker::Agent,
-        greeting: None,
-        tools: AgentTool::usual(),
-    }
+    AgentRoute { provider: Some(provider), ..AgentRoute::new("project", "Echo") }
 }
 
 fn is_loud(packet: &Packet) -> bool {

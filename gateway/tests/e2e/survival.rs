@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use talkstack_control::port::{
-    AgentRoute, AgentTool, CallEvent, Command, CommandId, CommandReply, Decoder, FirstSpeaker, NumberRoute, Outcome,
-    PROTOCOL_VERSION, ProviderKind, ProviderRoute, Snapshot, ToCalls, ToControl, encode,
+    AgentRoute, CallEvent, Command, CommandId, CommandReply, Decoder, NumberRoute, Outcome, PROTOCOL_VERSION,
+    ProviderKind, ProviderRoute, Snapshot, ToCalls, ToControl, encode,
 };
 
 use crate::daemon::{Daemon, wait_until};
@@ -168,17 +168,8 @@ impl ScriptedControl {
 
     /// Gives a number to an agent behind a media stream, or to the attendant when there is no URL.
     pub(crate) fn route(&mut self, digits: &str, url: &str) {
-        let agent = AgentRoute {
-            project_id: "project".into(),
-            name: "Jack".into(),
-            system_instruction: String::new(),
-            voice_id: None,
-            provider: (!url.is_empty()).then(|| ProviderRoute::new(ProviderKind::Twilio, url, "")),
-            first_speaker: FirstSpeaker::Agent,
-            greeting: None,
-            tools: AgentTool::usual(),
-        };
-        self.route_agent(digits, agent);
+        let provider = (!url.is_empty()).then(|| ProviderRoute::new(ProviderKind::Twilio, url, ""));
+        self.route_agent(digits, AgentRoute { provider, ..AgentRoute::new("project", "Jack") });
     }
 
     /// Gives a number to an agent.

@@ -1,9 +1,8 @@
 //! A box whose trunks and phones are set over the pipe that its control side uses.
 
 use talkstack_control::port::{
-    AgentRoute, AgentTool, CallEvent, CallId, Command, CommandId, CommandReply, DialOrder, ExtensionRoute,
-    FirstSpeaker, LineStates, NumberRoute, Outcome, RegistrationState, Sealed, Snapshot, ToCalls, ToControl,
-    TrunkRoute,
+    AgentRoute, CallEvent, CallId, Command, CommandId, CommandReply, DialOrder, ExtensionRoute, LineStates,
+    NumberRoute, Outcome, RegistrationState, Sealed, Snapshot, ToCalls, ToControl, TrunkRoute,
 };
 use talkstack_control::secret::{EXTENSION_PASSWORD_PURPOSE, SECRET_FILE, Secret, TRUNK_PASSWORD_PURPOSE};
 use tempfile::TempDir;
@@ -30,17 +29,7 @@ impl Lines {
         let secret = Secret::open(&dir.path().join(SECRET_FILE)).expect("the box's own");
         let control = ScriptedControl::connect(dir.path());
         let mut snapshot = Snapshot { is_claimed: true, ..Snapshot::default() };
-        let agent = AgentRoute {
-            project_id: "project".into(),
-            name: "Jack".into(),
-            system_instruction: String::new(),
-            voice_id: None,
-            provider: None,
-            first_speaker: FirstSpeaker::Agent,
-            greeting: None,
-            tools: AgentTool::usual(),
-        };
-        snapshot.agents.insert("agent".into(), agent);
+        snapshot.agents.insert("agent".into(), AgentRoute::new("project", "Jack"));
         let mut lines = Lines { daemon, control, secret, snapshot, calls: 0, _dir: dir };
         lines.number(NUMBER);
         lines

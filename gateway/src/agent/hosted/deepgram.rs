@@ -79,7 +79,7 @@ impl Protocol for Deepgram {
             }
             Message::Close(_) => return Ok(Step::Nothing),
         };
-        let event: Event<'_> = read_event(text).map_err(|_| AgentLoss::NotJson)?;
+        let event: Event<'_> = read_event(text)?;
         let code = || loggable(event.code.as_deref().unwrap_or("none"));
         match event.kind.as_deref().unwrap_or_default() {
             "Welcome" if !self.is_set_up => {

@@ -133,7 +133,7 @@ impl Protocol for ElevenLabs {
         now: Instant,
     ) -> Result<Step, AgentLoss> {
         let Message::Text(text) = message else { return Ok(Step::Nothing) };
-        let event: Event<'_> = read_event(text).map_err(|_| AgentLoss::NotJson)?;
+        let event: Event<'_> = read_event(text)?;
         match event.kind.as_deref().unwrap_or_default() {
             "audio" => return Ok(self.handle_audio(event.audio_event.as_ref(), session, progress, now)),
             "conversation_initiation_metadata" => {

@@ -153,7 +153,7 @@ impl Protocol for Gemini {
             Message::Binary(bytes) => std::str::from_utf8(bytes).map_err(|_| AgentLoss::NotJson)?,
             Message::Close(_) => return Ok(Step::Nothing),
         };
-        let event: Event<'_> = read_event(text).map_err(|_| AgentLoss::NotJson)?;
+        let event: Event<'_> = read_event(text)?;
         if event.setup_complete.is_some() {
             return Ok(Step::Ready);
         }

@@ -1,11 +1,11 @@
 use base64_simd::STANDARD;
 use serde_json::json;
-use talkstack_control::port::{AgentTool, FirstSpeaker, ProviderRoute};
+use talkstack_control::port::FirstSpeaker;
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
 use super::*;
-use crate::agent::provider::{Greets, Opening, Parties};
+use crate::agent::provider::Parties;
 use crate::agent::websocket::frames::{client_frames, server_frame};
 
 #[test]
@@ -277,18 +277,9 @@ struct Bench {
 
 impl Bench {
     fn new(kind: ProviderKind, rate: Option<u32>) -> Self {
-        let opening = Opening {
-            instructions: String::new(),
-            voice: None,
-            greeting: None,
-            first_speaker: FirstSpeaker::Agent,
-            greets: Greets::WhenReady,
-            tools: AgentTool::usual(),
-        };
-        let mut provider = ProviderRoute::new(kind, "ws://agent/", "");
-        provider.settings.sample_rate = rate;
-        provider.settings.parameters.insert("shop".into(), "7".into());
-        let mut plan = ServicePlan::new(&provider, opening).expect("an address");
+        let mut plan = ServicePlan::bare(kind, "ws://agent/", FirstSpeaker::Agent).expect("an address");
+        plan.settings.sample_rate = rate;
+        plan.settings.parameters.insert("shop".into(), "7".into());
         plan.parties = Parties { from: "+361".into(), to: "+362".into() };
         let facts = CallFacts { id: CallId(31), codec: Codec::Pcmu, seed: 7 };
         Bench { stream: MediaStream::new(&plan, facts), progress: Progress::default() }

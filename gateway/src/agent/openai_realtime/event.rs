@@ -5,7 +5,7 @@ use serde::Deserialize;
 use talkstack_media::audio::frame::Form;
 
 use crate::agent::conversation::Place;
-use crate::agent::wire::{Text, loggable, read_event};
+use crate::agent::wire::{Text, loggable};
 
 /// A server event. Which of the fields are there depends on its type.
 #[derive(Deserialize, Default)]
@@ -112,14 +112,6 @@ pub(super) struct ErrorBody {
 }
 
 impl<'a> Event<'a> {
-    /// Reads a message; one whose fields are of other types than documented is an event to ignore.
-    ///
-    /// # Errors
-    /// When it is not JSON.
-    pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
-        read_event(text)
-    }
-
     #[cfg(test)]
     pub(super) fn borrows(&self) -> bool {
         matches!(self.delta, Some(Text(std::borrow::Cow::Borrowed(_))))

@@ -1,6 +1,7 @@
 //! Whole conversations with a scripted server, in virtual time.
 
 mod bench;
+mod functions;
 
 use base64_simd::STANDARD;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use super::dialect::TRANSCRIPTION_MODEL;
 use super::*;
 use crate::agent::keys::KEYS_QUIET;
 use crate::agent::tools::described;
+use crate::agent::websocket::OUTBOUND_BYTES_MAX;
 use bench::*;
 
 #[test]
@@ -263,99 +265,6 @@ fn a_response_that_the_server_began_first_only_delays_ours() {
 }
 
 #[test]
-fn a_function_that_does_not_exist_is_answered_once_and_the_agent_goes_on_after_its_response() {
-    let mut bench = Bench::ready(opening());
-    bench.begin_response("r");
-    bench.sent();
-    bench.receive(
-        json!({ "type": "response.function_call_arguments.done", "call_id": "c1", "name": "x", "arguments": "{}" }),
-    );
-    let output = |call: &str| json!({ "type": "conversation.item.create", "item": { "type": "function_call_output", "call_id": call, "output": r#"{"error":"There is no such function."}"# } });
-    assert_eq!(bench.sent(), [output("c1")]);
-    let calls = json!([{ "type": "function_call", "call_id": "c1" }, { "type": "function_call", "call_id": "c2" }, { "type": null }]);
-    bench
-        .receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed", "output": calls } }));
-    assert_eq!(bench.sent(), [output("c2"), json!({ "type": "response.create" })]);
-}
-
-#[test]
-fn the_call_ends_once_the_goodbye_has_been_heard_and_not_before() {
-    let mut bench = Bench::ready(opening());
-    bench.begin_response("r");
-    bench.receive(delta("a", 8000));
-    bench.sent();
-    bench.receive(end_call("c1"));
-    let sent = bench.sent();
-    assert_eq!(
-        (sent.len(), &sent[0]["item"]["type"], &sent[0]["item"]["call_id"]),
-        (1, &json!("function_call_output"), &json!("c1"))
-    );
-    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed" } }));
-    assert_eq!(bench.sent(), [] as [Value; 0], "it has said goodbye, and is not asked for more");
-    assert_eq!(bench.play(7999), []);
-    assert_eq!(bench.wait(Duration::from_secs(5)), [], "a word is still to be heard");
-    assert_eq!(bench.play(1), []);
-    assert_eq!(bench.wait(BREATH), [Out::HangUp]);
-}
-
-#[test]
-fn an_agent_that_ends_the_call_without_a_word_is_asked_for_a_goodbye() {
-    let mut bench = Bench::ready(opening());
-    bench.begin_response("r");
-    bench.sent();
-    bench.receive(end_call("c1"));
-    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed" } }));
-    assert_eq!(bench.kinds_sent(), ["conversation.item.create", "response.create"]);
-    assert_eq!(bench.wait(Duration::from_secs(5)), [], "the goodbye is under way");
-    bench.begin_response("r2");
-    bench.receive(delta("b", 800));
-    bench.receive(json!({ "type": "response.done", "response": { "id": "r2", "status": "completed" } }));
-    assert_eq!(bench.play(800), []);
-    assert_eq!(bench.wait(BREATH), [Out::HangUp]);
-}
-
-#[test]
-fn who_answers_the_goodbye_is_heard_out() {
-    let mut bench = Bench::ready(opening());
-    bench.begin_response("r");
-    bench.receive(delta("a", 800));
-    bench.receive(end_call("c1"));
-    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed" } }));
-    bench.play(800);
-    bench.receive(speech_started("u"));
-    assert_eq!(bench.wait(Duration::from_secs(20)), []);
-}
-
-#[test]
-fn keys_are_pressed_in_their_order_and_a_tool_that_was_taken_away_is_none() {
-    let press = json!({ "type": "response.function_call_arguments.done", "call_id": "c1", "name": "send_dtmf", "arguments": "{\"digits\":\"12#\"}" });
-    let mut bench = Bench::ready(opening());
-    bench.begin_response("r");
-    bench.sent();
-    assert_eq!(bench.receive(press.clone()), [Out::Press('1'), Out::Press('2'), Out::Press('#')]);
-    assert_eq!(bench.receive(press.clone()), [], "told of twice");
-    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed" } }));
-    assert_eq!(bench.kinds_sent(), ["conversation.item.create", "response.create"]);
-    let mut bench = Bench::ready(Opening { tools: Vec::new(), ..opening() });
-    bench.begin_response("r");
-    bench.sent();
-    assert_eq!(bench.receive(press), []);
-    assert_eq!(bench.receive(end_call("c2")), []);
-    let output = |sent: &Value| sent["item"]["output"].as_str().expect("a text").to_owned();
-    assert!(bench.sent().iter().all(|sent| output(sent).contains("no such function")));
-}
-
-fn end_call(id: &str) -> Value {
-    json!({ "type": "response.function_call_arguments.done", "call_id": id, "name": "end_call", "arguments": "{}" })
-}
-
-fn tools() -> Value {
-    let tools = AgentTool::ALL.map(described);
-    let tool = |(name, what, parameters)| json!({ "type": "function", "name": name, "description": what, "parameters": parameters });
-    tools.map(tool).into_iter().collect()
-}
-
-#[test]
 fn a_greeting_that_crosses_with_the_caller_s_first_word_is_cancelled() {
     let mut bench = Bench::ready(opening());
     bench.receive(speech_started("u"));
@@ -499,7 +408,7 @@ fn a_frame_costs_no_allocation_in_steady_state() {
     bench.sent();
     bench.speak(2);
     let event = delta("a", 160).to_string();
-    assert!(Event::read(&event).is_ok_and(|event| event.borrows()), "the audio is read where it lies");
+    assert!(read_event::<Event<'_>>(&event).is_ok_and(|event| event.borrows()), "the audio is read where it lies");
     let (capacity, buffer) = (bench.agent.outbound().capacity(), bench.agent.sound.audio.capacity());
     for _ in 0..500 {
         bench.agent.outbound().clear();
@@ -511,3 +420,9 @@ fn a_frame_costs_no_allocation_in_steady_state() {
 
 /// What one response may call.
 const CALLS_ANSWERED: usize = 64;
+
+fn tools() -> Value {
+    let tools = AgentTool::ALL.map(described);
+    let tool = |(name, what, parameters)| json!({ "type": "function", "name": name, "description": what, "parameters": parameters });
+    tools.map(tool).into_iter().collect()
+}

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talkstack_control::port::{AgentTool, CallId, FirstSpeaker, ProviderKind, ProviderRoute, Speaker};
+use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind, Speaker};
 
 use super::*;
-use crate::agent::provider::{Greets, Opening, ServicePlan};
+use crate::agent::provider::{Greets, ServicePlan};
 use crate::call::tests::limits;
 use crate::call::{CallLimits, LegAddress, LegId, Line, Offer};
 
@@ -217,16 +217,9 @@ impl Bench {
     }
 
     fn of(greets: Greets, make: impl FnOnce(Plan, LegAddress, CallLimits, Instant) -> Call) -> Self {
-        let opening = Opening {
-            instructions: String::new(),
-            voice: None,
-            greeting: None,
-            first_speaker: FirstSpeaker::Agent,
-            greets,
-            tools: AgentTool::usual(),
-        };
-        let provider = ProviderRoute::new(ProviderKind::OpenAiRealtime, "ws://agent/v1", "m");
-        let plan = ServicePlan::new(&provider, opening).expect("an address");
+        let plan = ServicePlan::bare(ProviderKind::OpenAiRealtime, "ws://agent/v1", FirstSpeaker::Agent);
+        let mut plan = plan.expect("an address");
+        plan.opening.greets = greets;
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let now = Instant::now();
         let call = make(Plan::Service(Box::new(plan)), local, limits(), now);
