@@ -32,8 +32,8 @@ use tokio::sync::watch;
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
     AgentRoute, AgentTool, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering,
-    ProjectRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
-    TrunkPolicy, TrunkRoute, TrunkTransport,
+    ProjectRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TransferTarget,
+    TrunkAccess, TrunkPolicy, TrunkRoute, TrunkTransport,
 };
 pub use event::{
     Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,

@@ -35,6 +35,7 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 first_speaker: agent.first_speaker,
                 greeting: agent.greeting,
                 tools: agent.tools,
+                transfers: agent.transfers,
             };
             (agent.id, route)
         })

@@ -427,6 +427,9 @@ pub struct AgentRoute {
     /// What it can do besides speaking.
     #[serde(default = "AgentTool::usual")]
     pub tools: Vec<AgentTool>,
+    /// Whom it can put its callers through to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferTarget>,
 }
 
 impl AgentRoute {
@@ -441,8 +444,18 @@ impl AgentRoute {
             first_speaker: FirstSpeaker::default(),
             greeting: None,
             tools: AgentTool::usual(),
+            transfers: Vec::new(),
         }
     }
+}
+
+/// Someone whom an agent can put its callers through to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferTarget {
+    /// As the model calls them, and hears of: `reception`. 1 to 64 characters.
+    pub name: String,
+    /// A number, an extension or a user of the box, as a phone would dial it. 1 to 40 characters.
+    pub to: String,
 }
 
 /// What an agent can do besides speaking, by a function that its model calls.

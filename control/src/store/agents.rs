@@ -3,12 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::json::{read_json, to_json};
-use crate::port::{AgentTool, FirstSpeaker};
+use crate::port::{AgentTool, FirstSpeaker, TransferTarget};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting, a.tools,
+            "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting, a.tools, a.transfers,
                 (SELECT e164 FROM numbers n WHERE n.agent_id = a.id ORDER BY n.created_ms LIMIT 1)
              FROM agents a JOIN projects p ON p.id = a.project_id ",
             $rest
@@ -37,6 +37,8 @@ pub struct Agent {
     pub greeting: Option<String>,
     /// What it can do besides speaking.
     pub tools: Vec<AgentTool>,
+    /// Whom it can put its callers through to.
+    pub transfers: Vec<TransferTarget>,
     /// The number assigned to it.
     pub phone_number: Option<String>,
 }
@@ -55,8 +57,8 @@ pub fn first_speaker_name(first_speaker: FirstSpeaker) -> &'static str {
 /// What SQLite says.
 pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
-            greeting, created_ms, updated_ms, tools)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)";
+            greeting, created_ms, updated_ms, tools, transfers)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)";
     let Agent { id, project_id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let first_speaker = first_speaker_name(agent.first_speaker);
     let values = params![
@@ -69,7 +71,8 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
         first_speaker,
         greeting,
         now_ms,
-        to_json(&agent.tools)?
+        to_json(&agent.tools)?,
+        to_json(&agent.transfers)?
     ];
     connection.execute(sql, values).map(drop)
 }
@@ -80,12 +83,13 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
 /// What SQLite says.
 pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE agents SET name = ?2, system_instruction = ?3, voice_id = ?4, provider_id = ?5,
-            first_speaker = ?6, greeting = ?7, updated_ms = ?8, tools = ?9
+            first_speaker = ?6, greeting = ?7, updated_ms = ?8, tools = ?9, transfers = ?10
         WHERE id = ?1";
     let Agent { id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let first_speaker = first_speaker_name(agent.first_speaker);
-    let tools = to_json(&agent.tools)?;
-    let values = params![id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms, tools];
+    let (tools, transfers) = (to_json(&agent.tools)?, to_json(&agent.transfers)?);
+    let values =
+        params![id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms, tools, transfers];
     connection.execute(sql, values).map(drop)
 }
 
@@ -124,13 +128,13 @@ pub fn all(connection: &Connection, user_id: &str, project_id: &str) -> rusqlite
     connection.prepare_cached(sql)?.query_map([project_id, user_id], read)?.collect()
 }
 
-/// What names, prompts and greetings of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
+/// What names, prompts, greetings and transfers of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn text_bytes(connection: &Connection) -> rusqlite::Result<i64> {
     let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction)
-            + coalesce(octet_length(a.greeting), 0) + 512), 0)
+            + coalesce(octet_length(a.greeting), 0) + octet_length(a.transfers) + 512), 0)
         FROM agents a JOIN projects p ON p.id = a.project_id WHERE p.is_deleted = 0";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
@@ -154,6 +158,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         first_speaker: if row.get::<_, String>(6)? == "caller" { FirstSpeaker::Caller } else { FirstSpeaker::Agent },
         greeting: row.get(7)?,
         tools: read_json(row, 8)?,
-        phone_number: row.get(9)?,
+        transfers: read_json(row, 9)?,
+        phone_number: row.get(10)?,
     })
 }

@@ -312,6 +312,8 @@ const STEPS: &[&str] = &[
     "ALTER TABLE providers ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';  -- JSON, as port::provider has it",
     // 13: what an agent can do besides speaking.
     "ALTER TABLE agents ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"end_call\",\"send_dtmf\"]';  -- JSON",
+    // 14: whom an agent can put its callers through to.
+    "ALTER TABLE agents ADD COLUMN transfers TEXT NOT NULL DEFAULT '[]';    -- JSON: [{name, to}, …]",
 ];
 
 #[cfg(test)]

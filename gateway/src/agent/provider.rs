@@ -11,8 +11,9 @@
 
 use std::fmt;
 
-use talkstack_control::port::{AgentTool, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
+use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
 
+use super::tools::Tools;
 use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace};
 
 /// An agent behind a provider: where it is, and what it is told.
@@ -61,7 +62,7 @@ pub struct Opening {
     /// When the agent greets, if it speaks first.
     pub greets: Greets,
     /// What it can do besides speaking.
-    pub tools: Vec<AgentTool>,
+    pub tools: Tools,
 }
 
 impl fmt::Debug for Opening {
@@ -102,7 +103,7 @@ impl ServicePlan {
             greeting: None,
             first_speaker,
             greets: Greets::WhenReady,
-            tools: AgentTool::usual(),
+            tools: Tools::usual(),
         };
         ServicePlan::new(&ProviderRoute::new(kind, base_url, "m"), opening)
     }

@@ -6,6 +6,7 @@ use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome, Utterance};
 use talkstack_media::codec::Codec;
 use talkstack_media::session::NotQueued;
 
+use super::bridge::Waits;
 use super::{Call, CallOutput, Phase};
 use crate::agent::attendant::Attendant;
 use crate::agent::service::{CallFacts, ServiceSession};
@@ -71,6 +72,7 @@ impl Call {
                         self.tape.handle_cleared(now);
                     }
                 }
+                Some(AgentOutput::Play(_)) if self.bridge.is_some() => {}
                 Some(AgentOutput::Play(speech)) => {
                     let Some(session) = &mut self.leg.session else { continue };
                     let queued = session.pushed();
@@ -85,6 +87,7 @@ impl Call {
                     return self.lose_agent(loss, now);
                 }
                 Some(AgentOutput::Press(key)) => self.press(key),
+                Some(AgentOutput::Transfer(to)) => self.outputs.push_back(CallOutput::PutThrough(to)),
                 Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
                 Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
             }
@@ -94,8 +97,13 @@ impl Call {
     fn is_agent_heard(&mut self) -> bool {
         match self.phase {
             Phase::Inviting { .. } => self.agent.outbound().is_some(),
-            _ => self.leg.session.is_some() || !self.agent.is_ready(),
+            _ => self.leg.session.is_some() || !self.agent.is_ready() || self.is_agent_waiting(),
         }
+    }
+
+    /// An agent that waits for what becomes of another line is heard by nobody; what it says is gone.
+    pub(super) fn is_agent_waiting(&self) -> bool {
+        self.bridge.as_ref().is_some_and(|bridge| bridge.agent_waits != Waits::NoAgent)
     }
 
     /// The attendant takes the call; the dialog and the audio clock stay as they are.
@@ -132,10 +140,7 @@ impl Call {
     }
 
     fn progress(&self) -> Progress {
-        self.leg
-            .session
-            .as_ref()
-            .map_or_else(Progress::default, |session| Progress { pushed: session.pushed(), played: session.played() })
+        Progress { pushed: self.leg.pushed(), played: self.leg.played() }
     }
 }
 

@@ -21,6 +21,7 @@ mod leg;
 mod moved;
 mod offer;
 mod outbound;
+mod put_through;
 mod quality;
 mod tape;
 #[cfg(test)]
@@ -50,7 +51,7 @@ use tape::Tape;
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
 use crate::agent::tone_test::{ToneHeard, ToneTest};
-use crate::agent::{AgentLoss, AgentSession};
+use crate::agent::{AgentLoss, AgentSession, Destination};
 use crate::io::connect::AgentTarget;
 use crate::route::Plan;
 
@@ -118,6 +119,8 @@ pub enum CallOutput {
     Probe(LegId),
     /// Press a key within the dialog of a leg (SIP INFO).
     Press(LegId, InfoDigit),
+    /// Find the way for a caller whom the agent puts through; [`Call::put_through`] answers.
+    PutThrough(Destination),
     /// Connect to the agent.
     Connect(AgentTarget),
     /// Have this text spoken.
@@ -130,8 +133,10 @@ pub enum CallOutput {
     Measured(ToneHeard, Exchange),
     /// The one who has asked for a transfer has been replaced: tell them, and let them go.
     Transferred,
-    /// Nobody came in the place of the one who has asked for a transfer: tell them why; they are the second leg again.
-    Restore(Outcome),
+    /// Nobody came in the place of the one who has asked for a transfer: tell them why; they are this leg again.
+    Restore(LegId, Outcome),
+    /// The second leg is the first from here on: it talks to the agent.
+    Promote,
     /// The call is over; drop it.
     Finished,
 }

@@ -159,6 +159,12 @@ impl Playout {
         self.taken_ticks = self.pushed_ticks;
     }
 
+    /// Forgets all queued speech and counts on from where another playout had come to.
+    pub fn follow(&mut self, pushed: u64) {
+        self.pushed_ticks = pushed;
+        self.clear();
+    }
+
     /// Puts the frame that is due into `payload`, in the leg's form, or returns `None` when none is due.
     ///
     /// Call again until `None`: after a late wake-up at most two frames are due together.

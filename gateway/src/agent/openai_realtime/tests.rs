@@ -12,7 +12,8 @@ use talkstack_media::codec::Codec;
 use super::dialect::TRANSCRIPTION_MODEL;
 use super::*;
 use crate::agent::keys::KEYS_QUIET;
-use crate::agent::tools::described;
+use crate::agent::openai_realtime::dialect::declared;
+use crate::agent::tools::Tools;
 use crate::agent::websocket::OUTBOUND_BYTES_MAX;
 use bench::*;
 
@@ -422,7 +423,5 @@ fn a_frame_costs_no_allocation_in_steady_state() {
 const CALLS_ANSWERED: usize = 64;
 
 fn tools() -> Value {
-    let tools = AgentTool::ALL.map(described);
-    let tool = |(name, what, parameters)| json!({ "type": "function", "name": name, "description": what, "parameters": parameters });
-    tools.map(tool).into_iter().collect()
+    Tools::usual().functions().map(declared).collect()
 }
