@@ -134,7 +134,7 @@ pub fn all(connection: &Connection, user_id: &str, project_id: &str) -> rusqlite
 /// What SQLite says.
 pub fn text_bytes(connection: &Connection) -> rusqlite::Result<i64> {
     let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction)
-            + coalesce(octet_length(a.greeting), 0) + octet_length(a.transfers) + 512), 0)
+            + coalesce(octet_length(a.greeting), 0) + octet_length(a.transfers) - 2 + 512), 0)
         FROM agents a JOIN projects p ON p.id = a.project_id WHERE p.is_deleted = 0";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
