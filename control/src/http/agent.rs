@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
+use super::native::flag;
 use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
 use crate::model::{name, voice_id};
-use crate::port::{AgentTool, FirstSpeaker};
+use crate::port::{AgentTool, BargeIn, FirstSpeaker};
 use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
@@ -31,6 +32,8 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         first_speaker: FirstSpeaker::default(),
         greeting: None,
         tools: AgentTool::usual(),
+        barge_in: None,
+        protects_greeting: false,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
     change(&mut agent, &fields)?;
@@ -160,6 +163,17 @@ fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
     if let Some(given) = fields.given("tools") {
         agent.tools = tools(given)?;
     }
+    match fields.text(&["bargeIn"])? {
+        Some(given) => {
+            let bad = || ApiError::new(400, "bad_field", "bargeIn must be box, provider or off, or null.");
+            agent.barge_in = Some(BargeIn::named(&given).ok_or_else(bad)?);
+        }
+        None if cleared("bargeIn") => agent.barge_in = None,
+        None => {}
+    }
+    if let Some(given) = flag(fields, "protectGreeting")? {
+        agent.protects_greeting = given;
+    }
     Ok(())
 }
 
@@ -218,6 +232,8 @@ fn agent_json(agent: &Agent) -> Value {
         "firstSpeaker": agents::first_speaker_name(agent.first_speaker),
         "greeting": agent.greeting,
         "tools": agent.tools,
+        "bargeIn": agent.barge_in.map(BargeIn::as_str),
+        "protectGreeting": agent.protects_greeting,
     })
 }
 
@@ -229,8 +245,17 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 const TEXT_BYTES_MAX: i64 = 10 << 20;
 
 /// What `PUT /agent` may change.
-const CHANGEABLE: [&str; 7] =
-    ["name", "systemInstruction", "voice_id", "providerId", "firstSpeaker", "greeting", "tools"];
+const CHANGEABLE: [&str; 9] = [
+    "name",
+    "systemInstruction",
+    "voice_id",
+    "providerId",
+    "firstSpeaker",
+    "greeting",
+    "tools",
+    "bargeIn",
+    "protectGreeting",
+];
 
 /// 2,000 characters: two minutes of speech.
 const GREETING_CHARS_MAX: usize = 2000;

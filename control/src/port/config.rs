@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::{BargeIn, FirstSpeaker};
 use super::media::{Srtp, TrunkMedia};
 use super::provider::ProviderRoute;
 
@@ -427,6 +428,12 @@ pub struct AgentRoute {
     /// What it can do besides speaking.
     #[serde(default = "AgentTool::usual")]
     pub tools: Vec<AgentTool>,
+    /// Who stops it when the caller interrupts; `None` leaves it to what its provider speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barge_in: Option<BargeIn>,
+    /// Whether what it opens with is heard to its end, whoever interrupts: a disclosure.
+    #[serde(default)]
+    pub protects_greeting: bool,
 }
 
 impl AgentRoute {
@@ -441,6 +448,8 @@ impl AgentRoute {
             first_speaker: FirstSpeaker::default(),
             greeting: None,
             tools: AgentTool::usual(),
+            barge_in: None,
+            protects_greeting: false,
         }
     }
 }
@@ -471,17 +480,6 @@ impl AgentTool {
     pub fn usual() -> Vec<Self> {
         AgentTool::ALL.into()
     }
-}
-
-/// Who speaks first in a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FirstSpeaker {
-    /// The agent greets.
-    #[default]
-    Agent,
-    /// The agent waits to be spoken to.
-    Caller,
 }
 
 /// What answers a number.

@@ -12,6 +12,7 @@
 //! virtual time.
 
 mod agents;
+mod barge_in;
 mod bridge;
 mod collect;
 mod digits;
@@ -312,6 +313,7 @@ impl Call {
             let played = session.played();
             if let Some(transmit) = session.poll_transmit(packet, now) {
                 self.tape.handle_sent(session, &packet[..transmit.bytes], has_agent.then_some(played), now);
+                self.leg.ear.handle_sent(session, &packet[..transmit.bytes], now);
                 // A frame has left: a prompt may have been heard to its end, a mark reached.
                 self.talk(now);
                 return Some((LegId::First, transmit));
