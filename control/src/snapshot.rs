@@ -36,6 +36,8 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 greeting: agent.greeting,
                 tools: agent.tools,
                 transfers: agent.transfers,
+                barge_in: agent.barge_in,
+                protects_greeting: agent.protects_greeting,
             };
             (agent.id, route)
         })

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
+use super::native::flag;
 use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
 use crate::model::{name, voice_id};
-use crate::port::{AgentTool, FirstSpeaker, TransferTarget};
+use crate::port::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
 use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
@@ -34,6 +35,8 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         greeting: None,
         tools: AgentTool::usual(),
         transfers: Vec::new(),
+        barge_in: None,
+        protects_greeting: false,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
     change(&mut agent, &fields)?;
@@ -166,6 +169,17 @@ fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
     if let Some(given) = fields.given("transfers") {
         agent.transfers = transfers(given)?;
     }
+    match fields.text(&["bargeIn"])? {
+        Some(given) => {
+            let bad = || ApiError::new(400, "bad_field", "bargeIn must be box, provider or off, or null.");
+            agent.barge_in = Some(BargeIn::named(&given).ok_or_else(bad)?);
+        }
+        None if cleared("bargeIn") => agent.barge_in = None,
+        None => {}
+    }
+    if let Some(given) = flag(fields, "protectGreeting")? {
+        agent.protects_greeting = given;
+    }
     Ok(())
 }
 
@@ -248,6 +262,8 @@ fn agent_json(agent: &Agent) -> Value {
         "greeting": agent.greeting,
         "tools": agent.tools,
         "transfers": agent.transfers,
+        "bargeIn": agent.barge_in.map(BargeIn::as_str),
+        "protectGreeting": agent.protects_greeting,
     })
 }
 
@@ -259,8 +275,18 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 const TEXT_BYTES_MAX: i64 = 10 << 20;
 
 /// What `PUT /agent` may change.
-const CHANGEABLE: [&str; 8] =
-    ["name", "systemInstruction", "voice_id", "providerId", "firstSpeaker", "greeting", "tools", "transfers"];
+const CHANGEABLE: [&str; 10] = [
+    "name",
+    "systemInstruction",
+    "voice_id",
+    "providerId",
+    "firstSpeaker",
+    "greeting",
+    "tools",
+    "transfers",
+    "bargeIn",
+    "protectGreeting",
+];
 
 /// 16: more than a model tells apart at once.
 const TRANSFERS_MAX: usize = 16;

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, TrunkTransport};
+use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, TrunkTransport};
 
 use crate::bench::{Bench, Reply};
 
@@ -268,15 +268,17 @@ async fn an_agent_has_its_provider_or_the_default_and_a_voice_that_the_provider_
     assert_eq!(create(json!({ "voice_id": "alloy" })).await.code(400), "no_such_voice");
     assert_eq!(create(json!({ "providerId": "prv_none" })).await.code(400), "no_such_provider");
     assert_eq!(create(json!({ "firstSpeaker": "nobody" })).await.code(400), "bad_field");
+    assert_eq!(create(json!({ "bargeIn": "never" })).await.code(400), "bad_field");
     create(json!({ "voice_id": "marin" })).await.ok();
-    let own = json!({ "providerId": side["id"], "voice_id": "alloy", "firstSpeaker": "caller", "greeting": "Hello {{name}}." });
+    let own = json!({ "providerId": side["id"], "voice_id": "alloy", "firstSpeaker": "caller", "greeting": "Hello {{name}}.", "bargeIn": "box", "protectGreeting": true });
     let own = create(own).await.ok();
     let found = tenant.post("/agent", &json!({ "projectId": project, "agentId": own["id"] })).await.ok();
-    for field in ["providerId", "firstSpeaker", "greeting", "voice_id"] {
+    for field in ["providerId", "firstSpeaker", "greeting", "voice_id", "bargeIn", "protectGreeting"] {
         assert_eq!(found[field], own["data"][field], "{field}");
     }
     let route = bench.last_snapshot().agents[&id(&own)].clone();
     assert_eq!((route.first_speaker, route.greeting.as_deref()), (FirstSpeaker::Caller, Some("Hello {{name}}.")));
+    assert_eq!((route.barge_in, route.protects_greeting), (Some(BargeIn::Box), true));
     assert_eq!(url_of(&id(&own)), "wss://side/v1");
 
     let put = |more: Value| {

@@ -261,6 +261,15 @@ impl Service for OpenAiRealtime {
         }
     }
 
+    fn handle_interrupted(&mut self, progress: Progress, now: Instant) {
+        if self.stage == Stage::Ready {
+            self.conversation.cut(progress, now);
+            self.floor.handle_interrupted(&mut self.conversation);
+            self.sound.forget_begun();
+            self.send_due();
+        }
+    }
+
     fn greet(&mut self) {
         self.opening.greets = Greets::WhenReady;
         if self.stage == Stage::Ready {

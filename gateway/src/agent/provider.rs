@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
+use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
 
 use super::tools::Tools;
 use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace};
@@ -31,6 +31,10 @@ pub struct ServicePlan {
     pub opening: Opening,
     /// Who talks.
     pub parties: Parties,
+    /// Who stops it when the caller interrupts.
+    pub barge_in: BargeIn,
+    /// Nobody interrupts what it opens with.
+    pub protects_greeting: bool,
 }
 
 /// Who calls whom, as agents are told: E.164 with `+` where it is a number, else the SIP user or `anonymous`.
@@ -89,7 +93,16 @@ impl ServicePlan {
         let ProviderRoute { kind, model, api_key, settings, .. } = provider;
         let target = AgentTarget { url: url(provider)?, api_key: api_key.clone(), key_place: key_place(*kind) };
         let (model, settings) = (model.clone(), settings.clone());
-        Ok(ServicePlan { kind: *kind, target, model, settings, opening, parties: Parties::default() })
+        Ok(ServicePlan {
+            kind: *kind,
+            target,
+            model,
+            settings,
+            opening,
+            parties: Parties::default(),
+            barge_in: usual_barge_in(*kind),
+            protects_greeting: false,
+        })
     }
 
     /// The plan for an agent that is told nothing but where it is: for machines and benchmarks.
@@ -146,6 +159,12 @@ fn key_place(kind: ProviderKind) -> KeyPlace {
         ProviderKind::Gemini => KeyPlace::Query("key"),
         _ => KeyPlace::Bearer,
     }
+}
+
+/// The box stops whoever hears the caller only behind a network and takes its time over it. A media stream's agent has the
+/// clearing of the queue in its own hands, and counts on what it has sent.
+fn usual_barge_in(kind: ProviderKind) -> BargeIn {
+    if kind.is_media_stream() { BargeIn::Provider } else { BargeIn::Box }
 }
 
 /// Google names its methods in its paths.

@@ -13,7 +13,7 @@ use super::hosted::Hosted;
 use super::media_stream::MediaStream;
 use super::openai_realtime::OpenAiRealtime;
 use super::provider::ServicePlan;
-use super::{AgentOutput, Progress, Said};
+use super::{AgentOutput, Progress, Said, Voice};
 
 /// What a call tells its agent's machine at its birth.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,17 @@ pub(super) trait Service {
     fn outbound(&mut self) -> &mut Vec<u8>;
     /// Says goodbye with a close code; nothing is heard from here on.
     fn stop(&mut self, code: u16);
+
+    /// The caller has begun to speak, or has paused.
+    fn handle_voice(&mut self, _voice: Voice, _now: Instant) {}
+
+    /// Tells whether it needs to know when the caller speaks.
+    fn wants_voice(&self) -> bool {
+        false
+    }
+
+    /// The caller has interrupted, and the box has cleared the queue; `progress` is what was heard of it.
+    fn handle_interrupted(&mut self, _progress: Progress, _now: Instant) {}
 
     /// Time has passed.
     fn handle_timeout(&mut self, _now: Instant) {}

@@ -61,17 +61,13 @@ impl Call {
     /// before the called side has answered is said to nobody.
     pub(super) fn talk(&mut self, now: Instant) {
         while self.is_agent_heard() {
-            let progress = self.progress();
+            let (progress, is_uninterruptible) = (self.progress(), self.is_uninterruptible());
             match self.agent.poll_output(progress, now) {
                 None => return,
                 Some(AgentOutput::Ready) => return self.begin_talk(now),
                 Some(AgentOutput::Said(said)) => self.record_said(said),
-                Some(AgentOutput::Clear) => {
-                    if let Some(session) = &mut self.leg.session {
-                        session.clear();
-                        self.tape.handle_cleared(now);
-                    }
-                }
+                Some(AgentOutput::Clear) if is_uninterruptible => {}
+                Some(AgentOutput::Clear) => self.clear(now),
                 Some(AgentOutput::Play(_)) if self.bridge.is_some() => {}
                 Some(AgentOutput::Play(speech)) => {
                     let Some(session) = &mut self.leg.session else { continue };
@@ -111,11 +107,17 @@ impl Call {
         tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
         self.record_last_words();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
+        self.clear(now);
+        self.take_over(now);
+    }
+
+    /// Forgets what is queued.
+    fn clear(&mut self, now: Instant) {
         if let Some(session) = &mut self.leg.session {
             session.clear();
+            self.leg.ear.handle_cleared();
             self.tape.handle_cleared(now);
         }
-        self.take_over(now);
     }
 
     pub(super) fn take_over(&mut self, now: Instant) {

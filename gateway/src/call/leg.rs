@@ -8,6 +8,7 @@ use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::RtpSession;
 
 use super::Line;
+use super::ear::Ear;
 use super::early::EarlyPackets;
 use super::offer::Negotiation;
 use super::watch::Watch;
@@ -39,6 +40,7 @@ pub struct Leg {
     pub(super) negotiation: Negotiation,
     pub(super) session: Option<RtpSession>,
     pub(super) watch: Watch,
+    pub(super) ear: Ear,
     early: EarlyPackets,
     seed: u64,
     /// How much had been queued for legs in this one's place before it.
@@ -51,6 +53,7 @@ impl Leg {
             negotiation: Negotiation::new(line, seed),
             session: None,
             watch: Watch::default(),
+            ear: Ear::default(),
             early: EarlyPackets::default(),
             seed,
             pushed_before: 0,
@@ -64,6 +67,7 @@ impl Leg {
             session: None,
             watch: Watch::default(),
             early: EarlyPackets::default(),
+            ear: Ear::default(),
             seed: self.seed,
             pushed_before: 0,
         };
@@ -74,6 +78,7 @@ impl Leg {
     /// Comes in the place of another leg: what has been queued for that one is not for this one, and counts.
     pub(super) fn follow(&mut self, former: &Leg) {
         self.pushed_before = former.pushed();
+        self.ear.follow(&former.ear);
         if let Some(session) = &mut self.session {
             session.follow(self.pushed_before);
         }

@@ -12,9 +12,11 @@
 //! virtual time.
 
 mod agents;
+mod barge_in;
 mod bridge;
 mod collect;
 mod digits;
+mod ear;
 mod early;
 mod handshakes;
 mod leg;
@@ -37,7 +39,7 @@ use talkstack_control::port::{
     Blame, CallEvent, CallId, CallLeg, CollectEnd, Collected, EndReason, LegQuality, Outcome,
 };
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::{Exchange, Heard, Transmit};
+use talkstack_media::session::{Exchange, Transmit};
 use talkstack_media::sip::InfoDigit;
 
 use bridge::Bridge;
@@ -316,6 +318,7 @@ impl Call {
             let played = session.played();
             if let Some(transmit) = session.poll_transmit(packet, now) {
                 self.tape.handle_sent(session, &packet[..transmit.bytes], has_agent.then_some(played), now);
+                self.leg.ear.handle_sent(session, &packet[..transmit.bytes], now);
                 // A frame has left: a prompt may have been heard to its end, a mark reached.
                 self.talk(now);
                 return Some((LegId::First, transmit));
@@ -422,31 +425,6 @@ impl Call {
         session.excuse(now);
         self.outputs.push_back(CallOutput::Probe(leg));
         false
-    }
-
-    /// Passes what the leg heard to the agent, and what the agent says back to the leg; or from leg to leg.
-    fn listen(&mut self, now: Instant) {
-        if self.bridge.is_some() {
-            return self.relay(now);
-        }
-        if let Some(session) = &mut self.leg.session {
-            while let Some(heard) = session.poll_heard(now) {
-                self.tape.handle_heard(&heard, now);
-                match (heard, &mut self.collection) {
-                    (Heard::Audio(frame), None) => self.agent.handle_audio(&frame),
-                    (Heard::Audio(frame), Some(_)) => {
-                        collect::silence(&frame).for_each(|silence| self.agent.handle_audio(&silence));
-                    }
-                    (Heard::Held(silence), _) => self.agent.handle_held(&silence),
-                    (Heard::Digit(key), collection) => {
-                        if !collection.as_mut().is_some_and(|collection| collection.takes(key, now)) {
-                            self.agent.handle_digit(key);
-                        }
-                    }
-                }
-            }
-        }
-        self.talk(now);
     }
 
     fn end(&mut self, outcome: Outcome) {

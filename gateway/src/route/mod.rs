@@ -279,7 +279,10 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
         greets: Greets::WhenReady,
         tools: Tools { list: agent.tools.clone(), transfers: agent.transfers.clone() },
     };
-    ServicePlan::new(provider, opening).map_or_else(|_| attendant(), |plan| Plan::Service(Box::new(plan)))
+    let Ok(mut service) = ServicePlan::new(provider, opening) else { return attendant() };
+    service.barge_in = agent.barge_in.unwrap_or(service.barge_in);
+    service.protects_greeting = agent.protects_greeting;
+    Plan::Service(Box::new(service))
 }
 
 fn shown(user: &str) -> String {

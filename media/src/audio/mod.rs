@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod dtmf;
+pub mod echo;
 pub mod frame;
 pub(crate) mod lateness;
 pub mod level;
@@ -12,3 +13,4 @@ pub mod recording;
 mod recording_agent;
 pub mod resample;
 pub mod speech_queue;
+pub mod voice;

@@ -85,6 +85,19 @@ impl Floor {
         }
     }
 
+    /// The box has heard the caller interrupt: the response that is going on is of no use any more. What the caller wants
+    /// the server's detector hears, and asks for the response to it.
+    pub(super) fn handle_interrupted(&mut self, conversation: &mut Conversation) {
+        self.is_ending = false;
+        self.wanted = Wanted::Nothing;
+        if let ResponseState::Active(id) = &self.response
+            && !self.is_caller_speaking
+        {
+            conversation.discard(id);
+            self.cancelled = Some(id.clone()).filter(|id| !id.is_empty());
+        }
+    }
+
     pub(super) fn handle_response_created(&mut self, response: &Response, conversation: &mut Conversation) {
         let id = response.id.clone().unwrap_or_default();
         let is_ours = matches!(self.response, ResponseState::Asked(_));

@@ -207,6 +207,28 @@ fn an_interruption_clears_the_queue_and_tells_how_many_milliseconds_were_really_
 }
 
 #[test]
+fn what_the_box_has_cut_off_is_truncated_cancelled_and_not_heard_of_again() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.receive(delta("a", 800));
+    bench.play(240);
+    bench.sent();
+    bench.agent.handle_interrupted(bench.progress, bench.now);
+    bench.progress.played = bench.progress.pushed;
+    let truncate =
+        json!({ "type": "conversation.item.truncate", "item_id": "a", "content_index": 0, "audio_end_ms": 30 });
+    assert_eq!(bench.sent(), [truncate, json!({ "type": "response.cancel", "response_id": "r" })]);
+    assert_eq!(bench.receive(delta("a", 800)), [], "the rest of it");
+    assert_eq!(bench.receive(speech_started("u")), [], "the server has heard it too");
+    assert_eq!(bench.sent(), [] as [Value; 0], "and needs to be told nothing more");
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "cancelled" } }));
+    bench.begin_response("r2");
+    let mut next = delta("b", 80);
+    next["response_id"] = json!("r2");
+    assert_eq!(bench.receive(next), [Out::Play(80)], "the answer is heard");
+}
+
+#[test]
 fn an_item_that_was_heard_to_its_end_is_not_truncated_and_items_that_interleave_are_counted_apart() {
     let mut bench = Bench::ready(opening());
     bench.begin_response("r");

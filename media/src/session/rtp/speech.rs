@@ -21,6 +21,16 @@ impl RtpSession {
         self.output.playout.clear();
     }
 
+    /// Has what is queued wait behind comfort noise, because the caller may be interrupting; nothing of it is lost.
+    pub fn pause(&mut self) {
+        self.output.playout.pause();
+    }
+
+    /// Goes on behind a pause, where it was stopped. What is cleared ends the pause as well.
+    pub fn unpause(&mut self) {
+        self.output.playout.unpause();
+    }
+
     /// Speech queued since the start, in ticks of 125 µs.
     pub fn pushed(&self) -> u64 {
         self.output.playout.pushed()
