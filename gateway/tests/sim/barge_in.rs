@@ -62,7 +62,9 @@ fn coughs_and_back_channels_stop_nothing_and_take_nothing_away() {
         }
     }
     println!("{} of {} stopped the agent, {paused} paused it: {stopped:?}", stopped.len(), sounds.len());
-    assert!(stopped.len() * 50 <= sounds.len(), "{stopped:?} of {}", sounds.len());
+    // 2 % of the whole set are aimed at; of the few that are heard at each commit one more is chance.
+    let stopped_max = if is_long() { sounds.len() / 50 } else { 2 };
+    assert!(stopped.len() <= stopped_max, "{stopped:?} of {}", sounds.len());
 }
 
 #[test]
