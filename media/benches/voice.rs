@@ -1,5 +1,4 @@
-//! What listening for voices costs a frame of 20 ms: `cargo bench -p talkstack-media --bench voice`. Figures stand in
-//! [`talkstack_media::audio::voice`].
+//! What listening for voices costs a frame of 20 ms: `cargo bench -p talkstack-media --bench voice`.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -9,7 +9,7 @@ use talkstack_media::audio::frame::{Frame, Speech};
 use talkstack_media::audio::voice::VoiceDetector;
 use talkstack_media::session::{Heard, RtpSession};
 
-use super::barge_in::{BargeIn, Hearing, Step};
+use super::barge_in::{BargeIn, Hearing, Sound, Step};
 use super::{Call, collect};
 use crate::agent::{AgentSession, Progress, Voice};
 use crate::route::Plan;
@@ -83,8 +83,8 @@ impl Ear {
         if !is_barge_in {
             return self.barge_in.handle_idle();
         }
-        let (sounded, certain) = (detector.sounded(), detector.certain());
-        let step = self.barge_in.handle_heard(Hearing { is_voice: self.is_voice, sounded, certain }, now);
+        let sound = Sound { all: detector.sounded(), certain: detector.certain() };
+        let step = self.barge_in.handle_heard(Hearing { is_voice: self.is_voice, sound }, now);
         if step == Some(Step::FalseAlarm) {
             echo.handle_false_alarm();
         }

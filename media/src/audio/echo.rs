@@ -64,7 +64,7 @@ impl EchoMonitor {
             let peak = [slot.wrapping_sub(1), slot, slot + 1].map(|slot| self.sent[place(slot)]);
             expected = expected.max(*coupling * peak.into_iter().fold(0.0, f32::max));
         }
-        expected * UNDERRATED
+        expected
     }
 
     /// What was taken for somebody's voice has ended with our own.
@@ -104,14 +104,11 @@ const DELAYS: usize = 25;
 /// A third: 60 ms are averaged, so that an echo between two slots has the level of either.
 const SMOOTHING: f32 = 0.33;
 
-/// -17 dB: 3 dB above the worst line that is to be borne without a false alarm.
+/// -17 dB: 3 dB above the worst line that is to be borne without a false alarm (20 dB of return loss).
 const COUPLING_AT_FIRST: f32 = 0.02;
 
 /// 3 dB a second while we speak: an echo that has grown is found again, and a sentence of the caller's adds little.
 const RISE: f32 = 1.0139;
-
-/// 3 dB: the least of many ratios is below their mean.
-const UNDERRATED: f32 = 2.0;
 
 /// 10 dB.
 const ALARM: f32 = 10.0;

@@ -9,7 +9,7 @@
 //! the gate opened is heard again by the detector, so that a voice is told from its first sound on.
 //!
 //! Every neural detector calls a ringing tone speech. A tone can be foretold from what came before it, a voice cannot:
-//! [`tonality`] tells them apart.
+//! `tonality` tells them apart.
 
 mod gate;
 mod tonality;
@@ -57,7 +57,7 @@ struct Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sound {
     Voice { is_certain: bool },
-    Tone,
+    Tone { is_certain: bool },
     Neither,
 }
 
@@ -162,7 +162,7 @@ impl VoiceDetector {
         }
         match stands_out && score >= SCORE_MIN {
             false => Sound::Neither,
-            true if self.tonality.is_tone() => Sound::Tone,
+            true if self.tonality.is_tone() => Sound::Tone { is_certain: score >= SCORE_CERTAIN },
             true => Sound::Voice { is_certain: score >= SCORE_CERTAIN },
         }
     }
@@ -170,22 +170,26 @@ impl VoiceDetector {
 
 impl Run {
     fn count(&mut self, sound: Sound) {
-        self.toned = if sound == Sound::Tone { self.toned + 1 } else { 0 };
+        self.toned = if matches!(sound, Sound::Tone { .. }) { self.toned.saturating_add(1) } else { 0 };
         self.quiet = self.quiet.saturating_add(1);
         match sound {
-            Sound::Voice { is_certain } => {
-                self.quiet = 0;
-                self.voiced = self.voiced.saturating_add(1);
-                self.sounded = self.sounded.saturating_add(1);
-                self.certain = self.certain.saturating_add(is_certain.into());
-            }
-            Sound::Tone if self.toned <= TONED_HOPS_MAX => {}
-            Sound::Tone | Sound::Neither => self.voiced = 0,
+            Sound::Voice { is_certain } => self.sound(is_certain),
+            Sound::Tone { is_certain } if self.is_voice && self.toned <= VOWEL_HOPS_MAX => self.sound(is_certain),
+            Sound::Tone { .. } if self.toned <= TONED_HOPS_MAX => {}
+            Sound::Tone { .. } | Sound::Neither => self.voiced = 0,
         }
         self.is_voice = if self.is_voice { self.quiet < QUIET_HOPS } else { self.voiced >= VOICED_HOPS };
         if !self.is_voice && self.voiced == 0 {
             (self.sounded, self.certain) = (0, 0);
         }
+    }
+
+    /// One more hop of a voice.
+    fn sound(&mut self, is_certain: bool) {
+        self.quiet = 0;
+        self.voiced = self.voiced.saturating_add(1);
+        self.sounded = self.sounded.saturating_add(1);
+        self.certain = self.certain.saturating_add(is_certain.into());
     }
 }
 
@@ -221,8 +225,11 @@ const SCORE_CERTAIN: f32 = 0.65;
 /// 3 hops, 48 ms: a click scores in two, because the detector's window is 48 ms long.
 const VOICED_HOPS: u32 = 3;
 
-/// One hop: a held vowel has such a one now and then, a tone has nothing else.
+/// One hop: the beginning of a word has such a one now and then, a tone has nothing else.
 const TONED_HOPS_MAX: u32 = 1;
+
+/// 8 hops, 128 ms: so long a vowel of a voice that has begun may be held.
+const VOWEL_HOPS_MAX: u32 = 8;
 
 /// 12 hops, 192 ms: longer than the closure of any consonant, shorter than a pause between sentences.
 const QUIET_HOPS: u32 = 12;
