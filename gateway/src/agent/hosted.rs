@@ -14,12 +14,13 @@ mod gemini;
 mod talk;
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderSettings};
+use talkstack_control::port::{FirstSpeaker, Outcome, ProviderKind, ProviderSettings};
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 
+use super::duties::{Answer, Duties};
 use super::keys::Keys;
 use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
@@ -61,6 +62,8 @@ trait Protocol: Send {
     ) -> Result<Step, AgentLoss>;
     /// Has the agent open the conversation; `None` where it does so by itself.
     fn greet(&mut self, opening: &Opening) -> Option<Value>;
+    /// Tells the model what has come of the functions that it has called.
+    fn answer(&self, answers: Vec<Answer>, out: &mut Vec<Value>);
     /// Tells the agent something in words, as the caller.
     fn tell(&self, text: &str) -> Value;
 
@@ -89,6 +92,8 @@ struct Session {
     settings: ProviderSettings,
     sound: Sound,
     talk: Talk,
+    /// What the model has asked for besides speaking.
+    duties: Duties,
     /// Messages to be sent behind the one that is being read.
     replies: Vec<Value>,
     /// Nobody needs to be greeted any more.
@@ -127,6 +132,7 @@ impl Session {
     /// played.
     fn interrupt(&mut self, progress: Progress, now: Instant) -> Step {
         self.is_greeted = true;
+        self.duties.handle_interruption();
         self.talk.handle_interruption(progress, now);
         self.sound.forget_begun();
         if progress.is_drained() { Step::Nothing } else { Step::Clear }
@@ -161,6 +167,7 @@ impl Hosted {
             settings: plan.settings.clone(),
             sound: Sound::new(form(plan.kind, facts)),
             talk: Talk::new(),
+            duties: Duties::new(plan.opening.tools.clone()),
             replies: Vec::new(),
             is_greeted: false,
             is_leaving: false,
@@ -212,6 +219,10 @@ impl Hosted {
     }
 
     fn send_replies(&mut self) {
+        let answers = self.session.duties.take_answers();
+        if !answers.is_empty() {
+            self.protocol.answer(answers, &mut self.session.replies);
+        }
         for reply in std::mem::take(&mut self.session.replies) {
             self.socket.send_json(&reply);
         }
@@ -261,6 +272,7 @@ impl Service for Hosted {
     fn handle_interrupted(&mut self, progress: Progress, now: Instant) {
         if self.session.stage == Stage::Ready {
             self.session.interrupt(progress, now);
+            self.send_replies();
         }
     }
 
@@ -322,7 +334,16 @@ impl Service for Hosted {
                 Step::Nothing => {}
             }
         }
-        self.session.talk.poll_said(now).map(AgentOutput::Said)
+        if let Some(said) = self.session.talk.poll_said(now) {
+            return Some(AgentOutput::Said(said));
+        }
+        let is_heard = self.session.stage == Stage::Ready && progress.is_drained();
+        self.session.duties.poll_output(is_heard, GOODBYE_WAIT, now)
+    }
+
+    fn handle_not_transferred(&mut self, outcome: Outcome) {
+        self.session.duties.handle_not_transferred(outcome);
+        self.send_replies();
     }
 
     fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
@@ -335,7 +356,11 @@ impl Service for Hosted {
         if self.session.stage == Stage::Over {
             return self.session.talk.poll_timeout();
         }
-        [self.keys.due(), self.session.talk.poll_timeout(), self.protocol.poll_timeout()].into_iter().flatten().min()
+        let Session { talk, duties, .. } = &self.session;
+        [self.keys.due(), talk.poll_timeout(), duties.poll_timeout(), self.protocol.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn outbound(&mut self) -> &mut Vec<u8> {
@@ -367,11 +392,8 @@ fn is_told(text: &str) -> bool {
 /// Has an agent speak first that was given no greeting.
 const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
 
-/// The answer to a call of a function: this box offers none.
-const UNKNOWN_FUNCTION: &str = "There is no such function.";
-
-/// 64 calls: what one message calls beyond that gets no answer.
-const CALLS_MAX: usize = 64;
+/// 2 s: a model that says goodbye only once its function was answered has begun by then.
+const GOODBYE_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

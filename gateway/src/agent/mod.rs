@@ -5,6 +5,7 @@
 
 pub mod attendant;
 mod conversation;
+mod duties;
 pub mod echo;
 pub mod hosted;
 mod keys;

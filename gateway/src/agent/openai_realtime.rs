@@ -26,17 +26,17 @@ use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 use talkstack_media::codec::Codec;
 
 use super::conversation::Conversation;
+use super::duties::Answer;
 use super::keys::Keys;
 use super::provider::{GREETING_INSTRUCTIONS, Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
-use super::tools::Tools;
 use super::websocket::{Message, WebSocket};
 use super::wire::{read_event, write_base64};
-use super::{AgentLoss, AgentOutput, Destination, Progress, Said};
+use super::{AgentLoss, AgentOutput, Progress, Said};
 use dialect::Dialect;
 use event::{Event, Kind, Response};
-use floor::{Answer, Floor, ResponseState, Wanted};
+use floor::{Floor, ResponseState, Wanted};
 
 /// One session of one call.
 pub struct OpenAiRealtime {
@@ -50,8 +50,6 @@ pub struct OpenAiRealtime {
     keys: Keys,
     /// When the first of the caller's audio was appended: the zero of the server's clock.
     heard_since: Option<Instant>,
-    /// When the call ends, whose goodbye has been heard.
-    hangs_up_at: Option<Instant>,
     errors_logged: u8,
     loss: Option<AgentLoss>,
     now: Option<Instant>,
@@ -91,10 +89,9 @@ impl OpenAiRealtime {
             sound: Sound::new(form_for(facts.codec)),
             stage: Stage::Connected,
             conversation: Conversation::default(),
-            floor: Floor::default(),
+            floor: Floor::new(plan.opening.tools.clone()),
             keys: Keys::default(),
             heard_since: None,
-            hangs_up_at: None,
             errors_logged: 0,
             loss: None,
             now: None,
@@ -154,7 +151,7 @@ impl OpenAiRealtime {
                 if progress.is_drained() { Step::Nothing } else { Step::Clear }
             }
             _ => {
-                converse(kind, &event, conversation, &mut self.floor, &self.opening.tools, now)?;
+                converse(kind, &event, conversation, &mut self.floor, now)?;
                 Step::Nothing
             }
         };
@@ -205,7 +202,7 @@ impl OpenAiRealtime {
         if let Some(response_id) = self.floor.cancelled.take() {
             self.socket.send_json(&json!({ "type": "response.cancel", "response_id": response_id }));
         }
-        for Answer { call_id, output } in std::mem::take(&mut self.floor.unanswered_calls) {
+        for Answer { call_id, output, .. } in self.floor.duties.take_answers() {
             self.socket.send_json(&json!({ "type": "conversation.item.create", "item": {
                 "type": "function_call_output", "call_id": call_id, "output": output,
             }}));
@@ -325,27 +322,11 @@ impl Service for OpenAiRealtime {
                 Step::Nothing => {}
             }
         }
-        if let Some(key) = self.floor.presses.pop_front() {
-            return Some(AgentOutput::Press(key));
-        }
         if let Some(said) = self.conversation.poll_said(now) {
             return Some(AgentOutput::Said(said));
         }
-        if self.stage == Stage::Ready
-            && progress.is_drained()
-            && let Some(to) = self.floor.take_transfer()
-        {
-            return Some(AgentOutput::Transfer(Destination(to)));
-        }
-        // The goodbye has been heard, with a breath behind it.
-        let is_heard = self.stage == Stage::Ready && self.floor.has_said_goodbye() && progress.is_drained();
-        let is_due = is_heard && *self.hangs_up_at.get_or_insert(now + BREATH) <= now;
-        if !is_heard || is_due {
-            self.hangs_up_at = None;
-        }
-        // Once is enough.
-        self.floor.is_ending &= !is_due;
-        is_due.then_some(AgentOutput::HangUp)
+        let is_heard = self.stage == Stage::Ready && self.floor.is_silent() && progress.is_drained();
+        self.floor.duties.poll_output(is_heard, BREATH, now)
     }
 
     fn handle_not_transferred(&mut self, outcome: Outcome) {
@@ -361,7 +342,10 @@ impl Service for OpenAiRealtime {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.keys.due(), self.conversation.poll_timeout(), self.hangs_up_at].into_iter().flatten().min()
+        [self.keys.due(), self.conversation.poll_timeout(), self.floor.duties.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn outbound(&mut self) -> &mut Vec<u8> {
@@ -389,7 +373,6 @@ fn converse(
     event: &Event<'_>,
     conversation: &mut Conversation,
     floor: &mut Floor,
-    tools: &Tools,
     now: Instant,
 ) -> Result<(), AgentLoss> {
     let nameless = Response::default();
@@ -401,14 +384,14 @@ fn converse(
         Kind::Committed => conversation.handle_committed(event.item_id()),
         Kind::CallerTranscribed => conversation.handle_caller_transcribed(event.item_id(), event.transcript(), now),
         Kind::CallerNotTranscribed => conversation.handle_caller_transcribed(event.item_id(), "", now),
-        Kind::FunctionCall => floor.handle_function_call(event.function_call(), tools),
+        Kind::FunctionCall => floor.handle_function_call(event.function_call()),
         Kind::ResponseCreated => {
             floor.handle_response_created(event.response().unwrap_or(&nameless), conversation);
         }
         Kind::ResponseDone => {
             let response = event.response().unwrap_or(&nameless);
             conversation.handle_response_done(response.id.as_deref().unwrap_or_default());
-            floor.handle_response_done(response, tools)?;
+            floor.handle_response_done(response)?;
         }
         _ => {}
     }

@@ -136,7 +136,7 @@ pub(super) fn not_transferred(outcome: Outcome) -> String {
 }
 
 /// As the model has it.
-const TRANSFER: &str = "transfer";
+pub(super) const TRANSFER: &str = "transfer";
 
 fn is_keys(text: &str) -> bool {
     (1..=KEYS_MAX).contains(&text.len()) && text.bytes().all(|key| b"0123456789*#".contains(&key))

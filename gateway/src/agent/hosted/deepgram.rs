@@ -19,8 +19,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use talkstack_media::audio::frame::{Form, SampleRate};
 
-use super::{CALLS_MAX, GREET_NOW, Protocol, Session, Step, UNKNOWN_FUNCTION};
+use super::{Answer, GREET_NOW, Protocol, Session, Step};
 use crate::agent::provider::Opening;
+use crate::agent::tools;
 use crate::agent::websocket::Message;
 use crate::agent::wire::{Text, loggable, read_event};
 use crate::agent::{AgentLoss, Progress};
@@ -51,6 +52,7 @@ struct Event<'a> {
 struct Function {
     id: Option<String>,
     name: Option<String>,
+    arguments: Option<String>,
     client_side: Option<bool>,
 }
 
@@ -113,10 +115,11 @@ impl Protocol for Deepgram {
             "AgentAudioDone" if !std::mem::take(&mut self.is_cut) => session.talk.handle_agent_done(),
             "FunctionCallRequest" => {
                 let ours = event.functions.into_iter().flatten().filter(|function| function.client_side == Some(true));
-                session.replies.extend(ours.take(CALLS_MAX).map(|Function { id, name, .. }| {
-                    json!({ "type": "FunctionCallResponse", "id": id.unwrap_or_default(),
-                            "name": name.unwrap_or_default(), "content": UNKNOWN_FUNCTION })
-                }));
+                for Function { id, name, arguments, .. } in ours {
+                    let [id, name, arguments] =
+                        [&id, &name, &arguments].map(|text| text.as_deref().unwrap_or_default());
+                    session.duties.handle_call(id, name, arguments);
+                }
             }
             "Warning" => {
                 let code = code();
@@ -137,6 +140,12 @@ impl Protocol for Deepgram {
             Some(greeting) => json!({ "type": "InjectAgentMessage", "message": greeting }),
             None => self.tell(GREET_NOW),
         })
+    }
+
+    fn answer(&self, answers: Vec<Answer>, out: &mut Vec<Value>) {
+        out.extend(answers.into_iter().map(|Answer { call_id, name, output, .. }| {
+            json!({ "type": "FunctionCallResponse", "id": call_id, "name": name, "content": output })
+        }));
     }
 
     fn tell(&self, text: &str) -> Value {
@@ -178,6 +187,10 @@ fn agent(session: &Session) -> Value {
         "think": { "provider": { "type": thinks_at, "model": thinks }, "prompt": opening.instructions },
         "speak": { "provider": { "type": "deepgram", "model": speaks } },
     });
+    let functions: Vec<Value> = opening.tools.functions().map(declared).collect();
+    if !functions.is_empty() {
+        agent["think"]["functions"] = functions.into();
+    }
     if let Some(language) = &settings.language {
         agent["language"] = json!(language);
         let provider = &mut agent["listen"]["provider"];
@@ -191,6 +204,12 @@ fn agent(session: &Session) -> Value {
         agent["greeting"] = json!(greeting);
     }
     agent
+}
+
+/// A function that is called here, and not at an address.
+fn declared(function: tools::Function) -> Value {
+    let tools::Function { name, description, parameters } = function;
+    json!({ "name": name, "description": description, "parameters": parameters })
 }
 
 /// G.711 as the line has it, or linear audio at 16 kHz.

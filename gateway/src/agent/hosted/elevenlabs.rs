@@ -11,7 +11,8 @@
 //! The agent is made at ElevenLabs, and its forms are set there: `ulaw_8000` suits a telephone. It is found by its id, as
 //! public agents are; a signed address, which is fetched over HTTP beforehand, is not asked for. Prompt, greeting,
 //! language and voice go along only where the owner has set them, since the agent must allow each of them. It greets as
-//! soon as it is connected.
+//! soon as it is connected. What it can do besides speaking is set there too: client tools named `end_call`, `send_dtmf`
+//! (`digits`) and `transfer` (`to`) are done here.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use talkstack_control::port::FirstSpeaker;
 use talkstack_media::audio::frame::{Form, SampleRate};
 
-use super::{Protocol, Session, Step, UNKNOWN_FUNCTION};
+use super::{Answer, Protocol, Session, Step};
 use crate::agent::provider::Opening;
 use crate::agent::sound::Sound;
 use crate::agent::websocket::Message;
@@ -107,6 +108,8 @@ struct Correction<'a> {
 #[derive(Deserialize)]
 struct ToolCall {
     tool_call_id: Option<String>,
+    tool_name: Option<String>,
+    parameters: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -164,9 +167,10 @@ impl Protocol for ElevenLabs {
                 }
             }
             "client_tool_call" => {
-                let id = event.client_tool_call.and_then(|call| call.tool_call_id).unwrap_or_default();
-                session.replies.push(json!({ "type": "client_tool_result", "tool_call_id": id,
-                                             "result": UNKNOWN_FUNCTION, "is_error": true }));
+                if let Some(ToolCall { tool_call_id: Some(id), tool_name, parameters }) = event.client_tool_call {
+                    let (name, arguments) = (tool_name.unwrap_or_default(), parameters.unwrap_or_default().to_string());
+                    session.duties.handle_call(&id, &name, &arguments);
+                }
             }
             "error" => {
                 let kind = event.error_event.and_then(|error| error.error_type).unwrap_or_default();
@@ -181,6 +185,12 @@ impl Protocol for ElevenLabs {
 
     fn greet(&mut self, _opening: &Opening) -> Option<Value> {
         None
+    }
+
+    fn answer(&self, answers: Vec<Answer>, out: &mut Vec<Value>) {
+        out.extend(answers.into_iter().map(|Answer { call_id, output, is_refusal, .. }| {
+            json!({ "type": "client_tool_result", "tool_call_id": call_id, "result": output, "is_error": is_refusal })
+        }));
     }
 
     fn tell(&self, text: &str) -> Value {

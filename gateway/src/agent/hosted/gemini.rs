@@ -19,8 +19,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use talkstack_media::audio::frame::{Form, SampleRate};
 
-use super::{CALLS_MAX, GREET_NOW, Protocol, Session, Step, UNKNOWN_FUNCTION};
+use super::{Answer, GREET_NOW, Protocol, Session, Step};
 use crate::agent::provider::{GREETING_INSTRUCTIONS, Opening};
+use crate::agent::tools::Function;
 use crate::agent::websocket::Message;
 use crate::agent::wire::{Text, read_event, write_base64};
 use crate::agent::{AgentLoss, Progress};
@@ -103,6 +104,7 @@ struct ToolCall {
 struct FunctionCall {
     id: Option<String>,
     name: Option<String>,
+    args: Option<Value>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
@@ -162,8 +164,9 @@ impl Protocol for Gemini {
             session.is_leaving = true;
         }
         let calls = event.tool_call.and_then(|call| call.function_calls).unwrap_or_default();
-        if !calls.is_empty() {
-            session.replies.push(no_such_functions(calls));
+        for FunctionCall { id, name, args } in calls {
+            let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
+            session.duties.handle_call(&id, &name, &args.unwrap_or_default().to_string());
         }
         Ok(event.server_content.map_or(Step::Nothing, |content| self.handle_content(&content, session, progress, now)))
     }
@@ -175,6 +178,15 @@ impl Protocol for Gemini {
         };
         let turn = json!({ "role": "user", "parts": [{ "text": text }] });
         Some(json!({ "clientContent": { "turns": [turn], "turnComplete": true } }))
+    }
+
+    fn answer(&self, answers: Vec<Answer>, out: &mut Vec<Value>) {
+        let answer = |Answer { call_id, name, output, .. }| {
+            let response: Value = serde_json::from_str(&output).unwrap_or_default();
+            json!({ "id": call_id, "name": name, "response": response })
+        };
+        let answers: Vec<Value> = answers.into_iter().map(answer).collect();
+        out.push(json!({ "toolResponse": { "functionResponses": answers } }));
     }
 
     fn tell(&self, text: &str) -> Value {
@@ -271,22 +283,28 @@ fn setup(session: &Session) -> Value {
     if let Some(language) = &settings.language {
         generation["speechConfig"]["languageCode"] = json!(language);
     }
-    json!({ "setup": {
+    let mut setup = json!({
         "model": format!("{prefix}{model}"),
         "generationConfig": generation,
         "systemInstruction": { "parts": [{ "text": opening.instructions }] },
         "inputAudioTranscription": {},
         "outputAudioTranscription": {},
-    } })
+    });
+    let functions: Vec<Value> = opening.tools.functions().map(declared).collect();
+    if !functions.is_empty() {
+        setup["tools"] = json!([{ "functionDeclarations": functions }]);
+    }
+    json!({ "setup": setup })
 }
 
-fn no_such_functions(calls: Vec<FunctionCall>) -> Value {
-    let answer = |FunctionCall { id, name }| {
-        json!({ "id": id.unwrap_or_default(), "name": name.unwrap_or_default(),
-                "response": { "error": UNKNOWN_FUNCTION } })
-    };
-    let answers: Vec<_> = calls.into_iter().take(CALLS_MAX).map(answer).collect();
-    json!({ "toolResponse": { "functionResponses": answers } })
+/// A function as the service is told of it: parameters that are none must not be there.
+fn declared(function: Function) -> Value {
+    let Function { name, description, parameters } = function;
+    let mut declared = json!({ "name": name, "description": description });
+    if parameters["properties"].as_object().is_some_and(|properties| !properties.is_empty()) {
+        declared["parameters"] = parameters;
+    }
+    declared
 }
 
 /// The form that a type of audio names (`audio/pcm;rate=24000`); `None` where it is no audio that can be played.

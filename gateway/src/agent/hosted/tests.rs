@@ -2,6 +2,7 @@
 
 mod deepgram;
 mod elevenlabs;
+mod functions;
 mod gemini;
 
 use std::time::Duration;
@@ -22,6 +23,9 @@ enum Out {
     Play(usize),
     Clear,
     Said(Speaker, String),
+    Press(char),
+    Transfer(String),
+    HangUp,
     Lost(AgentLoss),
 }
 
@@ -67,8 +71,10 @@ impl Bench {
                     Out::Clear
                 }
                 AgentOutput::Said(said) => Out::Said(said.speaker, said.text),
+                AgentOutput::Press(key) => Out::Press(key),
+                AgentOutput::Transfer(to) => Out::Transfer(to.0),
+                AgentOutput::HangUp => Out::HangUp,
                 AgentOutput::Lost(loss) => Out::Lost(loss),
-                other => panic!("{other:?}"),
             });
         }
         outputs
@@ -119,7 +125,7 @@ fn opening() -> Opening {
         greeting: None,
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
-        tools: Tools::usual(),
+        tools: Tools::default(),
     }
 }
 
@@ -131,5 +137,6 @@ fn said(speaker: Speaker, text: &str) -> Out {
     Out::Said(speaker, text.into())
 }
 
+const NO_SUCH_FUNCTION: &str = r#"{"error":"There is no such function."}"#;
 const NOTHING: [Value; 0] = [];
 const QUIET: Duration = Duration::from_millis(1500);

@@ -128,7 +128,7 @@ fn keys_and_tools_and_errors_and_what_is_unknown() {
     assert_eq!(bench.sent(), [json!({ "type": "user_message", "text": "The caller pressed 12" })]);
     bench.receive(json!({ "type": "client_tool_call", "client_tool_call":
         { "tool_name": "x", "tool_call_id": "c1", "parameters": {}, "event_id": 1 } }));
-    let result = json!({ "type": "client_tool_result", "tool_call_id": "c1", "result": UNKNOWN_FUNCTION,
+    let result = json!({ "type": "client_tool_result", "tool_call_id": "c1", "result": NO_SUCH_FUNCTION,
                          "is_error": true });
     assert_eq!(bench.sent(), [result]);
     for event in [

@@ -118,8 +118,8 @@ fn keys_and_functions_and_the_end_and_what_is_unknown() {
     assert_eq!(bench.sent(), [json!({ "realtimeInput": { "text": "The caller pressed 9" } })]);
     bench
         .receive(json!({ "toolCall": { "functionCalls": [{ "id": "f1", "name": "x", "args": {} }, { "id": null }] } }));
-    let answer = |id: &str, name: &str| json!({ "id": id, "name": name, "response": { "error": UNKNOWN_FUNCTION } });
-    let answers = [answer("f1", "x"), answer("", "")];
+    let response: Value = serde_json::from_str(NO_SUCH_FUNCTION).expect("JSON");
+    let answers = [json!({ "id": "f1", "name": "x", "response": response })];
     assert_eq!(bench.sent(), [json!({ "toolResponse": { "functionResponses": answers } })]);
     for event in [
         json!({}),

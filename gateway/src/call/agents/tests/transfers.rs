@@ -9,7 +9,7 @@ fn an_agent_is_let_go_once_somebody_has_taken_its_caller() {
     let mut bench = asked();
     bench.wait(Duration::from_millis(900));
     assert_eq!(bench.outputs(), [""; 0], "what it says about it is still being heard");
-    bench.wait(Duration::from_millis(200));
+    bench.wait(Duration::from_millis(500));
     assert_eq!(bench.outputs(), ["PutThrough"]);
     bench.told();
     rings(&mut bench);
