@@ -7,6 +7,7 @@ use talkstack_media::audio::frame::{SampleRate, Speech};
 use talkstack_media::codec::Codec;
 
 use super::super::*;
+use crate::agent::tools::Tools;
 use crate::agent::websocket::frames::{client_frames, server_frame};
 
 #[derive(Debug, PartialEq)]
