@@ -358,7 +358,7 @@ fn is_told(text: &str) -> bool {
 }
 
 /// Has an agent speak first that was given no greeting.
-const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
+pub(super) const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
 
 /// The answer to a call of a function: this box offers none.
 const UNKNOWN_FUNCTION: &str = "There is no such function.";

@@ -4,6 +4,7 @@
 //! from its connection go in by [`AgentSession::handle_bytes`], bytes for it wait in [`AgentSession::outbound`].
 
 pub mod attendant;
+pub mod cascade;
 mod conversation;
 pub mod echo;
 pub mod hosted;
@@ -17,7 +18,7 @@ pub mod template;
 pub mod tone_test;
 mod tools;
 pub mod websocket;
-mod wire;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::time::Instant;
@@ -62,6 +63,15 @@ pub enum AgentOutput<'a> {
     HangUp,
     /// The agent is gone and will say nothing more.
     Lost(AgentLoss),
+}
+
+/// What the box's own ear has heard of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// They have begun to speak.
+    Began,
+    /// They have paused.
+    Ended,
 }
 
 /// What one side said in one turn.

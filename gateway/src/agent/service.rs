@@ -5,15 +5,16 @@
 
 use std::time::Instant;
 
-use talkstack_control::port::CallId;
+use talkstack_control::port::{CallId, ProviderKind};
 use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
+use super::cascade::Cascade;
 use super::hosted::Hosted;
 use super::media_stream::MediaStream;
 use super::openai_realtime::OpenAiRealtime;
 use super::provider::ServicePlan;
-use super::{AgentOutput, Progress, Said};
+use super::{AgentOutput, Progress, Said, Voice};
 
 /// What a call tells its agent's machine at its birth.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,17 @@ pub(super) trait Service {
     /// Time has passed.
     fn handle_timeout(&mut self, _now: Instant) {}
 
+    /// The caller has begun to speak, or has paused: for agents that take turns by the box's ear.
+    fn handle_voice(&mut self, _voice: Voice, _now: Instant) {}
+
+    /// Whether it needs to be told of the caller's voice.
+    fn wants_voice(&self) -> bool {
+        false
+    }
+
+    /// The caller has interrupted, and the box has cleared the queue: what was heard is `progress.played`.
+    fn handle_interrupted(&mut self, _progress: Progress, _now: Instant) {}
+
     /// When to come back.
     fn poll_timeout(&self) -> Option<Instant> {
         None
@@ -68,6 +80,8 @@ pub(super) trait Service {
 /// A session with one of the services that are known.
 #[derive(Debug)]
 pub enum ServiceSession {
+    /// Services that listen, think and speak, with the box between them.
+    Cascade(Box<Cascade>),
     /// A media-stream service: the box plays the telephony provider.
     MediaStream(Box<MediaStream>),
     /// A hosted agent in a protocol of its own.
@@ -80,6 +94,7 @@ impl ServiceSession {
     /// Starts a session behind the connection that has just been made.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
         match plan.kind {
+            ProviderKind::Cascade => ServiceSession::Cascade(Box::new(Cascade::new(plan, facts))),
             kind if kind.is_media_stream() => ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts))),
             kind if kind.is_hosted() => ServiceSession::Hosted(Box::new(Hosted::new(plan, facts))),
             _ => ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts))),
@@ -88,6 +103,7 @@ impl ServiceSession {
 
     pub(super) fn service(&self) -> &dyn Service {
         match self {
+            ServiceSession::Cascade(session) => &**session,
             ServiceSession::Hosted(session) => &**session,
             ServiceSession::MediaStream(session) => &**session,
             ServiceSession::OpenAiRealtime(session) => &**session,
@@ -96,6 +112,7 @@ impl ServiceSession {
 
     pub(super) fn service_mut(&mut self) -> &mut dyn Service {
         match self {
+            ServiceSession::Cascade(session) => &mut **session,
             ServiceSession::Hosted(session) => &mut **session,
             ServiceSession::MediaStream(session) => &mut **session,
             ServiceSession::OpenAiRealtime(session) => &mut **session,
