@@ -65,15 +65,6 @@ pub enum AgentOutput<'a> {
     Lost(AgentLoss),
 }
 
-/// What the box's own ear has heard of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Voice {
-    /// They have begun to speak.
-    Began,
-    /// They have paused.
-    Ended,
-}
-
 /// What one side said in one turn.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Said {
@@ -148,6 +139,15 @@ impl AgentLoss {
     }
 }
 
+/// What the box's own ear has heard of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// They speak, since some 100 ms.
+    Began,
+    /// They have said nothing for 200 ms.
+    Ended,
+}
+
 /// How far the playout queue has come, in ticks of 125 µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -181,6 +181,30 @@ impl AgentSession {
         // An echo of silence would only be heard late.
         if let Some(service) = self.service_mut() {
             service.handle_audio(silence);
+        }
+    }
+
+    /// Tells whether the agent needs to know when the caller speaks.
+    pub fn wants_voice(&self) -> bool {
+        match self {
+            AgentSession::Service(session) => session.service().wants_voice(),
+            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
+                false
+            }
+        }
+    }
+
+    /// The caller has begun to speak, or has paused.
+    pub fn handle_voice(&mut self, voice: Voice, now: Instant) {
+        if let Some(service) = self.service_mut() {
+            service.handle_voice(voice, now);
+        }
+    }
+
+    /// The caller has interrupted, and the box has cleared the queue; `progress` is what was heard of it.
+    pub fn handle_interrupted(&mut self, progress: Progress, now: Instant) {
+        if let Some(service) = self.service_mut() {
+            service.handle_interrupted(progress, now);
         }
     }
 

@@ -44,19 +44,19 @@ pub(super) trait Service {
     /// Says goodbye with a close code; nothing is heard from here on.
     fn stop(&mut self, code: u16);
 
-    /// Time has passed.
-    fn handle_timeout(&mut self, _now: Instant) {}
-
-    /// The caller has begun to speak, or has paused: for agents that take turns by the box's ear.
+    /// The caller has begun to speak, or has paused.
     fn handle_voice(&mut self, _voice: Voice, _now: Instant) {}
 
-    /// Whether it needs to be told of the caller's voice.
+    /// Tells whether it needs to know when the caller speaks.
     fn wants_voice(&self) -> bool {
         false
     }
 
-    /// The caller has interrupted, and the box has cleared the queue: what was heard is `progress.played`.
+    /// The caller has interrupted, and the box has cleared the queue; `progress` is what was heard of it.
     fn handle_interrupted(&mut self, _progress: Progress, _now: Instant) {}
+
+    /// Time has passed.
+    fn handle_timeout(&mut self, _now: Instant) {}
 
     /// When to come back.
     fn poll_timeout(&self) -> Option<Instant> {

@@ -8,6 +8,7 @@ use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::RtpSession;
 
 use super::Line;
+use super::ear::Ear;
 use super::early::EarlyPackets;
 use super::offer::Negotiation;
 use super::watch::Watch;
@@ -39,6 +40,7 @@ pub struct Leg {
     pub(super) negotiation: Negotiation,
     pub(super) session: Option<RtpSession>,
     pub(super) watch: Watch,
+    pub(super) ear: Ear,
     early: EarlyPackets,
     seed: u64,
 }
@@ -49,6 +51,7 @@ impl Leg {
             negotiation: Negotiation::new(line, seed),
             session: None,
             watch: Watch::default(),
+            ear: Ear::default(),
             early: EarlyPackets::default(),
             seed,
         }

@@ -15,6 +15,7 @@ mod agents;
 mod bridge;
 mod collect;
 mod digits;
+mod ear;
 mod early;
 mod handshakes;
 mod leg;
@@ -36,7 +37,7 @@ use talkstack_control::port::{
     Blame, CallEvent, CallId, CallLeg, CollectEnd, Collected, EndReason, LegQuality, Outcome,
 };
 use talkstack_media::audio::pool::SpeechPool;
-use talkstack_media::session::{Exchange, Heard, Transmit};
+use talkstack_media::session::{Exchange, Transmit};
 use talkstack_media::sip::InfoDigit;
 
 use bridge::Bridge;
@@ -417,31 +418,6 @@ impl Call {
         session.excuse(now);
         self.outputs.push_back(CallOutput::Probe(leg));
         false
-    }
-
-    /// Passes what the leg heard to the agent, and what the agent says back to the leg; or from leg to leg.
-    fn listen(&mut self, now: Instant) {
-        if self.bridge.is_some() {
-            return self.relay(now);
-        }
-        if let Some(session) = &mut self.leg.session {
-            while let Some(heard) = session.poll_heard(now) {
-                self.tape.handle_heard(&heard, now);
-                match (heard, &mut self.collection) {
-                    (Heard::Audio(frame), None) => self.agent.handle_audio(&frame),
-                    (Heard::Audio(frame), Some(_)) => {
-                        collect::silence(&frame).for_each(|silence| self.agent.handle_audio(&silence));
-                    }
-                    (Heard::Held(silence), _) => self.agent.handle_held(&silence),
-                    (Heard::Digit(key), collection) => {
-                        if !collection.as_mut().is_some_and(|collection| collection.takes(key, now)) {
-                            self.agent.handle_digit(key);
-                        }
-                    }
-                }
-            }
-        }
-        self.talk(now);
     }
 
     fn end(&mut self, outcome: Outcome) {

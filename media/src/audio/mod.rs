@@ -12,3 +12,4 @@ pub mod recording;
 mod recording_agent;
 pub mod resample;
 pub mod speech_queue;
+pub mod voice;
