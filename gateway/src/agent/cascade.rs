@@ -24,7 +24,9 @@
 
 mod answer;
 pub mod chat;
+mod ear;
 mod history;
+mod link;
 pub mod message;
 mod preroll;
 mod sentences;
@@ -47,10 +49,12 @@ use super::sound::Sound;
 use super::tools::{Asked, asked};
 use super::{AgentLoss, AgentOutput, Progress, Said, Voice};
 use answer::Answer;
+use ear::Ear;
+pub use ear::UTTERANCE_BYTES_MAX;
 use history::{Answered, History};
-use message::{Inbound, News, Order};
-use preroll::Preroll;
-use turn::{Change, Turn};
+use link::Link;
+use message::{News, Order};
+use turn::Change;
 
 /// One session of one call.
 pub struct Cascade {
@@ -74,26 +78,6 @@ pub struct Cascade {
     now: Option<Instant>,
 }
 
-/// The services' end of the connection.
-#[derive(Default)]
-struct Link {
-    inbound: Inbound,
-    outbound: Vec<u8>,
-    number: u32,
-    is_over: bool,
-}
-
-/// What is heard of the caller.
-#[derive(Default)]
-struct Ear {
-    turn: Turn,
-    preroll: Preroll,
-    /// Of this utterance.
-    heard_bytes: usize,
-    /// The request for its words, while it is open.
-    transcribing: Option<u32>,
-}
-
 /// What the call is to be told.
 #[derive(Default)]
 struct Wishes {
@@ -107,47 +91,6 @@ struct Wishes {
 impl fmt::Debug for Cascade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cascade({} requests)", self.link.number)
-    }
-}
-
-impl Link {
-    /// Sends an order that something will come of, and returns its number.
-    fn request(&mut self, order: Order<'_>) -> u32 {
-        self.number = self.number.wrapping_add(1);
-        order.write(self.number, &mut self.outbound);
-        self.number
-    }
-
-    fn cancel(&mut self, number: Option<u32>) {
-        if let Some(number) = number {
-            Order::Cancel.write(number, &mut self.outbound);
-        }
-    }
-}
-
-impl Ear {
-    /// Hears a stretch of the caller's audio.
-    fn handle_audio(&mut self, samples: &[u8], link: &mut Link) {
-        if !self.turn.is_open() {
-            self.preroll.push(samples);
-        } else if self.heard_bytes < UTTERANCE_BYTES_MAX {
-            self.heard_bytes += samples.len();
-            Order::Hear(samples).write(0, &mut link.outbound);
-        }
-    }
-
-    fn begin(&mut self, link: &mut Link) {
-        self.heard_bytes = 0;
-        Order::Listen.write(0, &mut link.outbound);
-        self.preroll.take(|samples| Order::Hear(samples).write(0, &mut link.outbound));
-    }
-
-    fn transcribe(&mut self, link: &mut Link) {
-        self.transcribing = Some(link.request(Order::Transcribe));
-    }
-
-    fn forget_transcription(&mut self, link: &mut Link) {
-        link.cancel(self.transcribing.take());
     }
 }
 
@@ -502,9 +445,6 @@ impl Service for Cascade {
         self.keys = Keys::default();
     }
 }
-
-/// 60 s at 16 kHz, 1.9 MB: what the task keeps of an utterance. What is said beyond that without a pause is not heard.
-pub const UTTERANCE_BYTES_MAX: usize = 60 * 32_000;
 
 /// 1 MiB, 30 s of audio: a task that does not read for so long does not run.
 const OUTBOUND_BYTES_MAX: usize = 1 << 20;

@@ -70,21 +70,8 @@ pub struct NewProvider {
     /// The model that speaks, where it is another one.
     #[arg(long, value_name = "MODEL")]
     speak_model: Option<String>,
-    /// Where a cascade listens, unless at its base: as https://host/v1, or tcp://host:10300 of a Wyoming service.
-    #[arg(long, value_name = "URL")]
-    listen_url: Option<String>,
-    /// A file that holds the key there; the base's is sent to no other host.
-    #[arg(long, value_name = "FILE")]
-    listen_api_key_file: Option<PathBuf>,
-    /// Where a cascade speaks, unless at its base: as https://host/v1, or tcp://host:10200 of a Wyoming service.
-    #[arg(long, value_name = "URL")]
-    speak_url: Option<String>,
-    /// A file that holds the key there; the base's is sent to no other host.
-    #[arg(long, value_name = "FILE")]
-    speak_api_key_file: Option<PathBuf>,
-    /// The voice of a cascade's agents that have none of their own.
-    #[arg(long, value_name = "ID")]
-    default_voice: Option<String>,
+    #[command(flatten)]
+    cascade: CascadeFlags,
     /// What goes along with each call of a media stream, as name=value; may be repeated.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
@@ -100,6 +87,26 @@ pub struct NewProvider {
     /// One JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// What only a cascade has.
+#[derive(Debug, Clone, Args)]
+struct CascadeFlags {
+    /// Where a cascade listens, unless at its base: as https://host/v1, or tcp://host:10300 of a Wyoming service.
+    #[arg(long, value_name = "URL")]
+    listen_url: Option<String>,
+    /// A file that holds the key there; the base's is sent to no other host.
+    #[arg(long, value_name = "FILE")]
+    listen_api_key_file: Option<PathBuf>,
+    /// Where a cascade speaks, unless at its base: as https://host/v1, or tcp://host:10200 of a Wyoming service.
+    #[arg(long, value_name = "URL")]
+    speak_url: Option<String>,
+    /// A file that holds the key there; the base's is sent to no other host.
+    #[arg(long, value_name = "FILE")]
+    speak_api_key_file: Option<PathBuf>,
+    /// The voice of a cascade's agents that have none of their own.
+    #[arg(long, value_name = "ID")]
+    default_voice: Option<String>,
 }
 
 /// Carries out `talkstack provider …`; what is to be printed.
@@ -120,9 +127,9 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
                 ("language", &new.language),
                 ("listen_model", &new.listen_model),
                 ("speak_model", &new.speak_model),
-                ("listen_url", &new.listen_url),
-                ("speak_url", &new.speak_url),
-                ("voice", &new.default_voice),
+                ("listen_url", &new.cascade.listen_url),
+                ("speak_url", &new.cascade.speak_url),
+                ("voice", &new.cascade.default_voice),
             ] {
                 if let Some(given) = given {
                     body[field] = json!(given);
@@ -133,8 +140,8 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
             }
             for (field, file) in [
                 ("api_key", &new.api_key_file),
-                ("listen_api_key", &new.listen_api_key_file),
-                ("speak_api_key", &new.speak_api_key_file),
+                ("listen_api_key", &new.cascade.listen_api_key_file),
+                ("speak_api_key", &new.cascade.speak_api_key_file),
             ] {
                 if let Some(path) = file {
                     body[field] = json!(read_secret(path)?);

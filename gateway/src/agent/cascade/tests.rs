@@ -5,7 +5,7 @@ use talkstack_control::port::{AgentTool, CallId, ProviderKind, ProviderRoute};
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
-use super::message::Failure;
+use super::message::{Failure, Inbound};
 use super::*;
 use crate::agent::keys::KEYS_QUIET;
 
