@@ -255,7 +255,8 @@ impl Thoughts {
             words.push_str(answer.trim_start());
         } else {
             // The tag may be cut in two.
-            let from = text.ceil_char_boundary(text.len().saturating_sub(CLOSING_TAG.len()));
+            let begun = text.len().saturating_sub(CLOSING_TAG.len());
+            let from = (begun..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or_default();
             *self = Thoughts::Within(text[from..].to_owned());
         }
     }

@@ -79,6 +79,13 @@ impl From<Failure> for AgentLoss {
 #[error("a message between the call and its services is none")]
 pub struct BadMessage;
 
+/// A message that has come whole.
+struct Message<'a> {
+    kind: u8,
+    number: u32,
+    payload: &'a [u8],
+}
+
 /// The messages that have come.
 #[derive(Default)]
 pub struct Inbound {
@@ -96,11 +103,11 @@ impl Inbound {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole message: its kind, its number and its payload.
+    /// The next whole message.
     ///
     /// # Errors
     /// [`BadMessage`] when it is longer than [`PAYLOAD_BYTES_MAX`].
-    fn next(&mut self) -> Result<Option<(u8, u32, &[u8])>, BadMessage> {
+    fn next(&mut self) -> Result<Option<Message<'_>>, BadMessage> {
         let Some(([kind, rest @ ..], behind)) = self.bytes[self.read..].split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
@@ -111,7 +118,7 @@ impl Inbound {
         }
         let Some(payload) = behind.get(..length) else { return Ok(None) };
         self.read += HEADER_BYTES + length;
-        Ok(Some((*kind, number, payload)))
+        Ok(Some(Message { kind: *kind, number, payload }))
     }
 
     /// The next order.
@@ -119,7 +126,7 @@ impl Inbound {
     /// # Errors
     /// [`BadMessage`].
     pub fn next_order(&mut self) -> Result<Option<(u32, Order<'_>)>, BadMessage> {
-        let Some((kind, number, payload)) = self.next()? else { return Ok(None) };
+        let Some(Message { kind, number, payload }) = self.next()? else { return Ok(None) };
         let order = match kind {
             LISTEN => Order::Listen,
             HEAR => Order::Hear(payload),
@@ -140,7 +147,7 @@ impl Inbound {
     /// # Errors
     /// [`BadMessage`].
     pub fn next_news(&mut self) -> Result<Option<(u32, News<'_>)>, BadMessage> {
-        let Some((kind, number, payload)) = self.next()? else { return Ok(None) };
+        let Some(Message { kind, number, payload }) = self.next()? else { return Ok(None) };
         let news = match (kind, payload) {
             (TRANSCRIPT, text) => News::Transcript(text_of(text)?),
             (WORDS, text) => News::Words(text_of(text)?),
@@ -201,7 +208,8 @@ fn write(out: &mut Vec<u8>, kind: u8, number: u32, parts: &[&[u8]]) {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(PAYLOAD_BYTES_MAX)]
+    let end = (0..=text.len().min(PAYLOAD_BYTES_MAX)).rfind(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or_default()]
 }
 
 fn text_of(bytes: &[u8]) -> Result<&str, BadMessage> {

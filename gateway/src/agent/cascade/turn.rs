@@ -77,7 +77,7 @@ impl Turn {
 
     /// Ends the turn if it is over; its words, and when it began.
     pub(super) fn take_over(&mut self, now: Instant) -> Option<(String, Instant)> {
-        if !self.poll_timeout().is_some_and(|due| due <= now) {
+        if self.poll_timeout().is_none_or(|due| due > now) {
             return None;
         }
         let State::Pausing { words: Some(words), .. } = std::mem::take(&mut self.state) else { return None };
