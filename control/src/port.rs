@@ -11,6 +11,7 @@
 //! in-memory socket pair in `talkstack serve` and a Unix socket between `talkstack calls` and `talkstack control`, so
 //! the two forms differ in processes and in nothing else.
 
+mod agent;
 mod collect;
 mod config;
 mod event;
@@ -29,11 +30,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use agent::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
-    AgentRoute, AgentTool, CallerIdField, DialFormat, ExtensionRoute, FirstSpeaker, Hours, NumberRoute, Numbering,
-    ProjectRoute, Reliable, RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess,
-    TrunkPolicy, TrunkRoute, TrunkTransport,
+    AgentRoute, CallerIdField, DialFormat, ExtensionRoute, Hours, NumberRoute, Numbering, ProjectRoute, Reliable,
+    RouteRule, RouteSource, RouteTarget, Sealed, Signalling, Snapshot, TrunkAccess, TrunkPolicy, TrunkRoute,
+    TrunkTransport,
 };
 pub use event::{
     Attestation, Blame, CallEvent, CallStarted, Direction, EndReason, JournalRecord, Outcome, SipRefusal, Speaker,

@@ -35,6 +35,9 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 first_speaker: agent.first_speaker,
                 greeting: agent.greeting,
                 tools: agent.tools,
+                transfers: agent.transfers,
+                barge_in: agent.barge_in,
+                protects_greeting: agent.protects_greeting,
             };
             (agent.id, route)
         })

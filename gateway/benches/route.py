@@ -12,7 +12,7 @@ import sys
 path, digits, kind, url = sys.argv[1:]
 provider = {"kind": kind, "base_url": url, "model": "bench"}
 agent = {"project_id": "p", "name": "bench", "system_instruction": "", "voice_id": None, "provider": provider,
-         "first_speaker": "caller"}
+         "first_speaker": "caller", "barge_in": "provider"}  # what the load generator says is noise, and no interruption
 snapshot = {"type": "snapshot", "revision": 1, "projects": {"p": {"active_agent": None}}, "agents": {"a": agent},
             "numbers": {digits: {"project_id": "p", "agent_id": "a"}}}
 pipe = socket.socket(socket.AF_UNIX)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use talkstack_control::port::CallId;
 use talkstack_media::sip::DialogId;
 
+use crate::agent::provider::Parties;
 use crate::call::LegId;
 
 /// The index of live calls; the SIP thread owns it.
@@ -36,6 +37,8 @@ pub struct Entry {
     pub trunk: Option<String>,
     /// The trunk that the second leg occupies a channel of.
     pub second_trunk: Option<String>,
+    /// Who has called whom.
+    pub parties: Parties,
 }
 
 /// A trunk and the calls it carries at once.
@@ -132,7 +135,9 @@ impl Switchboard {
         if let Some(trunk) = &trunk {
             *self.trunk_loads.entry(trunk.clone()).or_default() += 1;
         }
-        self.calls.insert(id, Entry { dialog: None, second: None, parked: None, shard, trunk, second_trunk: None });
+        let parties = Parties::default();
+        let entry = Entry { dialog: None, second: None, parked: None, shard, trunk, second_trunk: None, parties };
+        self.calls.insert(id, entry);
         if let Some(dialog) = dialog {
             self.bind(id, dialog);
         }
@@ -185,12 +190,15 @@ impl Switchboard {
         self.by_dialog.insert(dialog, (id, leg));
     }
 
-    /// The party of a leg has asked for a transfer: its dialog is parked, and who stays is the first leg.
+    /// The party of a leg has asked for a transfer: its dialog is parked, and who stays is the first leg, if it is one.
     pub fn park(&mut self, id: CallId, from: LegId) {
-        let dialogs = (self.dialog(id, from), self.dialog(id, from.other()));
-        let (Some(leaves), Some(stays)) = dialogs else { return };
-        self.bind_leg(id, LegId::Parked, leaves);
-        self.bind_leg(id, LegId::First, stays);
+        let stays = self.dialog(id, from.other());
+        if let Some(leaves) = self.dialog(id, from) {
+            self.bind_leg(id, LegId::Parked, leaves);
+        }
+        if let Some(stays) = stays {
+            self.bind_leg(id, LegId::First, stays);
+        }
     }
 
     /// Has a call's second leg occupy a channel, in place of the one it had.
@@ -209,6 +217,13 @@ impl Switchboard {
         *load += 1;
         entry.second_trunk = Some(channels.trunk.to_owned());
         Ok(())
+    }
+
+    /// Says who has called whom.
+    pub fn set_parties(&mut self, id: CallId, parties: Parties) {
+        if let Some(entry) = self.calls.get_mut(&id) {
+            entry.parties = parties;
+        }
     }
 
     /// Says which extension is at the far end of a dialog.

@@ -36,7 +36,7 @@ fn measure(rate: SampleRate, line: &[i16]) -> f64 {
         let mut frames = 0;
         while frames < FRAMES {
             for frame in line.chunks_exact(frame) {
-                detector.handle_audio(rate, black_box(frame));
+                detector.handle_audio(rate, black_box(frame), 0.0);
                 black_box(detector.is_voice());
                 frames += 1;
             }

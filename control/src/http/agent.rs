@@ -1,5 +1,7 @@
 //! Agents.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use rusqlite::Connection;
@@ -7,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
+use super::native::flag;
 use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
 use crate::model::{name, voice_id};
-use crate::port::{AgentTool, FirstSpeaker};
+use crate::port::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
 use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
@@ -31,6 +34,9 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         first_speaker: FirstSpeaker::default(),
         greeting: None,
         tools: AgentTool::usual(),
+        transfers: Vec::new(),
+        barge_in: None,
+        protects_greeting: false,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
     change(&mut agent, &fields)?;
@@ -160,6 +166,20 @@ fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
     if let Some(given) = fields.given("tools") {
         agent.tools = tools(given)?;
     }
+    if let Some(given) = fields.given("transfers") {
+        agent.transfers = transfers(given)?;
+    }
+    match fields.text(&["bargeIn"])? {
+        Some(given) => {
+            let bad = || ApiError::new(400, "bad_field", "bargeIn must be box, provider or off, or null.");
+            agent.barge_in = Some(BargeIn::named(&given).ok_or_else(bad)?);
+        }
+        None if cleared("bargeIn") => agent.barge_in = None,
+        None => {}
+    }
+    if let Some(given) = flag(fields, "protectGreeting")? {
+        agent.protects_greeting = given;
+    }
     Ok(())
 }
 
@@ -174,6 +194,29 @@ fn tools(given: &Value) -> Result<Vec<AgentTool>, ApiError> {
     all.sort_unstable_by_key(|tool| tool.as_str());
     all.dedup();
     Ok(all)
+}
+
+/// Whom an agent can put its callers through to: a list of names and numbers, each name once.
+fn transfers(given: &Value) -> Result<Vec<TransferTarget>, ApiError> {
+    let wrong = |what: &str| ApiError::new(400, "bad_field", format!("transfers must {what}."));
+    let targets: Vec<TransferTarget> = serde_json::from_value(given.clone())
+        .map_err(|_| wrong("be a list of {\"name\": \"reception\", \"to\": \"101\"}; an empty one takes all away"))?;
+    if targets.len() > TRANSFERS_MAX {
+        return Err(wrong(&format!("not be more than {TRANSFERS_MAX}")));
+    }
+    let mut names = BTreeSet::new();
+    for TransferTarget { name, to } in &targets {
+        if name.trim().is_empty()
+            || name.chars().count() > TRANSFER_NAME_CHARS_MAX
+            || !names.insert(name.to_lowercase())
+        {
+            return Err(wrong(&format!("have names of 1 to {TRANSFER_NAME_CHARS_MAX} characters, each once")));
+        }
+        if !(1..=TRANSFER_TO_CHARS_MAX).contains(&to.len()) || !to.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("name a number or an extension in to, as a phone would dial it"));
+        }
+    }
+    Ok(targets)
 }
 
 /// The provider must be there, and have the voice.
@@ -218,6 +261,9 @@ fn agent_json(agent: &Agent) -> Value {
         "firstSpeaker": agents::first_speaker_name(agent.first_speaker),
         "greeting": agent.greeting,
         "tools": agent.tools,
+        "transfers": agent.transfers,
+        "bargeIn": agent.barge_in.map(BargeIn::as_str),
+        "protectGreeting": agent.protects_greeting,
     })
 }
 
@@ -229,8 +275,27 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 const TEXT_BYTES_MAX: i64 = 10 << 20;
 
 /// What `PUT /agent` may change.
-const CHANGEABLE: [&str; 7] =
-    ["name", "systemInstruction", "voice_id", "providerId", "firstSpeaker", "greeting", "tools"];
+const CHANGEABLE: [&str; 10] = [
+    "name",
+    "systemInstruction",
+    "voice_id",
+    "providerId",
+    "firstSpeaker",
+    "greeting",
+    "tools",
+    "transfers",
+    "bargeIn",
+    "protectGreeting",
+];
+
+/// 16: more than a model tells apart at once.
+const TRANSFERS_MAX: usize = 16;
+
+/// 64 characters: a person, their office and their town.
+const TRANSFER_NAME_CHARS_MAX: usize = 64;
+
+/// 40 characters: any number and most names, as routing shows them.
+const TRANSFER_TO_CHARS_MAX: usize = 40;
 
 /// 2,000 characters: two minutes of speech.
 const GREETING_CHARS_MAX: usize = 2000;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
 use super::media::{Srtp, TrunkMedia};
 use super::provider::ProviderRoute;
 
@@ -427,6 +428,15 @@ pub struct AgentRoute {
     /// What it can do besides speaking.
     #[serde(default = "AgentTool::usual")]
     pub tools: Vec<AgentTool>,
+    /// Whom it can put its callers through to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferTarget>,
+    /// Who stops it when the caller interrupts; `None` leaves it to what its provider speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barge_in: Option<BargeIn>,
+    /// Whether what it opens with is heard to its end, whoever interrupts: a disclosure.
+    #[serde(default)]
+    pub protects_greeting: bool,
 }
 
 impl AgentRoute {
@@ -441,47 +451,11 @@ impl AgentRoute {
             first_speaker: FirstSpeaker::default(),
             greeting: None,
             tools: AgentTool::usual(),
+            transfers: Vec::new(),
+            barge_in: None,
+            protects_greeting: false,
         }
     }
-}
-
-/// What an agent can do besides speaking, by a function that its model calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgentTool {
-    /// End the call, once the goodbye has been heard.
-    EndCall,
-    /// Press keys for the far end, as for a menu.
-    SendDtmf,
-}
-
-impl AgentTool {
-    /// All of them, which is what an agent has unless its owner says otherwise.
-    pub const ALL: [AgentTool; 2] = [AgentTool::EndCall, AgentTool::SendDtmf];
-
-    /// As the API and the model have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AgentTool::EndCall => "end_call",
-            AgentTool::SendDtmf => "send_dtmf",
-        }
-    }
-
-    /// What an agent has whose owner has said nothing.
-    pub fn usual() -> Vec<Self> {
-        AgentTool::ALL.into()
-    }
-}
-
-/// Who speaks first in a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FirstSpeaker {
-    /// The agent greets.
-    #[default]
-    Agent,
-    /// The agent waits to be spoken to.
-    Caller,
 }
 
 /// What answers a number.

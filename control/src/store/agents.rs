@@ -3,12 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::json::{read_json, to_json};
-use crate::port::{AgentTool, FirstSpeaker};
+use crate::port::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting, a.tools,
+                a.transfers, a.barge_in, a.protects_greeting,
                 (SELECT e164 FROM numbers n WHERE n.agent_id = a.id ORDER BY n.created_ms LIMIT 1)
              FROM agents a JOIN projects p ON p.id = a.project_id ",
             $rest
@@ -37,6 +38,12 @@ pub struct Agent {
     pub greeting: Option<String>,
     /// What it can do besides speaking.
     pub tools: Vec<AgentTool>,
+    /// Whom it can put its callers through to.
+    pub transfers: Vec<TransferTarget>,
+    /// Who stops it when the caller interrupts; `None` is what its provider's kind usually has.
+    pub barge_in: Option<BargeIn>,
+    /// Nobody interrupts what it opens with.
+    pub protects_greeting: bool,
     /// The number assigned to it.
     pub phone_number: Option<String>,
 }
@@ -55,8 +62,8 @@ pub fn first_speaker_name(first_speaker: FirstSpeaker) -> &'static str {
 /// What SQLite says.
 pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
-            greeting, created_ms, updated_ms, tools)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)";
+            greeting, created_ms, updated_ms, tools, transfers, barge_in, protects_greeting)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13)";
     let Agent { id, project_id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let first_speaker = first_speaker_name(agent.first_speaker);
     let values = params![
@@ -69,7 +76,10 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
         first_speaker,
         greeting,
         now_ms,
-        to_json(&agent.tools)?
+        to_json(&agent.tools)?,
+        to_json(&agent.transfers)?,
+        agent.barge_in.map(BargeIn::as_str),
+        agent.protects_greeting
     ];
     connection.execute(sql, values).map(drop)
 }
@@ -80,12 +90,25 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
 /// What SQLite says.
 pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE agents SET name = ?2, system_instruction = ?3, voice_id = ?4, provider_id = ?5,
-            first_speaker = ?6, greeting = ?7, updated_ms = ?8, tools = ?9
+            first_speaker = ?6, greeting = ?7, updated_ms = ?8, tools = ?9, transfers = ?10, barge_in = ?11,
+            protects_greeting = ?12
         WHERE id = ?1";
     let Agent { id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let first_speaker = first_speaker_name(agent.first_speaker);
-    let tools = to_json(&agent.tools)?;
-    let values = params![id, name, system_instruction, voice_id, provider_id, first_speaker, greeting, now_ms, tools];
+    let values = params![
+        id,
+        name,
+        system_instruction,
+        voice_id,
+        provider_id,
+        first_speaker,
+        greeting,
+        now_ms,
+        to_json(&agent.tools)?,
+        to_json(&agent.transfers)?,
+        agent.barge_in.map(BargeIn::as_str),
+        agent.protects_greeting
+    ];
     connection.execute(sql, values).map(drop)
 }
 
@@ -124,13 +147,13 @@ pub fn all(connection: &Connection, user_id: &str, project_id: &str) -> rusqlite
     connection.prepare_cached(sql)?.query_map([project_id, user_id], read)?.collect()
 }
 
-/// What names, prompts and greetings of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
+/// What names, prompts, greetings and transfers of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn text_bytes(connection: &Connection) -> rusqlite::Result<i64> {
     let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction)
-            + coalesce(octet_length(a.greeting), 0) + 512), 0)
+            + coalesce(octet_length(a.greeting), 0) + octet_length(a.transfers) - 2 + 512), 0)
         FROM agents a JOIN projects p ON p.id = a.project_id WHERE p.is_deleted = 0";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
@@ -154,6 +177,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         first_speaker: if row.get::<_, String>(6)? == "caller" { FirstSpeaker::Caller } else { FirstSpeaker::Agent },
         greeting: row.get(7)?,
         tools: read_json(row, 8)?,
-        phone_number: row.get(9)?,
+        transfers: read_json(row, 9)?,
+        barge_in: row.get::<_, Option<String>>(10)?.as_deref().and_then(BargeIn::named),
+        protects_greeting: row.get(11)?,
+        phone_number: row.get(12)?,
     })
 }

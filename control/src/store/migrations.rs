@@ -312,6 +312,11 @@ const STEPS: &[&str] = &[
     "ALTER TABLE providers ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';  -- JSON, as port::provider has it",
     // 13: what an agent can do besides speaking.
     "ALTER TABLE agents ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"end_call\",\"send_dtmf\"]';  -- JSON",
+    // 14: whom an agent can put its callers through to.
+    "ALTER TABLE agents ADD COLUMN transfers TEXT NOT NULL DEFAULT '[]';    -- JSON: [{name, to}, …]",
+    // 15: who may interrupt an agent.
+    "ALTER TABLE agents ADD COLUMN barge_in TEXT;            -- box, provider, off; null is the provider's usual
+    ALTER TABLE agents ADD COLUMN protects_greeting INTEGER NOT NULL DEFAULT 0;",
 ];
 
 #[cfg(test)]

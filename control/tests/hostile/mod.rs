@@ -100,6 +100,7 @@ async fn a_wrong_type_in_any_field_is_refused() {
             json!({
                 "projectId": project, "agentId": agent, "name": "x", "systemInstruction": "x", "voice_id": "x",
                 "providerId": "x", "firstSpeaker": "agent", "greeting": "x",
+                "bargeIn": "off", "protectGreeting": true,
             }),
         ),
         (Method::POST, "/call/makeCall", json!({ "projectId": project, "agentId": agent, "number": "+15550001111" })),

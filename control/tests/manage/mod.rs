@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::http::SignupPolicy;
-use talkstack_control::port::{FirstSpeaker, ProviderKind, ProviderRoute, TrunkTransport};
+use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, TrunkTransport};
 
 use crate::bench::{Bench, Reply};
 
@@ -210,6 +210,46 @@ async fn a_number_is_on_one_trunk_and_a_new_default_takes_over() {
 }
 
 #[tokio::test]
+async fn an_agent_puts_callers_through_to_those_whom_its_owner_names_and_a_list_that_is_none_is_refused() {
+    let bench = Bench::new(SignupPolicy::Open).await;
+    let owner = bench.account("owner@b.com").await;
+    let project = owner.post("/project/create-project", &json!({ "name": "Clinic", "description": "" })).await.ok();
+    let project = project["data"]["id"].clone();
+    let create = |transfers: Value| {
+        let body = json!({ "name": "Jack", "systemInstruction": "x", "projectId": project, "transfers": transfers });
+        let owner = &owner;
+        async move { owner.post("/agent/create-agent", &body).await }
+    };
+    let target = |name: &str, to: &str| json!({ "name": name, "to": to });
+    let many: Vec<Value> = (0..17).map(|at| target(&at.to_string(), "101")).collect();
+    for wrong in [
+        json!("101"),
+        json!(["101"]),
+        json!([{ "name": "reception" }]),
+        json!([target("", "101")]),
+        json!([target("reception", "")]),
+        json!([target("reception", "10 1")]),
+        json!([target("reception", &"1".repeat(41))]),
+        json!([target("reception", "101"), target("Reception", "102")]),
+        json!(many),
+    ] {
+        assert_eq!(create(wrong.clone()).await.code(400), "bad_field", "{wrong}");
+    }
+    let given = json!([target("Reception", "101"), target("Dr. Nagy", "+3612345678")]);
+    let agent = create(given.clone()).await.ok();
+    assert_eq!(agent["transfers"], given);
+    let id = agent["id"].as_str().expect("an id");
+    let found = owner.post("/agent", &json!({ "projectId": project, "agentId": id })).await.ok();
+    assert_eq!(found["transfers"], given);
+    let names =
+        || bench.last_snapshot().agents[id].transfers.iter().map(|target| target.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(), ["Reception", "Dr. Nagy"]);
+    let none = json!({ "projectId": project, "agentId": id, "transfers": [] });
+    assert_eq!(owner.send(Method::PUT, "/agent", &none).await.ok()["data"]["transfers"], json!([]));
+    assert!(names().is_empty());
+}
+
+#[tokio::test]
 async fn an_agent_has_its_provider_or_the_default_and_a_voice_that_the_provider_has() {
     let bench = Bench::new(SignupPolicy::Open).await;
     let owner = bench.account("owner@b.com").await;
@@ -246,15 +286,17 @@ async fn an_agent_has_its_provider_or_the_default_and_a_voice_that_the_provider_
     assert_eq!(create(json!({ "voice_id": "alloy" })).await.code(400), "no_such_voice");
     assert_eq!(create(json!({ "providerId": "prv_none" })).await.code(400), "no_such_provider");
     assert_eq!(create(json!({ "firstSpeaker": "nobody" })).await.code(400), "bad_field");
+    assert_eq!(create(json!({ "bargeIn": "never" })).await.code(400), "bad_field");
     create(json!({ "voice_id": "marin" })).await.ok();
-    let own = json!({ "providerId": side["id"], "voice_id": "alloy", "firstSpeaker": "caller", "greeting": "Hello {{name}}." });
+    let own = json!({ "providerId": side["id"], "voice_id": "alloy", "firstSpeaker": "caller", "greeting": "Hello {{name}}.", "bargeIn": "box", "protectGreeting": true });
     let own = create(own).await.ok();
     let found = tenant.post("/agent", &json!({ "projectId": project, "agentId": own["id"] })).await.ok();
-    for field in ["providerId", "firstSpeaker", "greeting", "voice_id"] {
+    for field in ["providerId", "firstSpeaker", "greeting", "voice_id", "bargeIn", "protectGreeting"] {
         assert_eq!(found[field], own["data"][field], "{field}");
     }
     let route = bench.last_snapshot().agents[&id(&own)].clone();
     assert_eq!((route.first_speaker, route.greeting.as_deref()), (FirstSpeaker::Caller, Some("Hello {{name}}.")));
+    assert_eq!((route.barge_in, route.protects_greeting), (Some(BargeIn::Box), true));
     assert_eq!(url_of(&id(&own)), "wss://side/v1");
 
     let put = |more: Value| {

@@ -132,6 +132,11 @@ impl Attendant {
         }
     }
 
+    /// Tells whether it says something that the caller need not hear to its end: all but the goodbye.
+    pub fn is_prompting(&self) -> bool {
+        matches!(self.state, State::Speaking { then: Then::Wait | Then::Echo })
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {

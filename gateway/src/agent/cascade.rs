@@ -32,13 +32,13 @@ mod preroll;
 mod sentences;
 pub mod spoken;
 mod turn;
+mod wishes;
 pub mod wyoming;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use talkstack_control::port::{FirstSpeaker, Speaker};
+use talkstack_control::port::{Blame, EndReason, FirstSpeaker, Outcome, Speaker};
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 
 use super::hosted::GREET_NOW;
@@ -46,7 +46,7 @@ use super::keys::Keys;
 use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
-use super::tools::{Asked, asked};
+use super::tools::{Asked, not_transferred};
 use super::{AgentLoss, AgentOutput, Progress, Said, Voice};
 use answer::Answer;
 use ear::Ear;
@@ -55,6 +55,7 @@ use history::{Answered, History};
 use link::Link;
 use message::{News, Order};
 use turn::Change;
+use wishes::{Transfer, Wishes};
 
 /// One session of one call.
 pub struct Cascade {
@@ -76,16 +77,6 @@ pub struct Cascade {
     /// How far the queue was when it was last looked at.
     progress: Progress,
     now: Option<Instant>,
-}
-
-/// What the call is to be told.
-#[derive(Default)]
-struct Wishes {
-    said: VecDeque<Said>,
-    presses: VecDeque<char>,
-    /// When the call ends, whose goodbye has been heard.
-    hangs_up_at: Option<Instant>,
-    loss: Option<AgentLoss>,
 }
 
 impl fmt::Debug for Cascade {
@@ -240,6 +231,10 @@ impl Cascade {
         self.sound.forget_begun();
         if answer.is_released {
             self.unheard = self.settle(answer, progress, now);
+            // Who interrupts may have more to say: the model decides anew.
+            if self.wishes.wants_transfer() {
+                self.answer_transfer(Outcome::new(Blame::Caller, EndReason::Cancelled));
+            }
         }
     }
 
@@ -293,8 +288,12 @@ impl Cascade {
         }
         let (mut answered, mut goes_on) = (Vec::with_capacity(calls.len()), false);
         for call in calls {
-            let asked = asked(&self.opening.tools, &call.name, &call.arguments);
-            answered.push(Answered { call, answer: asked.answer() });
+            let mut asked = self.opening.tools.asked(&call.name, &call.arguments);
+            if matches!(asked, Asked::Transfer(_)) && self.wishes.wants_transfer() {
+                asked = Asked::Refused("Another transfer is going on.");
+            }
+            let call_id = call.id.clone();
+            answered.push(Answered { call, answer: asked.answer().unwrap_or_else(|| PUT_THROUGH.to_owned()) });
             match asked {
                 Asked::EndCall => {
                     answer.is_ending = true;
@@ -305,12 +304,20 @@ impl Cascade {
                     self.wishes.presses.extend(keys.chars());
                     goes_on = true;
                 }
+                Asked::Transfer(to) => self.wishes.transfer = Transfer::Wanted { call_id, to },
                 Asked::Refused(_) => goes_on = true,
             }
         }
         answer.handle_answered(answered);
         if goes_on && answer.round() < ROUNDS_MAX {
             self.think(None);
+        }
+    }
+
+    /// The caller was not put through: the model is to know why.
+    fn answer_transfer(&mut self, outcome: Outcome) {
+        if let Some(call_id) = self.wishes.end_transfer() {
+            self.history.correct(&call_id, not_transferred(outcome));
         }
     }
 
@@ -358,6 +365,11 @@ impl Service for Cascade {
 
     fn handle_interrupted(&mut self, progress: Progress, now: Instant) {
         self.cut(progress, now);
+    }
+
+    fn handle_not_transferred(&mut self, outcome: Outcome) {
+        self.answer_transfer(outcome);
+        self.wants_answer = true;
     }
 
     fn handle_digit(&mut self, digit: char) {
@@ -413,6 +425,11 @@ impl Service for Cascade {
         if let Some(key) = self.wishes.presses.pop_front() {
             return Some(AgentOutput::Press(key));
         }
+        if self.answer.is_none()
+            && let Some(destination) = self.wishes.take_transfer()
+        {
+            return Some(AgentOutput::Transfer(destination));
+        }
         self.wishes.hangs_up_at.take_if(|at| *at <= now).map(|_| AgentOutput::HangUp)
     }
 
@@ -452,6 +469,9 @@ const OUTBOUND_BYTES_MAX: usize = 1 << 20;
 /// 5 s of speech ahead of what is heard: a service has so long for the next sentence, and an interruption throws away
 /// no more than that and one sentence.
 const AHEAD_TICKS: u64 = 5 * 8000;
+
+/// What the model is told of a transfer before it is known what becomes of it: no request may leave a call unanswered.
+const PUT_THROUGH: &str = r#"{"result":"The caller is put through when what you have said was heard."}"#;
 
 /// Eight rounds of functions in one answer: a model that goes on does not come to an end.
 const ROUNDS_MAX: usize = 8;

@@ -182,6 +182,12 @@ impl Conversation {
 
     /// The caller begins to speak: whatever the agent has not said by now stays unsaid.
     pub(super) fn handle_speech_started(&mut self, item_id: &str, began: Instant, progress: Progress, now: Instant) {
+        self.cut(progress, now);
+        self.handle_caller_began(item_id, began);
+    }
+
+    /// Whatever the agent has not said by now stays unsaid.
+    pub(super) fn cut(&mut self, progress: Progress, now: Instant) {
         self.handle_progress(progress, now);
         self.stretches.clear();
         self.played = progress.pushed;
@@ -200,7 +206,6 @@ impl Conversation {
             }
         }
         self.items.retain(|item| !item.is_cut || item.played > 0);
-        self.handle_caller_began(item_id, began);
     }
 
     /// The caller's turn begins, if it has not: the agent may go on.

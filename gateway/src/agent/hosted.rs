@@ -257,6 +257,13 @@ impl Service for Hosted {
         }
     }
 
+    /// None of these services can be told; what they still send of what was interrupted is not played.
+    fn handle_interrupted(&mut self, progress: Progress, now: Instant) {
+        if self.session.stage == Stage::Ready {
+            self.session.interrupt(progress, now);
+        }
+    }
+
     fn greet(&mut self) {
         self.session.opening.greets = Greets::WhenReady;
         if self.session.stage == Stage::Ready {

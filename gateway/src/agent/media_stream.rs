@@ -233,6 +233,11 @@ impl Service for MediaStream {
         self.send(Some(told));
     }
 
+    fn handle_interrupted(&mut self, _progress: Progress, _now: Instant) {
+        self.sound.forget_begun();
+        self.clear();
+    }
+
     fn handle_bytes(&mut self, bytes: &[u8]) {
         self.socket.handle_bytes(bytes);
     }

@@ -16,14 +16,14 @@ pub mod service;
 mod sound;
 pub mod template;
 pub mod tone_test;
-mod tools;
+pub mod tools;
 pub mod websocket;
 pub(crate) mod wire;
 
 use std::fmt;
 use std::time::Instant;
 
-use talkstack_control::port::Speaker;
+use talkstack_control::port::{Outcome, Speaker};
 use talkstack_media::audio::frame::{Frame, Speech};
 
 use attendant::Attendant;
@@ -59,10 +59,22 @@ pub enum AgentOutput<'a> {
     Clear,
     /// Press this key for the far end.
     Press(char),
+    /// Put the caller through to this number; [`AgentSession::handle_not_transferred`] tells when nobody takes them.
+    Transfer(Destination),
     /// End the call: the agent is done.
     HangUp,
     /// The agent is gone and will say nothing more.
     Lost(AgentLoss),
+}
+
+/// Whom an agent has its caller put through to, as a phone would dial it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Destination(pub String);
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Destination({} bytes)", self.0.len())
+    }
 }
 
 /// What one side said in one turn.
@@ -287,6 +299,13 @@ impl AgentSession {
     pub fn greet(&mut self) {
         if let Some(service) = self.service_mut() {
             service.greet();
+        }
+    }
+
+    /// Nobody has taken the caller whom the agent wanted to put through.
+    pub fn handle_not_transferred(&mut self, outcome: Outcome) {
+        if let Some(service) = self.service_mut() {
+            service.handle_not_transferred(outcome);
         }
     }
 

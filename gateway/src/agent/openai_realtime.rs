@@ -21,7 +21,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use talkstack_control::port::{AgentTool, FirstSpeaker};
+use talkstack_control::port::{FirstSpeaker, Outcome};
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 use talkstack_media::codec::Codec;
 
@@ -30,9 +30,10 @@ use super::keys::Keys;
 use super::provider::{GREETING_INSTRUCTIONS, Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
+use super::tools::Tools;
 use super::websocket::{Message, WebSocket};
 use super::wire::{read_event, write_base64};
-use super::{AgentLoss, AgentOutput, Progress, Said};
+use super::{AgentLoss, AgentOutput, Destination, Progress, Said};
 use dialect::Dialect;
 use event::{Event, Kind, Response};
 use floor::{Answer, Floor, ResponseState, Wanted};
@@ -260,6 +261,15 @@ impl Service for OpenAiRealtime {
         }
     }
 
+    fn handle_interrupted(&mut self, progress: Progress, now: Instant) {
+        if self.stage == Stage::Ready {
+            self.conversation.cut(progress, now);
+            self.floor.handle_interrupted(&mut self.conversation);
+            self.sound.forget_begun();
+            self.send_due();
+        }
+    }
+
     fn greet(&mut self) {
         self.opening.greets = Greets::WhenReady;
         if self.stage == Stage::Ready {
@@ -321,6 +331,12 @@ impl Service for OpenAiRealtime {
         if let Some(said) = self.conversation.poll_said(now) {
             return Some(AgentOutput::Said(said));
         }
+        if self.stage == Stage::Ready
+            && progress.is_drained()
+            && let Some(to) = self.floor.take_transfer()
+        {
+            return Some(AgentOutput::Transfer(Destination(to)));
+        }
         // The goodbye has been heard, with a breath behind it.
         let is_heard = self.stage == Stage::Ready && self.floor.has_said_goodbye() && progress.is_drained();
         let is_due = is_heard && *self.hangs_up_at.get_or_insert(now + BREATH) <= now;
@@ -330,6 +346,11 @@ impl Service for OpenAiRealtime {
         // Once is enough.
         self.floor.is_ending &= !is_due;
         is_due.then_some(AgentOutput::HangUp)
+    }
+
+    fn handle_not_transferred(&mut self, outcome: Outcome) {
+        self.floor.handle_not_transferred(outcome);
+        self.send_due();
     }
 
     fn poll_last_words(&mut self, progress: Progress) -> Option<Said> {
@@ -368,7 +389,7 @@ fn converse(
     event: &Event<'_>,
     conversation: &mut Conversation,
     floor: &mut Floor,
-    tools: &[AgentTool],
+    tools: &Tools,
     now: Instant,
 ) -> Result<(), AgentLoss> {
     let nameless = Response::default();

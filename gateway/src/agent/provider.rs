@@ -12,8 +12,9 @@
 
 use std::fmt;
 
-use talkstack_control::port::{AgentTool, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings, Sealed};
+use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings, Sealed};
 
+use super::tools::Tools;
 use crate::io::cascade::{CascadeTarget, ServiceTarget};
 use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace, WebSocketTarget};
 
@@ -32,6 +33,10 @@ pub struct ServicePlan {
     pub opening: Opening,
     /// Who talks.
     pub parties: Parties,
+    /// Who stops it when the caller interrupts.
+    pub barge_in: BargeIn,
+    /// Nobody interrupts what it opens with.
+    pub protects_greeting: bool,
 }
 
 /// Who calls whom, as agents are told: E.164 with `+` where it is a number, else the SIP user or `anonymous`.
@@ -63,7 +68,7 @@ pub struct Opening {
     /// When the agent greets, if it speaks first.
     pub greets: Greets,
     /// What it can do besides speaking.
-    pub tools: Vec<AgentTool>,
+    pub tools: Tools,
 }
 
 impl fmt::Debug for Opening {
@@ -97,7 +102,16 @@ impl ServicePlan {
             }),
         };
         let (model, settings) = (model.clone(), settings.clone());
-        Ok(ServicePlan { kind: *kind, target, model, settings, opening, parties: Parties::default() })
+        Ok(ServicePlan {
+            kind: *kind,
+            target,
+            model,
+            settings,
+            opening,
+            parties: Parties::default(),
+            barge_in: usual_barge_in(*kind),
+            protects_greeting: false,
+        })
     }
 
     /// The plan for an agent that is told nothing but where it is: for machines and benchmarks.
@@ -111,7 +125,7 @@ impl ServicePlan {
             greeting: None,
             first_speaker,
             greets: Greets::WhenReady,
-            tools: AgentTool::usual(),
+            tools: Tools::usual(),
         };
         ServicePlan::new(&ProviderRoute::new(kind, base_url, "m"), opening)
     }
@@ -177,6 +191,12 @@ fn key_place(kind: ProviderKind) -> KeyPlace {
         ProviderKind::Gemini => KeyPlace::Query("key"),
         _ => KeyPlace::Bearer,
     }
+}
+
+/// The box stops whoever hears the caller only behind a network and takes its time over it. A media stream's agent has the
+/// clearing of the queue in its own hands, and counts on what it has sent.
+fn usual_barge_in(kind: ProviderKind) -> BargeIn {
+    if kind.is_media_stream() { BargeIn::Provider } else { BargeIn::Box }
 }
 
 /// Google names its methods in its paths.

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use talkstack_control::port::{CallId, ProviderKind};
+use talkstack_control::port::{CallId, Outcome, ProviderKind};
 use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
@@ -70,6 +70,9 @@ pub(super) trait Service {
 
     /// Has an agent that was told to wait open the conversation.
     fn greet(&mut self) {}
+
+    /// Nobody has taken the caller whom it wanted to put through: it talks to them again.
+    fn handle_not_transferred(&mut self, _outcome: Outcome) {}
 
     /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
     fn poll_last_words(&mut self, _progress: Progress) -> Option<Said> {

@@ -6,6 +6,7 @@ use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome, Utterance};
 use talkstack_media::codec::Codec;
 use talkstack_media::session::NotQueued;
 
+use super::bridge::Waits;
 use super::{Call, CallOutput, Phase};
 use crate::agent::attendant::Attendant;
 use crate::agent::service::{CallFacts, ServiceSession};
@@ -60,17 +61,14 @@ impl Call {
     /// before the called side has answered is said to nobody.
     pub(super) fn talk(&mut self, now: Instant) {
         while self.is_agent_heard() {
-            let progress = self.progress();
+            let (progress, is_uninterruptible) = (self.progress(), self.is_uninterruptible());
             match self.agent.poll_output(progress, now) {
                 None => return,
                 Some(AgentOutput::Ready) => return self.begin_talk(now),
                 Some(AgentOutput::Said(said)) => self.record_said(said),
-                Some(AgentOutput::Clear) => {
-                    if let Some(session) = &mut self.leg.session {
-                        session.clear();
-                        self.tape.handle_cleared(now);
-                    }
-                }
+                Some(AgentOutput::Clear) if is_uninterruptible => {}
+                Some(AgentOutput::Clear) => self.clear(now),
+                Some(AgentOutput::Play(_)) if self.bridge.is_some() => {}
                 Some(AgentOutput::Play(speech)) => {
                     let Some(session) = &mut self.leg.session else { continue };
                     let queued = session.pushed();
@@ -85,6 +83,7 @@ impl Call {
                     return self.lose_agent(loss, now);
                 }
                 Some(AgentOutput::Press(key)) => self.press(key),
+                Some(AgentOutput::Transfer(to)) => self.outputs.push_back(CallOutput::PutThrough(to)),
                 Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
                 Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
             }
@@ -94,8 +93,13 @@ impl Call {
     fn is_agent_heard(&mut self) -> bool {
         match self.phase {
             Phase::Inviting { .. } => self.agent.outbound().is_some(),
-            _ => self.leg.session.is_some() || !self.agent.is_ready(),
+            _ => self.leg.session.is_some() || !self.agent.is_ready() || self.is_agent_waiting(),
         }
+    }
+
+    /// An agent that waits for what becomes of another line is heard by nobody; what it says is gone.
+    pub(super) fn is_agent_waiting(&self) -> bool {
+        self.bridge.as_ref().is_some_and(|bridge| bridge.agent_waits != Waits::NoAgent)
     }
 
     /// The attendant takes the call; the dialog and the audio clock stay as they are.
@@ -103,11 +107,17 @@ impl Call {
         tracing::warn!(call = %self.id, "{loss}; the attendant takes over");
         self.record_last_words();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
+        self.clear(now);
+        self.take_over(now);
+    }
+
+    /// Forgets what is queued.
+    fn clear(&mut self, now: Instant) {
         if let Some(session) = &mut self.leg.session {
             session.clear();
+            self.leg.ear.handle_cleared();
             self.tape.handle_cleared(now);
         }
-        self.take_over(now);
     }
 
     pub(super) fn take_over(&mut self, now: Instant) {
@@ -132,10 +142,7 @@ impl Call {
     }
 
     fn progress(&self) -> Progress {
-        self.leg
-            .session
-            .as_ref()
-            .map_or_else(Progress::default, |session| Progress { pushed: session.pushed(), played: session.played() })
+        Progress { pushed: self.leg.pushed(), played: self.leg.played() }
     }
 }
 

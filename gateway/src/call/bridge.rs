@@ -14,6 +14,7 @@ use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome};
 use talkstack_media::audio::recording::Origin;
 use talkstack_media::session::{Heard, RtpSession};
 
+use super::collect::silence;
 use super::digits::pass_key_on;
 use super::leg::Leg;
 use super::transfer::Parked;
@@ -53,6 +54,18 @@ pub(super) struct Bridge {
     pub(super) parked: Parked,
     /// When who waits on an answered leg hears it ring next.
     pub(super) rings_at: Option<Instant>,
+    pub(super) agent_waits: Waits,
+}
+
+/// What an agent waits for while another line is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// There is none.
+    NoAgent,
+    /// To talk to the line: there is no first leg.
+    ForTheLine,
+    /// To be let go, or to talk to its caller again.
+    ForItsCaller,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +90,7 @@ impl Bridge {
             has_rung: false,
             parked: Parked::None,
             rings_at: None,
+            agent_waits: Waits::NoAgent,
         })
     }
 
@@ -149,6 +163,7 @@ impl Call {
             None => return self.give_up_leading(now),
             Some(BridgeTarget::Agent { plan, .. }) => {
                 self.complete_transfer();
+                self.let_agent_go();
                 self.bridge = None;
                 self.agent = agent_of(&plan, now);
                 self.plan = *plan;
@@ -183,7 +198,7 @@ impl Call {
     fn give_up_leading(&mut self, now: Instant) {
         let Some(bridge) = &self.bridge else { return };
         let outcome = bridge.failure;
-        if self.undo_transfer(outcome, now) {
+        if self.undo_transfer(outcome, now) || self.return_to_agent(outcome, now) {
             return;
         }
         let Some(bridge) = &self.bridge else { return };
@@ -242,7 +257,12 @@ impl Call {
     /// The second leg has answered: the two talk.
     pub(super) fn begin_bridge(&mut self, now: Instant) {
         let Some(bridge) = &mut self.bridge else { return };
+        if bridge.agent_waits == Waits::ForTheLine {
+            return self.give_agent_the_line(now);
+        }
         bridge.stage = Stage::Talking;
+        self.let_agent_go();
+        let Some(bridge) = &mut self.bridge else { return };
         if let Some(leg) = &mut bridge.leg {
             leg.watch.start(now);
         }
@@ -300,15 +320,16 @@ impl Call {
 
     /// Has each leg hear what the other says.
     pub(super) fn relay(&mut self, now: Instant) {
-        if let Some(parked) = self.parked_mut().and_then(|leg| leg.session.as_mut()) {
-            // Nobody hears who waits for what becomes of a transfer.
-            while parked.poll_heard(now).is_some() {}
-        }
+        self.listen_to_parked(now);
+        let agent_waits = self.is_agent_waiting();
         let second = self.bridge.as_mut().and_then(|bridge| bridge.leg.as_mut());
         let mut second = second.and_then(|leg| leg.session.as_mut());
         if let Some(first) = &mut self.leg.session {
             while let Some(heard) = first.poll_heard(now) {
                 self.tape.handle_heard(&heard, now);
+                if let (Heard::Audio(frame) | Heard::Held(frame), true) = (&heard, agent_waits) {
+                    silence(frame).for_each(|silence| self.agent.handle_held(&silence));
+                }
                 match (heard, &mut second) {
                     // Whose keys are collected is not heard, by any way that keys come.
                     (Heard::Audio(_), _) if self.collection.is_some() => {}

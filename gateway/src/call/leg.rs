@@ -43,6 +43,8 @@ pub struct Leg {
     pub(super) ear: Ear,
     early: EarlyPackets,
     seed: u64,
+    /// How much had been queued for legs in this one's place before it.
+    pushed_before: u64,
 }
 
 impl Leg {
@@ -54,7 +56,42 @@ impl Leg {
             ear: Ear::default(),
             early: EarlyPackets::default(),
             seed,
+            pushed_before: 0,
         }
+    }
+
+    /// The place of a leg that has left, until another comes.
+    pub(super) fn vacant(&self) -> Self {
+        let mut vacant = Leg {
+            negotiation: self.negotiation.unbegun(),
+            session: None,
+            watch: Watch::default(),
+            early: EarlyPackets::default(),
+            ear: Ear::default(),
+            seed: self.seed,
+            pushed_before: 0,
+        };
+        vacant.follow(self);
+        vacant
+    }
+
+    /// Comes in the place of another leg: what has been queued for that one is not for this one, and counts.
+    pub(super) fn follow(&mut self, former: &Leg) {
+        self.pushed_before = former.pushed();
+        self.ear.follow(&former.ear);
+        if let Some(session) = &mut self.session {
+            session.follow(self.pushed_before);
+        }
+    }
+
+    /// Speech queued since the call began, in ticks of 125 µs.
+    pub(super) fn pushed(&self) -> u64 {
+        self.session.as_ref().map_or(self.pushed_before, RtpSession::pushed)
+    }
+
+    /// Speech that has left for the wire or was cleared, in ticks of 125 µs.
+    pub(super) fn played(&self) -> u64 {
+        self.session.as_ref().map_or(self.pushed_before, RtpSession::played)
     }
 
     /// Begins to send and to hear, or goes on as was agreed on anew: hold, resume, another address or codec.
@@ -66,6 +103,7 @@ impl Leg {
                 let signalling = self.negotiation.signalling();
                 let mut session = RtpSession::new(negotiated, signalling, speech.clone(), self.seed, now);
                 session.trust(self.negotiation.networks());
+                session.follow(self.pushed_before);
                 for packet in self.early.take(now) {
                     session.handle_rtp(packet.source, &packet.bytes, packet.came_at);
                 }

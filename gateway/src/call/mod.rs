@@ -12,6 +12,7 @@
 //! virtual time.
 
 mod agents;
+mod barge_in;
 mod bridge;
 mod collect;
 mod digits;
@@ -22,6 +23,7 @@ mod leg;
 mod moved;
 mod offer;
 mod outbound;
+mod put_through;
 mod quality;
 mod tape;
 #[cfg(test)]
@@ -51,7 +53,7 @@ use tape::Tape;
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
 use crate::agent::tone_test::{ToneHeard, ToneTest};
-use crate::agent::{AgentLoss, AgentSession};
+use crate::agent::{AgentLoss, AgentSession, Destination};
 use crate::io::connect::AgentTarget;
 use crate::route::Plan;
 
@@ -119,6 +121,8 @@ pub enum CallOutput {
     Probe(LegId),
     /// Press a key within the dialog of a leg (SIP INFO).
     Press(LegId, InfoDigit),
+    /// Find the way for a caller whom the agent puts through; [`Call::put_through`] answers.
+    PutThrough(Destination),
     /// Connect to the agent.
     Connect(AgentTarget),
     /// Have this text spoken.
@@ -131,8 +135,10 @@ pub enum CallOutput {
     Measured(ToneHeard, Exchange),
     /// The one who has asked for a transfer has been replaced: tell them, and let them go.
     Transferred,
-    /// Nobody came in the place of the one who has asked for a transfer: tell them why; they are the second leg again.
-    Restore(Outcome),
+    /// Nobody came in the place of the one who has asked for a transfer: tell them why; they are this leg again.
+    Restore(LegId, Outcome),
+    /// The second leg is the first from here on: it talks to the agent.
+    Promote,
     /// The call is over; drop it.
     Finished,
 }
@@ -312,6 +318,7 @@ impl Call {
             let played = session.played();
             if let Some(transmit) = session.poll_transmit(packet, now) {
                 self.tape.handle_sent(session, &packet[..transmit.bytes], has_agent.then_some(played), now);
+                self.leg.ear.handle_sent(session, &packet[..transmit.bytes], now);
                 // A frame has left: a prompt may have been heard to its end, a mark reached.
                 self.talk(now);
                 return Some((LegId::First, transmit));

@@ -96,6 +96,20 @@ impl Negotiation {
         }
     }
 
+    /// The same line's, with nothing offered.
+    pub(super) fn unbegun(&self) -> Self {
+        Negotiation {
+            local: self.local,
+            signalling: self.signalling,
+            capabilities: self.capabilities.clone(),
+            is_signalling_secure: self.is_signalling_secure,
+            networks: self.networks,
+            local_sdp: String::new(),
+            agreed: None,
+            awaits_answer: false,
+        }
+    }
+
     /// Answers their offer, or makes ours when they sent none.
     pub(super) fn handle_offer(&mut self, sdp: Option<&[u8]>) -> Result<(), EndReason> {
         let Some(sdp) = sdp else {

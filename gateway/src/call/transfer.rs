@@ -1,10 +1,13 @@
-//! Transfers by one of two who talk: another line takes the place of the one who asks (RFC 3515, RFC 5589).
+//! Transfers by one who talks to another, or to an agent: another line takes the place of the one who asks (RFC 3515,
+//! RFC 5589).
 //!
 //! ```text
 //!   REFER ─▶ who asks is parked, and hears nothing ─▶ the target rings, the other hears it ring
 //!              ├ answered ─▶ who asked is told so and is gone
 //!              └ nobody   ─▶ who asked is told why and is back
 //! ```
+//!
+//! An agent that stays hears silence while it rings, and then whoever comes.
 
 use std::f32::consts::TAU;
 use std::sync::LazyLock;
@@ -12,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
 use talkstack_media::audio::frame::{SampleRate, Speech};
+use talkstack_media::session::Heard;
 
-use super::bridge::Bridge;
+use super::bridge::{Bridge, Waits};
+use super::collect::silence;
 use super::leg::Leg;
 use super::{Call, CallOutput, LegId, Line, Phase};
 use crate::route::BridgePlan;
@@ -30,20 +35,30 @@ pub(super) enum Parked {
 }
 
 impl Call {
-    /// One of two who talk asks to have another line take its place. SIP has moved the dialogs already: who stays is the
-    /// first leg, who asks is parked.
+    /// One who talks asks to have another line take its place. SIP has moved the dialogs already: who stays is the first
+    /// leg, unless it is an agent; who asks is parked.
     pub fn handle_transfer(&mut self, from: LegId, plan: &BridgePlan, now: Instant) {
-        let Some(mut former) = self.bridge.take() else { return };
-        let Some(mut leaving) = former.leg.take() else { return };
-        if from == LegId::First {
-            std::mem::swap(&mut self.leg, &mut leaving);
-        }
+        let mut bridge = Bridge::new(plan);
+        let leaving = match self.bridge.take() {
+            Some(mut former) => {
+                let Some(mut leaving) = former.leg.take() else { return };
+                if from == LegId::First {
+                    std::mem::swap(&mut self.leg, &mut leaving);
+                }
+                bridge.rings_at = Some(now);
+                leaving
+            }
+            None => {
+                self.tape.handle_cleared(now);
+                bridge.agent_waits = Waits::ForTheLine;
+                let vacant = self.leg.vacant();
+                std::mem::replace(&mut self.leg, vacant)
+            }
+        };
         if let Some(session) = &mut self.leg.session {
             session.clear();
         }
-        let mut bridge = Bridge::new(plan);
         bridge.parked = Parked::Waiting(Box::new(leaving));
-        bridge.rings_at = Some(now);
         self.lead(bridge, now);
     }
 
@@ -61,10 +76,8 @@ impl Call {
 
     /// Another call's leg takes the place of this one.
     pub fn take_leg(&mut self, at: LegId, mut leg: Leg) {
-        if let Some(session) = &mut leg.session {
-            session.clear();
-        }
         if let Some(place) = self.leg_mut(at) {
+            leg.follow(place);
             *place = leg;
         }
     }
@@ -79,6 +92,7 @@ impl Call {
             self.refuse_replacement(at);
             return false;
         };
+        leg.follow(place);
         *place = leg;
         self.outputs.push_back(CallOutput::Answer(at, answer));
         match at {
@@ -108,6 +122,16 @@ impl Call {
         }
     }
 
+    /// The line that was called for an agent has answered: it is the first leg from here on.
+    pub(super) fn give_agent_the_line(&mut self, now: Instant) {
+        let Some(mut leg) = self.bridge.take().and_then(|bridge| bridge.leg) else { return };
+        leg.follow(&self.leg);
+        self.leg = leg;
+        self.leg.watch.start(now);
+        self.outputs.extend([CallOutput::Transferred, CallOutput::Promote]);
+        self.start_session(LegId::First, now);
+    }
+
     /// Nobody has answered: who asked is back, if they are still there.
     pub(super) fn undo_transfer(&mut self, failure: Outcome, now: Instant) -> bool {
         let Some(bridge) = &mut self.bridge else { return false };
@@ -115,16 +139,35 @@ impl Call {
             Parked::Waiting(mut leg) => {
                 // What was missed meanwhile is not waited for.
                 leg.start(&self.speech, now);
-                bridge.restore(*leg);
+                let place = if bridge.agent_waits == Waits::ForTheLine {
+                    self.leg = *leg;
+                    self.bridge = None;
+                    LegId::First
+                } else {
+                    bridge.restore(*leg);
+                    LegId::Second
+                };
                 if let Some(session) = &mut self.leg.session {
                     session.clear();
                 }
-                self.outputs.push_back(CallOutput::Restore(failure));
+                self.outputs.push_back(CallOutput::Restore(place, failure));
                 true
             }
             other => {
                 bridge.parked = other;
                 false
+            }
+        }
+    }
+
+    /// Nobody hears who waits for what becomes of a transfer; an agent that waits as well hears silence.
+    pub(super) fn listen_to_parked(&mut self, now: Instant) {
+        let Some(bridge) = &mut self.bridge else { return };
+        let Parked::Waiting(leg) = &mut bridge.parked else { return };
+        let Some(session) = &mut leg.session else { return };
+        while let Some(heard) = session.poll_heard(now) {
+            if let (Heard::Audio(frame) | Heard::Held(frame), true) = (heard, bridge.agent_waits == Waits::ForTheLine) {
+                silence(&frame).for_each(|silence| self.agent.handle_held(&silence));
             }
         }
     }

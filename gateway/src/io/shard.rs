@@ -262,6 +262,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::Pressed(leg, digit) => call.handle_info_digit(leg, digit, now),
             ToCall::Ended(leg, outcome) => call.handle_ended(leg, outcome, now),
             ToCall::Transfer { from, plan } => call.handle_transfer(from, &plan, now),
+            ToCall::PutThrough(way) => call.put_through(way, now),
             ToCall::PauseRecording { is_paused } => call.pause_recording(is_paused, now),
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),

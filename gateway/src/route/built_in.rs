@@ -12,7 +12,7 @@ impl<'a> Router<'a> {
             return (Ok(route), rule);
         }
         match question.line {
-            Line::Extension(..) => self.outside(question),
+            Line::Extension(..) | Line::Agent(_) => self.outside(question),
             Line::Trunk(_) | Line::Other => (Err(unknown(question)), Rule::Nothing),
         }
     }
@@ -59,12 +59,17 @@ impl<'a> Router<'a> {
         })
     }
 
-    /// A phone of ours calls out: by the trunks that may present its number ([`Snapshot::carriers`]).
+    /// A phone or an agent of ours calls out: by the trunks that may present its number ([`Snapshot::carriers`]).
     fn outside(&self, question: &Question<'a>) -> (Result<Route, NoRoute>, Rule<'a>) {
-        let (Line::Extension(_, extension), Some(_)) = (question.line, dialled(question.request_user)) else {
+        if dialled(question.request_user).is_none() {
             return (Err(unknown(question)), Rule::Nothing);
+        }
+        let own = match question.line {
+            Line::Extension(_, extension) => extension.number.as_deref(),
+            Line::Agent(own) => own,
+            Line::Trunk(_) | Line::Other => None,
         };
-        let Some(own) = &extension.number else {
+        let Some(own) = own else {
             return (Err(NoRoute::NotAllowed(Unusable::NoNumber)), Rule::Nothing);
         };
         let mut chain = Vec::new();

@@ -33,6 +33,7 @@ pub use targets::Unusable;
 
 use crate::agent::provider::{Greets, Opening, Parties, ServicePlan};
 use crate::agent::template::fill;
+use crate::agent::tools::Tools;
 
 /// What routing reads.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,8 @@ pub enum Line<'a> {
     Trunk(&'a str),
     /// A phone of our own that has proven to be it.
     Extension(&'a str, &'a ExtensionRoute),
+    /// An agent that puts its caller through to somebody its owner has named; the number that is its own, in digits.
+    Agent(Option<&'a str>),
     /// Anyone else whom `sip.accept` admits.
     Other,
 }
@@ -274,9 +277,12 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
         greeting: agent.greeting.as_ref().map(|greeting| fill(greeting, variables)),
         first_speaker: agent.first_speaker,
         greets: Greets::WhenReady,
-        tools: agent.tools.clone(),
+        tools: Tools { list: agent.tools.clone(), transfers: agent.transfers.clone() },
     };
-    ServicePlan::new(provider, opening).map_or_else(|_| attendant(), |plan| Plan::Service(Box::new(plan)))
+    let Ok(mut service) = ServicePlan::new(provider, opening) else { return attendant() };
+    service.barge_in = agent.barge_in.unwrap_or(service.barge_in);
+    service.protects_greeting = agent.protects_greeting;
+    Plan::Service(Box::new(service))
 }
 
 fn shown(user: &str) -> String {

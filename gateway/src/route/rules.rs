@@ -84,7 +84,7 @@ impl Router<'_> {
                     forms.extend([format!("+{number}"), number.clone()]);
                 }
             }
-            Line::Trunk(_) | Line::Other => self.add_forms(&mut forms, question.line, question.caller),
+            Line::Trunk(_) | Line::Agent(_) | Line::Other => self.add_forms(&mut forms, question.line, question.caller),
         }
         forms
     }
@@ -110,7 +110,7 @@ impl Router<'_> {
         match line {
             Line::Trunk(id) => self.snapshot.trunks.get(id).map(|trunk| &trunk.numbering),
             Line::Extension(user, _) => self.snapshot.extensions.get(user).map(|extension| &extension.numbering),
-            Line::Other => None,
+            Line::Agent(_) | Line::Other => None,
         }
     }
 }

@@ -109,7 +109,7 @@ impl<'a> Router<'a> {
             Line::Extension(user, extension) => {
                 (user.to_owned(), (!extension.name.is_empty()).then(|| extension.name.clone()))
             }
-            Line::Trunk(_) | Line::Other => {
+            Line::Trunk(_) | Line::Agent(_) | Line::Other => {
                 let full = self.full_number(question.line, question.caller);
                 (full.unwrap_or_else(|| question.caller.to_owned()), None)
             }
@@ -186,7 +186,7 @@ impl<'a> Router<'a> {
         }
     }
 
-    /// Whose number is shown outside: the phone's own; of a call that a trunk brought, the number that was called, else
+    /// Whose number is shown outside: the phone's or the agent's own; of a call that a trunk brought, the number that was called, else
     /// one of the trunk's it goes out by.
     fn presented(&self, trunk: &TrunkRoute, question: &Question<'a>) -> Result<E164, Unusable> {
         let digits = match question.line {
@@ -198,6 +198,7 @@ impl<'a> Router<'a> {
                 let theirs = trunk.numbering.default_number.as_ref().or(trunk.numbers.first());
                 own.or_else(|| theirs.cloned())
             }
+            Line::Agent(own) => own.map(str::to_owned).or_else(|| trunk.numbers.first().cloned()),
             Line::Other => return Err(Unusable::Stranger),
         };
         digits.and_then(|digits| E164::parse(&format!("+{digits}"))).ok_or(Unusable::NoNumber)
@@ -220,7 +221,7 @@ impl<'a> Router<'a> {
         }
         let callers = match question.line {
             Line::Extension(_, extension) => extension.project_id.clone(),
-            Line::Trunk(_) | Line::Other => None,
+            Line::Trunk(_) | Line::Agent(_) | Line::Other => None,
         };
         let called = || match chain.first() {
             Some(BridgeTarget::Extension { user, .. }) => self.snapshot.extensions.get(user)?.project_id.clone(),

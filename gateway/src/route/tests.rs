@@ -282,11 +282,11 @@ fn simulated(snapshot: &Snapshot, called: &str, caller: &str, line: Line<'_>, at
     let from = match line {
         Line::Trunk(id) => RouteSource::Trunk { trunk_id: id.to_owned() },
         Line::Extension(..) => RouteSource::Extensions,
-        Line::Other => RouteSource::Any,
+        Line::Agent(_) | Line::Other => RouteSource::Any,
     };
     let caller = match line {
         Line::Extension(user, _) => user,
-        Line::Trunk(_) | Line::Other => caller,
+        Line::Trunk(_) | Line::Agent(_) | Line::Other => caller,
     };
     let question = RouteQuestion { called: called.into(), caller: caller.into(), from, at_ms: None };
     simulate(snapshot, &Gate::default(), &question, at.parse().expect("a time"))

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use talkstack_control::port::{
-    AgentRoute, Blame, CallEvent, EndReason, Outcome, ProviderKind, ProviderRoute, Speaker, Utterance,
+    AgentRoute, Blame, CallEvent, EndReason, Outcome, ProviderKind, ProviderRoute, Speaker, TransferTarget, Utterance,
 };
 use talkstack_control::secret::Secret;
 use talkstack_media::codec::Codec;
@@ -178,13 +178,28 @@ fn an_agent_that_ends_the_call_is_heard_to_its_last_word() {
     assert_eq!(heard, 8000, "the whole second");
     let tools = bench.server.received("session.update").remove(0)["session"]["tools"].clone();
     let names: Vec<_> = tools.as_array().expect("a list").iter().map(|tool| tool["name"].as_str()).collect();
-    assert_eq!(names, [Some("end_call"), Some("send_dtmf")]);
+    assert_eq!(names, [Some("end_call"), Some("send_dtmf"), Some("transfer")]);
     assert_eq!(bench.server.received("response.create").len(), 1, "the greeting was the goodbye");
     let outcome = bench.control.wait_for_event(|event| match event {
         CallEvent::Ended { outcome } => Some(outcome),
         _ => None,
     });
     assert_eq!(outcome, Outcome::new(Blame::Agent, EndReason::HungUp));
+    bench.server.has_no_complaint();
+}
+
+#[test]
+fn an_agent_puts_its_caller_through_to_whom_its_owner_has_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(dir, &["--scenario", "transfer", "--seconds", "0.5"], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    phone.say(SILENCE, Duration::from_millis(1500));
+    let own = |phone: &RtpPhone| phone.heard.iter().filter(|packet| packet.payload.contains(&LOUD)).count();
+    phone.say_until(LOUD, |phone| own(phone) >= 20);
+    phone.hang_up();
+    assert!(bench.server.received("conversation.item.create").is_empty(), "there was nothing to be told");
+    let tools = &bench.server.received("session.update").remove(0)["session"]["tools"];
+    assert_eq!(tools[2]["parameters"]["properties"]["to"]["enum"], serde_json::json!(["Reception"]), "and no number");
     bench.server.has_no_complaint();
 }
 
@@ -254,6 +269,7 @@ impl Bench {
             AgentRoute {
                 system_instruction: "Be kind to {{name}}.".into(),
                 voice_id: Some("marin".into()),
+                transfers: vec![TransferTarget { name: "Reception".into(), to: "echo".into() }],
                 provider: Some(ProviderRoute {
                     api_key: Some(secret.seal("provider api key", KEY)),
                     ..ProviderRoute::new(

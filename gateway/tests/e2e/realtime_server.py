@@ -277,11 +277,12 @@ class Session:
     async def finish(self, response, item):
         self.active = None
         output = [{"id": item, "type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": None}]}]
-        name = {"tool": "book_table", "goodbye": "end_call"}.get(self.server.args.scenario)
+        name = {"tool": "book_table", "goodbye": "end_call", "transfer": "transfer"}.get(self.server.args.scenario)
+        arguments = json.dumps({"to": "reception"}) if name == "transfer" else "{}"
         if name and self.responses == 1:
             self.calls.add("call_1")
-            output.append({"id": "item_call", "type": "function_call", "name": name, "call_id": "call_1", "arguments": "{}"})
-            await self.send("response.function_call_arguments.done", response_id=response, item_id="item_call", output_index=1, call_id="call_1", name=name, arguments="{}")
+            output.append({"id": "item_call", "type": "function_call", "name": name, "call_id": "call_1", "arguments": arguments})
+            await self.send("response.function_call_arguments.done", response_id=response, item_id="item_call", output_index=1, call_id="call_1", name=name, arguments=arguments)
         await self.send("response.done", response={"id": response, "status": "completed", "status_details": None, "output": output, "usage": None})
         await self.send("rate_limits.updated", rate_limits=[{"name": "requests", "limit": None}])
 
@@ -393,7 +394,7 @@ def main():
     parser.add_argument("--say", help="raw audio in the line's format; without it each response is a tone of its own")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the tones")
     parser.add_argument("--setup-ms", type=int, default=50, help="from session.update to session.updated")
-    parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "goodbye", "silent", "echo"], default="talk")
+    parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "goodbye", "transfer", "silent", "echo"], default="talk")
     asyncio.run(Server(parser.parse_args()).run())
 
 

@@ -6,6 +6,7 @@
 //!        └────────────── model: what must have been heard and recorded ──────┘
 //! ```
 
+mod barge_in;
 mod bridge;
 mod phone;
 mod world;

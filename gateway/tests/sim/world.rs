@@ -297,7 +297,9 @@ impl World {
             }
             CallOutput::Lead(_)
             | CallOutput::Transferred
-            | CallOutput::Restore(_)
+            | CallOutput::Restore(..)
+            | CallOutput::Promote
+            | CallOutput::PutThrough(_)
             | CallOutput::Refuse(_)
             | CallOutput::Invite(..)
             | CallOutput::Connect(_)

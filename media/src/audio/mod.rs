@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod dtmf;
+pub mod echo;
 pub mod frame;
 pub(crate) mod lateness;
 pub mod level;

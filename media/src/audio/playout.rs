@@ -45,6 +45,8 @@ pub struct Playout {
     lateness: Lateness<LATENESS_BINS>,
     pushed_ticks: u64,
     taken_ticks: u64,
+    /// What is queued waits, because the caller may be interrupting.
+    is_paused: bool,
 }
 
 /// How a leg's audio is cut up and counted.
@@ -116,6 +118,7 @@ impl Playout {
             lateness: Lateness::new(LATENESS_WINDOW),
             pushed_ticks: 0,
             taken_ticks: 0,
+            is_paused: false,
         }
     }
 
@@ -153,16 +156,37 @@ impl Playout {
         }
     }
 
+    /// Has what is queued wait behind comfort noise, from the next deadline on, until [`Playout::unpause`] or
+    /// [`Playout::clear`].
+    pub fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// Goes on behind a pause: what waits begins a talk spurt of its own, where it was stopped.
+    pub fn unpause(&mut self) {
+        self.is_paused = false;
+    }
+
     /// Forgets all queued speech, for barge-in. Frames already taken are gone; the wire falls silent at the next deadline.
     pub fn clear(&mut self) {
+        self.is_paused = false;
         self.queue.clear();
         self.taken_ticks = self.pushed_ticks;
+    }
+
+    /// Forgets all queued speech and counts on from where another playout had come to.
+    pub fn follow(&mut self, pushed: u64) {
+        self.pushed_ticks = pushed;
+        self.clear();
     }
 
     /// Puts the frame that is due into `payload`, in the leg's form, or returns `None` when none is due.
     ///
     /// Call again until `None`: after a late wake-up at most two frames are due together.
     pub fn take(&mut self, payload: &mut Vec<u8>, now: Instant) -> Option<Frame> {
+        if self.is_paused {
+            return self.pass(now);
+        }
         match self.phase {
             Phase::Pause { due } => (due <= now).then(|| self.take_noise(due, now)),
             Phase::Spurt { due, .. } if due > now => None,
@@ -210,6 +234,7 @@ impl Playout {
     pub fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Pause { due } => due,
+            Phase::Spurt { due, .. } if self.is_paused => due,
             Phase::Spurt { due, .. } if self.has_frame() => due,
             Phase::Spurt { due, .. } => due + HOLD,
         }
@@ -597,6 +622,40 @@ mod tests {
         let sent = bench.run(Duration::from_millis(100));
         assert!(sent.iter().all(|(_, frame)| frame.kind == FrameKind::ComfortNoise));
         assert_eq!(bench.playout.played(), bench.playout.pushed());
+    }
+
+    #[test]
+    fn a_pause_says_nothing_and_what_waits_goes_on_where_it_was_stopped() {
+        let mut bench = Bench::new();
+        let said: Vec<u8> = (0..20 * FRAME_BYTES).map(|at| (at / FRAME_BYTES) as u8).collect();
+        bench.playout.push(&said, bench.start).expect("room");
+        bench.run(Duration::from_millis(90));
+        let (played, last) = (bench.playout.played(), bench.last_speech[0]);
+        bench.playout.pause();
+        let paused = bench.run(Duration::from_millis(400));
+        assert_eq!(paused.len(), 20);
+        assert!(paused.iter().all(|(_, frame)| frame.kind == FrameKind::ComfortNoise));
+        assert!(paused.windows(2).all(|pair| pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp) == FRAME_TICKS));
+        assert_eq!(bench.playout.played(), played, "nothing of it counts as said");
+        bench.playout.unpause();
+        let next = bench.run(Duration::from_millis(20));
+        assert_eq!((next.len(), next[0].1.kind, next[0].1.marker), (1, FrameKind::Speech, true));
+        assert_eq!(bench.last_speech, [last + 1; FRAME_BYTES], "nothing is said twice or left out");
+        let rest = bench.run(Duration::from_secs(1));
+        assert_eq!(rest.iter().filter(|(_, frame)| frame.kind == FrameKind::Speech).count(), 14);
+    }
+
+    #[test]
+    fn what_is_said_behind_a_clearing_is_not_kept_waiting() {
+        let mut bench = Bench::new();
+        bench.playout.push(&[7; 20 * FRAME_BYTES], bench.start).expect("room");
+        bench.run(Duration::from_millis(90));
+        bench.playout.pause();
+        bench.run(Duration::from_millis(90));
+        bench.playout.clear();
+        bench.playout.push(&[9; FRAME_BYTES], bench.now).expect("room");
+        bench.run(Duration::from_millis(20));
+        assert_eq!(bench.last_speech, [9; FRAME_BYTES]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod gate;
 mod tonality;
 
 use std::fmt;
+use std::time::Duration;
 
 use earshot::Detector;
 
@@ -48,11 +49,14 @@ struct Run {
     toned: u32,
     /// Those since the last that sounded like a voice.
     quiet: u32,
+    /// All that sounded like a voice since it began, and those of them that nothing else sounds like.
+    sounded: u32,
+    certain: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sound {
-    Voice,
+    Voice { is_certain: bool },
     Tone,
     Neither,
 }
@@ -86,8 +90,9 @@ impl VoiceDetector {
         }
     }
 
-    /// Hears the next stretch, of any length.
-    pub fn handle_audio(&mut self, rate: SampleRate, mut samples: &[i16]) {
+    /// Hears the next stretch, of any length. Of our own sound this much may come back with it, as a mean square: what is
+    /// not 6 dB louder is not listened to.
+    pub fn handle_audio(&mut self, rate: SampleRate, mut samples: &[i16], echo: f32) {
         if rate != self.rate {
             self.set_rate(rate);
         }
@@ -99,7 +104,7 @@ impl VoiceDetector {
             self.recent[at..at + taken.len()].copy_from_slice(taken);
             self.fresh += taken.len();
             if self.fresh == hop {
-                let sound = self.judge(hop);
+                let sound = self.judge(hop, echo);
                 self.run.count(sound);
                 self.recent.copy_within(hop.., 0);
                 self.fresh = 0;
@@ -112,6 +117,23 @@ impl VoiceDetector {
         self.run.is_voice
     }
 
+    /// How long the voice that is heard has sounded so far, without its pauses; zero while there is none.
+    pub fn sounded(&self) -> Duration {
+        HOP_TIME * if self.run.is_voice { self.run.sounded } else { 0 }
+    }
+
+    /// How much of it nothing but a voice sounds like: a cough has next to none.
+    pub fn certain(&self) -> Duration {
+        HOP_TIME * if self.run.is_voice { self.run.certain } else { 0 }
+    }
+
+    /// Nothing has been heard for a while: what comes next has no beginning before it. The noise floor stays.
+    pub fn forget(&mut self) {
+        self.run = Run::default();
+        self.gate.shut();
+        self.set_rate(self.rate);
+    }
+
     fn set_rate(&mut self, rate: SampleRate) {
         self.rate = rate;
         self.fresh = 0;
@@ -120,10 +142,10 @@ impl VoiceDetector {
     }
 
     /// Judges the hop that has just become whole.
-    fn judge(&mut self, hop: usize) -> Sound {
+    fn judge(&mut self, hop: usize, echo: f32) -> Sound {
         let last = self.recent.len() - hop;
         let was_open = self.gate.is_open();
-        let stands_out = self.gate.handle(power(&self.recent[last..]));
+        let stands_out = self.gate.handle(power(&self.recent[last..]), echo);
         if !self.gate.is_open() {
             return Sound::Neither;
         }
@@ -141,7 +163,7 @@ impl VoiceDetector {
         match stands_out && score >= SCORE_MIN {
             false => Sound::Neither,
             true if self.tonality.is_tone() => Sound::Tone,
-            true => Sound::Voice,
+            true => Sound::Voice { is_certain: score >= SCORE_CERTAIN },
         }
     }
 }
@@ -149,13 +171,21 @@ impl VoiceDetector {
 impl Run {
     fn count(&mut self, sound: Sound) {
         self.toned = if sound == Sound::Tone { self.toned + 1 } else { 0 };
-        self.quiet = if sound == Sound::Voice { 0 } else { self.quiet.saturating_add(1) };
-        if sound == Sound::Voice {
-            self.voiced = self.voiced.saturating_add(1);
-        } else if sound == Sound::Neither || self.toned > TONED_HOPS_MAX {
-            self.voiced = 0;
+        self.quiet = self.quiet.saturating_add(1);
+        match sound {
+            Sound::Voice { is_certain } => {
+                self.quiet = 0;
+                self.voiced = self.voiced.saturating_add(1);
+                self.sounded = self.sounded.saturating_add(1);
+                self.certain = self.certain.saturating_add(is_certain.into());
+            }
+            Sound::Tone if self.toned <= TONED_HOPS_MAX => {}
+            Sound::Tone | Sound::Neither => self.voiced = 0,
         }
         self.is_voice = if self.is_voice { self.quiet < QUIET_HOPS } else { self.voiced >= VOICED_HOPS };
+        if !self.is_voice && self.voiced == 0 {
+            (self.sounded, self.certain) = (0, 0);
+        }
     }
 }
 
@@ -170,6 +200,9 @@ fn power(samples: &[i16]) -> f32 {
     energy / samples.len() as f32
 }
 
+/// A hop's length.
+const HOP_TIME: Duration = Duration::from_millis(16);
+
 /// 16 ms in ticks of 125 µs: what the detector is trained for.
 const HOP_TICKS: usize = 128;
 
@@ -181,6 +214,9 @@ const RECENT_HOPS: usize = 5;
 
 /// Of 0 to 1. A line's noise scores up to 0.4, which the gate keeps away; the first 60 ms of a word score 0.4 to 0.6.
 const SCORE_MIN: f32 = 0.45;
+
+/// Vowels of most voices score so; coughs, breath and knocks hardly ever.
+const SCORE_CERTAIN: f32 = 0.65;
 
 /// 3 hops, 48 ms: a click scores in two, because the detector's window is 48 ms long.
 const VOICED_HOPS: u32 = 3;

@@ -57,6 +57,8 @@ pub struct Negotiated {
     pub remote_rtcp: SocketAddr,
     /// RTCP shares the RTP port (RFC 5761).
     pub rtcp_mux: bool,
+    /// Whether the far end asks for VoIP metrics in extended reports (RFC 3611 §5); `None` where it says nothing of them.
+    pub wants_metrics: Option<bool>,
     /// Our direction.
     pub direction: Direction,
     /// How packets are protected.
@@ -108,6 +110,7 @@ impl Negotiated {
             remote_rtp: remote,
             remote_rtcp: remote,
             rtcp_mux: true,
+            wants_metrics: None,
             direction: Direction::Sendrecv,
             keying: Keying::Plain,
         }
@@ -232,7 +235,7 @@ pub fn offer(capabilities: &Capabilities, local: &LocalMedia) -> Result<String, 
     for (number, clock_rate) in events {
         write_event(&mut sdp, number, clock_rate);
     }
-    let _ = write!(sdp, "a=ptime:{}\r\na=sendrecv\r\n", repertoire.ptime_ms());
+    let _ = write!(sdp, "{METRICS}a=ptime:{}\r\na=sendrecv\r\n", repertoire.ptime_ms());
     sdp.push_str(&lines);
     Ok(sdp)
 }
@@ -278,6 +281,10 @@ fn agree(
         remote_rtp,
         remote_rtcp: if rtcp_mux { remote_rtp } else { rtcp_address(media, remote_rtp) },
         rtcp_mux,
+        wants_metrics: media.attributes.iter().chain(&theirs.attributes).find_map(|attribute| match attribute {
+            Attribute::RtcpXr(has_metrics) => Some(*has_metrics),
+            _ => None,
+        }),
         direction: media.direction(theirs.direction).mirrored(),
         keying: Keying::Plain,
     })
@@ -356,6 +363,9 @@ fn write_audio(sdp: &mut String, local: &LocalMedia, negotiated: &Negotiated, pr
     if negotiated.rtcp_mux {
         sdp.push_str("a=rtcp-mux\r\n");
     }
+    if negotiated.wants_metrics == Some(true) {
+        sdp.push_str(METRICS);
+    }
     let _ = write!(sdp, "a=ptime:{}\r\na={}\r\n", negotiated.ptime_ms, negotiated.direction.name());
 }
 
@@ -379,6 +389,9 @@ fn write_event(sdp: &mut String, number: u8, clock_rate: u32) {
 
 /// The numbers and clocks of telephone-event in our offers: the one beside Opus first. 101 is most phones' own.
 const OFFERED_EVENTS: [(u8, u32); 2] = [(97, 48_000), (101, 8000)];
+
+/// VoIP metrics are told, and asked for (RFC 3611 §5.1).
+const METRICS: &str = "a=rtcp-xr:voip-metrics\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -409,6 +422,22 @@ mod tests {
         let event = TelephoneEvent { payload_type: Numbered::alike(97), clock_rate: 48_000 };
         assert_eq!(accepted.telephone_event, Some(event));
         assert_eq!(accepted.opus, opus::Wishes { has_fec: true, has_dtx: true, ..opus::Wishes::default() });
+    }
+
+    #[test]
+    fn metrics_are_asked_for_in_offers_and_answered_where_they_are_asked_for() {
+        let ours = offer(&Capabilities::default(), &local()).expect("an offer");
+        assert!(ours.contains("\r\na=rtcp-xr:voip-metrics\r\n"), "{ours}");
+        for (theirs, wants) in [
+            ("", None),
+            ("a=rtcp-xr:rcvr-rtt=all voip-metrics\r\n", Some(true)),
+            ("a=rtcp-xr\r\n", Some(false)),
+            ("a=rtcp-xr:pkt-loss-rle=100\r\n", Some(false)),
+        ] {
+            let answer = check(&format!("m=audio 4000 RTP/AVP 0\r\n{theirs}")).expect("agreed");
+            assert_eq!(answer.negotiated.wants_metrics, wants, "{theirs}");
+            assert_eq!(answer.sdp.contains("a=rtcp-xr:"), wants == Some(true), "{}", answer.sdp);
+        }
     }
 
     #[test]

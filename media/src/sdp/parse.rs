@@ -53,6 +53,8 @@ pub enum Attribute {
     Rtcp(u16, Option<IpAddr>),
     /// `a=rtcp-mux` (RFC 5761).
     RtcpMux,
+    /// `a=rtcp-xr` (RFC 3611 §5): whether VoIP metrics are among the extended reports it asks for.
+    RtcpXr(bool),
     /// `a=crypto` (RFC 4568), or why it cannot be used.
     Crypto(Result<Crypto, CryptoError>),
     /// `a=fingerprint` (RFC 8122), of a hash that is known here.
@@ -304,6 +306,7 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
         "ptime" => milliseconds(value).map(Attribute::Ptime),
         "maxptime" => milliseconds(value).map(Attribute::MaxPtime),
         "rtcp-mux" => Some(Attribute::RtcpMux),
+        "rtcp-xr" => Some(Attribute::RtcpXr(value.split_ascii_whitespace().any(|block| block == "voip-metrics"))),
         "fingerprint" => Fingerprint::parse(value).map(Attribute::Fingerprint),
         "setup" => Setup::parse(value).map(Attribute::Setup),
         "tls-id" => (value.len() <= TLS_ID_BYTES_MAX).then(|| Attribute::TlsId(value.trim().to_owned())),
@@ -320,7 +323,7 @@ fn attribute(value: &str) -> Option<Option<Attribute>> {
 
 /// What may be said for all sections at once.
 fn is_of_session(attribute: &Attribute) -> bool {
-    matches!(attribute, Attribute::Fingerprint(_) | Attribute::Setup(_) | Attribute::TlsId(_))
+    matches!(attribute, Attribute::Fingerprint(_) | Attribute::Setup(_) | Attribute::TlsId(_) | Attribute::RtcpXr(_))
 }
 
 /// `101 telephone-event/8000`.

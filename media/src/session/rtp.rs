@@ -2,6 +2,7 @@
 
 mod guard;
 pub(super) mod quality;
+mod speech;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::speaking::{Speaking, packing};
 use super::{Channel, Heard, Transmit};
 use crate::audio::frame::{Frame, SampleRate, Speech};
 use crate::audio::level::Level;
-use crate::audio::playout::{FrameKind, NotQueued, Playout};
+use crate::audio::playout::{FrameKind, Playout};
 use crate::audio::pool::SpeechPool;
 use crate::audio::recording::Origin;
 use crate::rtp::budget::PacketBudget;
@@ -284,30 +285,6 @@ impl RtpSession {
         level.handle(samples);
         let plain = hearing.plain_codec().filter(|_| is_as_sent);
         Some(Heard::Audio(Frame { samples, rate, origin, coded: plain.map(|codec| (codec, coded.as_slice())) }))
-    }
-
-    /// Queues speech behind what is queued.
-    ///
-    /// # Errors
-    /// [`NotQueued`]; nothing is queued then.
-    pub fn play(&mut self, speech: Speech<'_>, now: Instant) -> Result<(), NotQueued> {
-        let Output { playout, speaking, .. } = &mut self.output;
-        playout.push(speaking.convert(speech), now)
-    }
-
-    /// Forgets what is queued, for barge-in.
-    pub fn clear(&mut self) {
-        self.output.playout.clear();
-    }
-
-    /// Speech queued since the start, in ticks of 125 µs.
-    pub fn pushed(&self) -> u64 {
-        self.output.playout.pushed()
-    }
-
-    /// Speech that has left for the wire or was cleared, in ticks of 125 µs.
-    pub fn played(&self) -> u64 {
-        self.output.playout.played()
     }
 
     /// Writes the packet that is due into `packet`; drain to `None`.
@@ -740,6 +717,7 @@ mod tests {
                 remote_rtp,
                 remote_rtcp: if rtcp_mux { remote_rtp } else { "10.0.0.1:4001".parse().expect("address") },
                 rtcp_mux,
+                wants_metrics: None,
                 direction: Direction::Sendrecv,
             };
             let now = Instant::now();

@@ -199,6 +199,7 @@ fn negotiated(codec: Codec) -> Negotiated {
         remote_rtp: THERE,
         remote_rtcp: SocketAddr::new(THERE.ip(), 4001),
         rtcp_mux: false,
+        wants_metrics: None,
         direction: Direction::Sendrecv,
         keying: Keying::Plain,
     }

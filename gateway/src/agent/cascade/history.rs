@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 
 use serde_json::{Value, json};
-use talkstack_control::port::AgentTool;
 
 use super::chat::FunctionCall;
-use crate::agent::tools::described;
+use crate::agent::tools::{Function, Tools};
 
 /// What was said. It is personal: nothing of it has a `Debug`.
 #[derive(Default)]
@@ -64,6 +63,18 @@ impl History {
         matches!(self.messages.back(), Some(Message::Caller(_) | Message::Called(..)))
     }
 
+    /// What has become of a call that was answered before it was known.
+    pub(super) fn correct(&mut self, call_id: &str, answer: String) {
+        let calls = self.messages.iter_mut().rev().filter_map(|message| match message {
+            Message::Called(_, calls) => Some(calls),
+            _ => None,
+        });
+        if let Some(answered) = calls.flatten().find(|answered| answered.call.id == call_id) {
+            self.bytes = (self.bytes + answer.len()).saturating_sub(answered.answer.len());
+            answered.answer = answer;
+        }
+    }
+
     fn push(&mut self, message: Message) {
         self.bytes += message.bytes();
         self.messages.push_back(message);
@@ -89,7 +100,7 @@ impl History {
         &self,
         model: &str,
         instructions: &str,
-        tools: &[AgentTool],
+        tools: &Tools,
         said: Option<&str>,
         behind: &[Message],
     ) -> Value {
@@ -109,13 +120,14 @@ impl History {
         }
         behind.iter().for_each(|message| message.write(&mut messages));
         let mut request = json!({ "model": model, "stream": true, "messages": messages });
-        if !tools.is_empty() {
-            let function = |tool: &AgentTool| {
-                let (name, description, parameters) = described(*tool);
-                json!({ "type": "function",
-                        "function": { "name": name, "description": description, "parameters": parameters } })
-            };
-            request["tools"] = tools.iter().map(function).collect();
+        let function = |Function { name, description, parameters }| {
+            json!({ "type": "function",
+                    "function": { "name": name, "description": description, "parameters": parameters } })
+        };
+        let functions: Vec<Value> = tools.functions().map(function).collect();
+        // An empty list is refused.
+        if !functions.is_empty() {
+            request["tools"] = Value::Array(functions);
         }
         request
     }
@@ -155,6 +167,8 @@ const HISTORY_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
+    use talkstack_control::port::AgentTool;
+
     use super::*;
 
     #[test]
@@ -167,7 +181,13 @@ mod tests {
         history.extend(vec![Message::Called(String::new(), vec![answered]), Message::Agent("Done.".into())]);
         history.push_caller("Thanks,");
         let behind = [Message::Agent("Yes.".into())];
-        let request = history.request("m", "Be kind.", &[AgentTool::EndCall], Some("bye."), &behind);
+        let request = history.request(
+            "m",
+            "Be kind.",
+            &Tools { list: vec![AgentTool::EndCall], transfers: Vec::new() },
+            Some("bye."),
+            &behind,
+        );
         assert_eq!((&request["model"], &request["stream"]), (&json!("m"), &json!(true)));
         assert_eq!(
             request["messages"],
@@ -183,7 +203,7 @@ mod tests {
             ])
         );
         assert_eq!(request["tools"][0]["function"]["name"], "end_call");
-        let bare = History::default().request("m", "", &[], Some("Hi."), &[]);
+        let bare = History::default().request("m", "", &Tools::default(), Some("Hi."), &[]);
         assert_eq!(bare, json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "Hi." }] }));
     }
 
@@ -197,7 +217,7 @@ mod tests {
             let answered = Answered { call, answer: String::new() };
             history.extend(vec![Message::Called(String::new(), vec![answered]), Message::Agent(long.clone())]);
         }
-        let request = history.request("m", "", &[], None, &[]);
+        let request = history.request("m", "", &Tools::default(), None, &[]);
         let roles: Vec<&str> =
             request["messages"].as_array().expect("messages").iter().filter_map(|said| said["role"].as_str()).collect();
         assert_eq!(roles, ["user", "assistant", "tool", "assistant", "user", "assistant", "tool", "assistant"]);

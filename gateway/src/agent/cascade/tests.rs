@@ -1,13 +1,15 @@
 //! Whole conversations with scripted services and a caller whose voice is told, in virtual time.
 
 use serde_json::{Value, json};
-use talkstack_control::port::{AgentTool, CallId, ProviderKind, ProviderRoute};
+use talkstack_control::port::{AgentTool, CallId, ProviderKind, ProviderRoute, TransferTarget};
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
 use super::message::{Failure, Inbound};
 use super::*;
+use crate::agent::Destination;
 use crate::agent::keys::KEYS_QUIET;
+use crate::agent::tools::Tools;
 
 #[test]
 fn a_greeting_is_spoken_without_the_model() {
@@ -252,7 +254,7 @@ fn functions_are_carried_out_once_the_turn_is_over_and_answered() {
     let number = bench.transcribes();
     bench.tell(number, News::Transcript("Press one, please."));
     let (asked, request) = bench.thinks();
-    assert_eq!(request["tools"].as_array().map(Vec::len), Some(2));
+    assert_eq!(request["tools"].as_array().map(Vec::len), Some(3));
     bench.tell(asked, News::Words("One moment."));
     bench.call(asked, "a", "send_dtmf", r#"{"digits":"1#"}"#);
     bench.call(asked, "b", "book_table", "{}");
@@ -281,6 +283,43 @@ fn functions_are_carried_out_once_the_turn_is_over_and_answered() {
     bench.sound(last.0, 500);
     bench.tell(last.0, News::Spoken);
     assert_eq!(bench.pass(1100), [Out::Said(Speaker::Agent, "One moment. I have pressed it for you.".into())]);
+}
+
+#[test]
+fn the_caller_is_put_through_behind_what_was_said_and_the_model_told_when_nobody_takes_them() {
+    for interrupts in [false, true] {
+        let mut bench = Bench::new(None);
+        bench.greeted();
+        bench.says("The reception, please.", 300);
+        let (asked, _) = bench.thinks();
+        bench.tell(asked, News::Words("I put you through at once."));
+        bench.call(asked, "a", "transfer", r#"{"to":"reception"}"#);
+        bench.tell(asked, News::Thought);
+        let [piece] = bench.speaks();
+        bench.sound(piece.0, 1000);
+        bench.tell(piece.0, News::Spoken);
+        assert_eq!(bench.pass(980), []);
+        let reason = if interrupts {
+            bench.interrupt();
+            bench.voice(Voice::Began);
+            bench.voice(Voice::Ended);
+            let number = bench.transcribes();
+            bench.tell(number, News::Transcript("No, wait."));
+            "The caller spoke before the transfer began."
+        } else {
+            let said = Out::Said(Speaker::Agent, "I put you through at once.".into());
+            assert_eq!(bench.pass(20), [said, Out::Transfer("101".into())]);
+            assert_eq!(bench.pass(1000), [], "once");
+            bench.agent.handle_not_transferred(Outcome::new(Blame::Trunk, EndReason::NoAnswer));
+            bench.poll();
+            "Nobody answered."
+        };
+        let (_, request) = bench.thinks();
+        let messages = request["messages"].as_array().expect("messages");
+        let told = messages.iter().find(|message| message["role"] == "tool").expect("an answer");
+        let answer = format!("{{\"error\":\"{reason} The caller is with you again.\"}}");
+        assert_eq!(told["content"], Value::String(answer));
+    }
 }
 
 #[test]
@@ -464,6 +503,7 @@ enum Out {
     Play(usize),
     Said(Speaker, String),
     Press(char),
+    Transfer(String),
     HangUp,
     Lost(AgentLoss),
 }
@@ -493,7 +533,10 @@ fn opening(greeting: Option<&str>) -> Opening {
         greeting: greeting.map(str::to_owned),
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
-        tools: AgentTool::ALL.to_vec(),
+        tools: Tools {
+            list: AgentTool::ALL.to_vec(),
+            transfers: vec![TransferTarget { name: "reception".into(), to: "101".into() }],
+        },
     }
 }
 
@@ -538,6 +581,7 @@ impl Bench {
                 }
                 AgentOutput::Said(said) => Out::Said(said.speaker, said.text),
                 AgentOutput::Press(key) => Out::Press(key),
+                AgentOutput::Transfer(Destination(to)) => Out::Transfer(to),
                 AgentOutput::HangUp => Out::HangUp,
                 AgentOutput::Lost(loss) => Out::Lost(loss),
                 other => panic!("{other:?}"),

@@ -7,11 +7,12 @@ mod gemini;
 use std::time::Duration;
 
 use serde_json::json;
-use talkstack_control::port::{AgentTool, CallId, ProviderRoute, Speaker};
+use talkstack_control::port::{CallId, ProviderRoute, Speaker};
 use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
 use super::*;
+use crate::agent::tools::Tools;
 use crate::agent::websocket::frames::{client_frames, server_frame};
 
 #[derive(Debug, PartialEq)]
@@ -118,7 +119,7 @@ fn opening() -> Opening {
         greeting: None,
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
-        tools: AgentTool::usual(),
+        tools: Tools::usual(),
     }
 }
 

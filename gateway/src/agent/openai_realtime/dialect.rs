@@ -8,7 +8,7 @@ use talkstack_media::audio::frame::Form;
 
 use super::event::{beta_format_name, format_name};
 use crate::agent::provider::Opening;
-use crate::agent::tools::described;
+use crate::agent::tools::Function;
 
 /// How a session is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +55,9 @@ impl Dialect {
             }),
         };
         session["instructions"] = json!(opening.instructions);
-        if !opening.tools.is_empty() {
-            let tools = opening.tools.iter().map(|tool| {
-                let (name, what, parameters) = described(*tool);
-                json!({ "type": "function", "name": name, "description": what, "parameters": parameters })
-            });
-            session["tools"] = tools.collect();
+        let tools: Vec<Value> = opening.tools.functions().map(declared).collect();
+        if !tools.is_empty() {
+            session["tools"] = tools.into();
         }
         if let Some(voice) = &opening.voice {
             match self {
@@ -70,6 +67,11 @@ impl Dialect {
         }
         json!({ "type": "session.update", "session": session })
     }
+}
+
+pub(super) fn declared(function: Function) -> Value {
+    let Function { name, description, parameters } = function;
+    json!({ "type": "function", "name": name, "description": description, "parameters": parameters })
 }
 
 /// The smaller of OpenAI's transcription models: transcripts are for reading afterwards, the agent hears the audio.

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use talkstack_control::port::AgentTool;
+use talkstack_control::port::{Blame, EndReason, Outcome};
 
 use super::event::{FunctionCall, Response};
 use crate::agent::AgentLoss;
 use crate::agent::conversation::Conversation;
-use crate::agent::tools::{Asked, asked};
+use crate::agent::tools::{Asked, Tools, not_transferred};
 
 /// Whose turn it is to speak.
 #[derive(Debug, Default)]
@@ -23,11 +23,24 @@ pub(super) struct Floor {
     pub(super) presses: VecDeque<char>,
     /// The model wants the call to end once it has been heard.
     pub(super) is_ending: bool,
+    /// Whom the model wants the caller put through to.
+    transfer: Transfer,
     /// The response that is going on has said something.
     pub(super) has_spoken: bool,
     /// A response that is to be stopped.
     pub(super) cancelled: Option<String>,
     failures: u8,
+}
+
+/// A transfer that the model has asked for, by the id of its function's call.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Transfer {
+    #[default]
+    None,
+    /// To begin once what has been said was heard.
+    Wanted { call_id: String, to: String },
+    /// It has begun; the model waits for what becomes of it.
+    Begun { call_id: String },
 }
 
 /// The answer to a call of a function.
@@ -63,9 +76,25 @@ impl Floor {
         self.has_caller_spoken = true;
         // Who answers a goodbye may have more to say: the model decides anew.
         self.is_ending = false;
+        if matches!(self.transfer, Transfer::Wanted { .. }) {
+            self.answer_transfer(Outcome::new(Blame::Caller, EndReason::Cancelled));
+        }
         self.wanted = Wanted::Nothing;
         if let ResponseState::Active(id) = &self.response {
             conversation.discard(id);
+        }
+    }
+
+    /// The box has heard the caller interrupt: the response that is going on is of no use any more. What the caller wants
+    /// the server's detector hears, and asks for the response to it.
+    pub(super) fn handle_interrupted(&mut self, conversation: &mut Conversation) {
+        self.is_ending = false;
+        self.wanted = Wanted::Nothing;
+        if let ResponseState::Active(id) = &self.response
+            && !self.is_caller_speaking
+        {
+            conversation.discard(id);
+            self.cancelled = Some(id.clone()).filter(|id| !id.is_empty());
         }
     }
 
@@ -84,7 +113,7 @@ impl Floor {
         self.has_spoken = false;
     }
 
-    pub(super) fn handle_response_done(&mut self, response: &Response, tools: &[AgentTool]) -> Result<(), AgentLoss> {
+    pub(super) fn handle_response_done(&mut self, response: &Response, tools: &Tools) -> Result<(), AgentLoss> {
         for call in response.function_calls() {
             self.handle_function_call(call, tools);
         }
@@ -98,7 +127,7 @@ impl Floor {
     }
 
     /// Does what a call of a function asks for; it is told of once or twice.
-    pub(super) fn handle_function_call(&mut self, call: FunctionCall<'_>, tools: &[AgentTool]) {
+    pub(super) fn handle_function_call(&mut self, call: FunctionCall<'_>, tools: &Tools) {
         let is_full = self.unanswered_calls.len() >= CALLS_MAX;
         if is_full || call.id.is_empty() || self.answered_calls.iter().any(|answered| answered == call.id) {
             return;
@@ -107,8 +136,9 @@ impl Floor {
             self.answered_calls.remove(0);
         }
         self.answered_calls.push(call.id.to_owned());
-        let asked = asked(tools, call.name, call.arguments);
-        self.unanswered_calls.push(Answer { call_id: call.id.to_owned(), output: asked.answer() });
+        let asked = tools.asked(call.name, call.arguments);
+        let answer = |output| Answer { call_id: call.id.to_owned(), output };
+        self.unanswered_calls.extend(asked.answer().map(answer));
         match asked {
             Asked::EndCall => {
                 self.is_ending = true;
@@ -121,7 +151,44 @@ impl Floor {
                 self.presses.extend(keys.chars());
                 self.want_response();
             }
+            Asked::Transfer(to) => {
+                if self.transfer == Transfer::None {
+                    self.transfer = Transfer::Wanted { call_id: call.id.to_owned(), to };
+                } else {
+                    let output = Asked::Refused("Another transfer is going on.").answer();
+                    self.unanswered_calls.extend(output.map(answer));
+                }
+            }
             Asked::Refused(_) => self.want_response(),
+        }
+    }
+
+    /// Whom to put the caller through to, when what was said has been heard; once.
+    pub(super) fn take_transfer(&mut self) -> Option<String> {
+        if self.response != ResponseState::None || self.wanted != Wanted::Nothing {
+            return None;
+        }
+        match std::mem::take(&mut self.transfer) {
+            Transfer::Wanted { call_id, to } => {
+                self.transfer = Transfer::Begun { call_id };
+                Some(to)
+            }
+            other => {
+                self.transfer = other;
+                None
+            }
+        }
+    }
+
+    /// Nobody has taken the caller: the model is told.
+    pub(super) fn handle_not_transferred(&mut self, outcome: Outcome) {
+        self.answer_transfer(outcome);
+        self.want_response();
+    }
+
+    fn answer_transfer(&mut self, outcome: Outcome) {
+        if let Transfer::Wanted { call_id, .. } | Transfer::Begun { call_id } = std::mem::take(&mut self.transfer) {
+            self.unanswered_calls.push(Answer { call_id, output: not_transferred(outcome) });
         }
     }
 

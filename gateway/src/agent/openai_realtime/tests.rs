@@ -12,7 +12,8 @@ use talkstack_media::codec::Codec;
 use super::dialect::TRANSCRIPTION_MODEL;
 use super::*;
 use crate::agent::keys::KEYS_QUIET;
-use crate::agent::tools::described;
+use crate::agent::openai_realtime::dialect::declared;
+use crate::agent::tools::Tools;
 use crate::agent::websocket::OUTBOUND_BYTES_MAX;
 use bench::*;
 
@@ -203,6 +204,28 @@ fn an_interruption_clears_the_queue_and_tells_how_many_milliseconds_were_really_
     bench.play(80);
     assert_eq!(bench.receive(speech_started("u2")), [], "nothing is queued");
     assert_eq!(bench.sent(), [truncate("e", 10)], "it is not complete");
+}
+
+#[test]
+fn what_the_box_has_cut_off_is_truncated_cancelled_and_not_heard_of_again() {
+    let mut bench = Bench::ready(opening());
+    bench.begin_response("r");
+    bench.receive(delta("a", 800));
+    bench.play(240);
+    bench.sent();
+    bench.agent.handle_interrupted(bench.progress, bench.now);
+    bench.progress.played = bench.progress.pushed;
+    let truncate =
+        json!({ "type": "conversation.item.truncate", "item_id": "a", "content_index": 0, "audio_end_ms": 30 });
+    assert_eq!(bench.sent(), [truncate, json!({ "type": "response.cancel", "response_id": "r" })]);
+    assert_eq!(bench.receive(delta("a", 800)), [], "the rest of it");
+    assert_eq!(bench.receive(speech_started("u")), [], "the server has heard it too");
+    assert_eq!(bench.sent(), [] as [Value; 0], "and needs to be told nothing more");
+    bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "cancelled" } }));
+    bench.begin_response("r2");
+    let mut next = delta("b", 80);
+    next["response_id"] = json!("r2");
+    assert_eq!(bench.receive(next), [Out::Play(80)], "the answer is heard");
 }
 
 #[test]
@@ -422,7 +445,5 @@ fn a_frame_costs_no_allocation_in_steady_state() {
 const CALLS_ANSWERED: usize = 64;
 
 fn tools() -> Value {
-    let tools = AgentTool::ALL.map(described);
-    let tool = |(name, what, parameters)| json!({ "type": "function", "name": name, "description": what, "parameters": parameters });
-    tools.map(tool).into_iter().collect()
+    Tools::usual().functions().map(declared).collect()
 }

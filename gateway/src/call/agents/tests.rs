@@ -1,9 +1,11 @@
 //! Calls whose agent is late, ready, or lost, in virtual time.
 
+mod transfers;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind, Speaker};
+use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind, Speaker, TransferTarget};
 
 use super::*;
 use crate::agent::provider::{Greets, ServicePlan};
@@ -220,6 +222,7 @@ impl Bench {
         let plan = ServicePlan::bare(ProviderKind::OpenAiRealtime, "ws://agent/v1", FirstSpeaker::Agent);
         let mut plan = plan.expect("an address");
         plan.opening.greets = greets;
+        plan.opening.tools.transfers.push(TransferTarget { name: "reception".into(), to: "101".into() });
         let local = LegAddress { host: [10, 0, 0, 2].into(), port: 10_000 };
         let now = Instant::now();
         let call = make(Plan::Service(Box::new(plan)), local, limits(), now);
@@ -278,6 +281,11 @@ impl Bench {
                 CallOutput::Answer(..) => "Answer",
                 CallOutput::Connect(_) => "Connect",
                 CallOutput::Disconnect(_) => "Disconnect",
+                CallOutput::Lead(_) => "Lead",
+                CallOutput::PutThrough(to) => {
+                    assert_eq!(to.0, "101");
+                    "PutThrough"
+                }
                 CallOutput::Finished => "Finished",
                 CallOutput::Record(CallEvent::Ringing) => "Ringing",
                 CallOutput::Record(CallEvent::Answered { .. }) => "Answered",

@@ -324,7 +324,7 @@ fn who_asked_for_a_transfer_that_comes_to_nothing_is_back_and_talks_on() {
     bench.call.handle_refused(busy, bench.now);
     bench.phones[1] = parked;
     bench.settle();
-    assert!(bench.outputs.contains(&CallOutput::Restore(busy)));
+    assert!(bench.outputs.contains(&CallOutput::Restore(LegId::Second, busy)));
     bench.talk(10);
     bench.phones.iter_mut().for_each(|phone| phone.heard.clear());
     bench.talk(50);
@@ -336,6 +336,63 @@ fn who_asked_for_a_transfer_that_comes_to_nothing_is_back_and_talks_on() {
     bench.call.handle_ended(LegId::Parked, hung_up, bench.now);
     bench.settle();
     assert_eq!(bench.outcome(), Some(hung_up), "a BYE that was on its way while the leg was parked is its own");
+}
+
+#[test]
+fn an_agent_stays_when_its_caller_is_replaced_and_hears_whoever_comes() {
+    for hangs_up_early in [false, true] {
+        let mut bench = Bench::with_agent();
+        bench.talk(50);
+        assert!(bench.heard(LegId::First).iter().any(|sample| sample.unsigned_abs() > 900), "the echo");
+        let queued = bench.call.leg.pushed();
+        bench.call.handle_transfer(LegId::First, &bridge_plan(&[extension("103")], None), bench.now);
+        bench.phones[1].talks = false;
+        bench.phones[0].talks = false;
+        bench.pass(Duration::from_millis(200));
+        if hangs_up_early {
+            bench.call.handle_ended(LegId::Parked, Outcome::new(Blame::Caller, EndReason::HungUp), bench.now);
+        }
+        bench.place();
+        let comes = address(LegId::Second);
+        let answer = sdp(comes, Codec::Pcma, "sendrecv");
+        bench.call.handle_accepted(LegId::Second, Some(&answer), comes.ip(), bench.now);
+        bench.phones.swap(0, 1);
+        bench.phones[0].codec = Codec::Pcma;
+        bench.settle();
+        let told = [CallOutput::Transferred, CallOutput::Promote];
+        assert!(bench.outputs.windows(2).any(|outputs| outputs == told), "{:?}", bench.outputs);
+        assert!(bench.call.leg.pushed() >= queued, "marks of what was said before are behind");
+        bench.phones[0].talks = true;
+        bench.phones[0].heard.clear();
+        bench.talk(50);
+        let loud = bench.heard(LegId::First).iter().filter(|sample| sample.unsigned_abs() > 900).count();
+        assert!(loud > 5000, "who came hears {loud} samples of their own echo");
+        assert_eq!((bench.journal(), bench.outcome()), (vec!["Ringing", "Answered"], None));
+    }
+}
+
+#[test]
+fn who_asked_for_an_agent_s_transfer_that_comes_to_nothing_is_back_with_it_or_ends_the_call() {
+    for hangs_up_early in [false, true] {
+        let mut bench = Bench::with_agent();
+        bench.talk(50);
+        bench.call.handle_transfer(LegId::First, &bridge_plan(&[extension("103")], None), bench.now);
+        bench.place();
+        let (hung_up, busy) = (EndReason::HungUp, Outcome::new(Blame::Caller, EndReason::Busy));
+        if hangs_up_early {
+            bench.call.handle_ended(LegId::Parked, Outcome::new(Blame::Caller, hung_up), bench.now);
+        }
+        bench.call.handle_refused(busy, bench.now);
+        bench.settle();
+        assert_eq!(bench.outputs.contains(&CallOutput::Restore(LegId::First, busy)), !hangs_up_early);
+        assert_eq!(bench.outcome(), hangs_up_early.then_some(busy));
+        if !hangs_up_early {
+            bench.phones[0].heard.clear();
+            bench.talk(50);
+            let loud = bench.heard(LegId::First).iter().filter(|sample| sample.unsigned_abs() > 900).count();
+            assert!(loud > 5000, "who is back hears {loud} samples of their echo");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use talkstack_media::session::{Exchange, HandshakeId, HandshakeInput};
 use talkstack_media::sip::InfoDigit;
 use tokio::sync::oneshot;
 
+use crate::agent::Destination;
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{Leg, LegId, LegOrder, LineSecurity};
 use crate::io::connect::{AgentTarget, Connected};
@@ -127,6 +128,8 @@ pub enum ToCall {
         /// Who is to come.
         plan: Box<BridgePlan>,
     },
+    /// The way for a caller whom the agent puts through ([`SipWish::PutThrough`]), or why there is none.
+    PutThrough(Result<Box<BridgePlan>, Outcome>),
     /// A leg goes over to another call, and this call ends; [`Surroundings::give`] brings it there.
     Give {
         /// Which of its legs.
@@ -204,6 +207,8 @@ pub enum SipWish {
     RefuseReOffer(LegId),
     /// This final response to the caller.
     Refuse(u16),
+    /// Find the way for a caller whom the agent puts through; [`ToCall::PutThrough`] answers.
+    PutThrough(Destination),
     /// OPTIONS within the dialog.
     Probe(LegId),
     /// INFO with a key.
@@ -214,8 +219,10 @@ pub enum SipWish {
     End(LegId, Outcome),
     /// Tell the one who has asked for a transfer that it is done, and end the parked dialog.
     Transferred,
-    /// Tell them that nobody came; the parked dialog is the second leg's again.
-    Restore(Outcome),
+    /// Tell them that nobody came; the parked dialog is this leg's again.
+    Restore(LegId, Outcome),
+    /// The second leg's dialog is the first leg's from here on.
+    Promote,
     /// The shard has forgotten the call.
     Forgotten,
 }

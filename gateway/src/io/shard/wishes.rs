@@ -16,6 +16,7 @@ impl<S: Surroundings> Shard<S> {
             let wish = match output {
                 CallOutput::Lead(order) => SipWish::Lead(order),
                 CallOutput::Invite(leg, sdp) => SipWish::Invite(leg, sdp),
+                CallOutput::PutThrough(to) => SipWish::PutThrough(to),
                 CallOutput::Ring(sdp) => SipWish::Ring(sdp),
                 CallOutput::Answer(leg, sdp) => SipWish::Answer(leg, sdp),
                 CallOutput::ReOffer(leg, sdp) => SipWish::ReOffer(leg, sdp),
@@ -53,9 +54,13 @@ impl<S: Surroundings> Shard<S> {
                     self.let_go(key, LegId::Parked);
                     SipWish::Transferred
                 }
-                CallOutput::Restore(outcome) => {
-                    self.move_leg(key, LegId::Parked, LegId::Second);
-                    SipWish::Restore(outcome)
+                CallOutput::Restore(leg, outcome) => {
+                    self.move_leg(key, LegId::Parked, leg);
+                    SipWish::Restore(leg, outcome)
+                }
+                CallOutput::Promote => {
+                    self.move_leg(key, LegId::Second, LegId::First);
+                    SipWish::Promote
                 }
                 CallOutput::Collected(collected) => {
                     collect::answer(slot, CommandReply::Collected(collected));

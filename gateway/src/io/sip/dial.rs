@@ -34,6 +34,7 @@ use super::streams::{self, Opened};
 use super::tls::{PeerIdentity, TlsFault};
 use super::trunk_test::TrunkTests;
 use super::{SipThread, ToSip};
+use crate::agent::provider::Parties;
 use crate::call::{LegId, LineSecurity};
 use crate::caller_id::{Carrier, Disclosure, carriers, domain, present};
 use crate::dial::{Attempt, AttemptOutput, check};
@@ -197,6 +198,7 @@ impl SipThread {
             return;
         };
         tracing::info!(call = %id, "Places a call");
+        self.switchboard.set_parties(id, Parties { from: order.from.clone(), to: order.to.clone() });
         self.dialling.answered.remember(command_id.clone(), CommandReply::Accepted, now);
         let trunk_id = attempt.as_ref().map(|attempt| attempt.carrier().id.clone());
         self.record(id, CallEvent::Started(CallStarted::placed(&order, trunk_id)));

@@ -11,6 +11,7 @@ use talkstack_media::sip::{DialogId, Offered};
 
 use super::SipThread;
 use super::registrar::Caller;
+use crate::agent::provider::Parties;
 use crate::caller::{Shown, shown};
 use crate::caller_id::Disclosure;
 use crate::io::shard::{OfferedCall, ToShard};
@@ -67,6 +68,7 @@ impl SipThread {
             self.switchboard.set_party(dialog, user);
         }
         let security = self.security_of(phone.as_deref(), trunk_id.as_deref(), &offered.flow);
+        self.switchboard.set_parties(id, Parties { from: shown.number.clone(), to: route.called.clone() });
         self.record(id, CallEvent::Started(started(&offered, &route, trunk_id, shown)));
         match route.is_emergency() {
             true => tracing::warn!(call = %id, "An emergency call comes in from a phone of this box"),

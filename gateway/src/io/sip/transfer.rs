@@ -12,7 +12,7 @@ use super::wishes::refusal;
 use crate::call::LegId;
 use crate::caller_id::Disclosure;
 use crate::io::shard::{GivenLeg, ToCall, ToShard};
-use crate::route::{BridgePlan, BridgeTarget, Line, Plan, Question, Router};
+use crate::route::{BridgePlan, BridgeTarget, Line, NoRoute, Plan, Question, Router, number_digits};
 
 impl SipThread {
     /// A far end asks to have another take its place.
@@ -42,43 +42,79 @@ impl SipThread {
     fn transfer_of(&self, dialog: DialogId, target: &Uri) -> Result<(CallId, LegId, BridgePlan), u16> {
         let (id, leg) = self.switchboard.leg_of(dialog).ok_or(NO_DIALOG)?;
         let has = |leg| self.switchboard.dialog(id, leg).is_some();
-        // Who talks to an agent, or is being transferred, stays.
-        if !has(LegId::First) || !has(LegId::Second) || has(LegId::Parked) {
+        // Who is being transferred stays.
+        if !has(LegId::First) || has(LegId::Parked) {
             return Err(DECLINED);
         }
         let user = target.user().ok_or(NOT_FOUND)?;
-        let party = |leg| self.switchboard.party(id, leg);
-        let extension = party(leg).and_then(|user| Some((user, self.snapshot.extensions.get(user)?)));
+        let extension = self.switchboard.party(id, leg).and_then(|user| self.snapshot.extensions.get_key_value(user));
+        let (leaves, stays) = (self.shown_party(id, leg), self.shown_party(id, leg.other()));
         let question = Question {
             request_user: user,
             to_user: "",
-            caller: party(leg).map_or("", String::as_str),
+            caller: &leaves,
             line: extension.map_or(Line::Other, |(user, extension)| Line::Extension(user, extension)),
         };
+        let mut plan = self.way_of(&question).map_err(|no_route| no_route.status())?;
+        if !has(LegId::Second) {
+            // The agent stays; another one does not come to talk to it.
+            plan.targets.retain(|target| !matches!(target, BridgeTarget::Agent { .. }));
+        }
+        if plan.targets.is_empty() {
+            return Err(DECLINED);
+        }
+        // Who comes is shown who stays.
+        plan.caller = stays;
+        Ok((id, leg, plan))
+    }
+
+    /// Who is at the far end of a leg, as others are shown it: the extension, else who has called or was called.
+    fn shown_party(&self, id: CallId, leg: LegId) -> String {
+        let parties = self.switchboard.entry(id).map(|entry| &entry.parties);
+        let other = parties.map(|parties| if leg == LegId::First { &parties.from } else { &parties.to });
+        self.switchboard.party(id, leg).or(other).cloned().unwrap_or_default()
+    }
+
+    /// The lines that a question comes to; an agent of the box is one.
+    fn way_of(&self, question: &Question<'_>) -> Result<BridgePlan, NoRoute> {
         let at = self.config.timezone.to_datetime(Timestamp::now());
-        let answer = Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at }.route(&question);
-        let route = answer.verdict.map_err(|no_route| no_route.status())?;
-        let mut plan = match route.plan {
+        let answer = Router { snapshot: &self.snapshot, gate: &self.dialling.gate, at }.route(question);
+        let route = answer.verdict?;
+        Ok(match route.plan {
             Plan::Bridge(plan) => *plan,
             plan => BridgePlan {
                 targets: vec![BridgeTarget::Agent { plan: Box::new(plan), agent_id: route.agent_id }],
                 refused_with: None,
-                caller: user.to_owned(),
+                caller: question.request_user.to_owned(),
                 disclosure: Disclosure::Shown,
                 caller_name: None,
                 called: route.called,
                 is_emergency: false,
             },
+        })
+    }
+
+    /// Finds the way for a caller whom an agent puts through. Outside it is shown with the agent's own number.
+    pub(super) fn put_through(&mut self, id: CallId, to: &str) {
+        let parties = self.switchboard.entry(id).map(|entry| entry.parties.clone()).unwrap_or_default();
+        let own = |number: &str| number_digits(number).filter(|digits| self.snapshot.numbers.contains_key(digits));
+        // A call that the box has placed is the agent's own.
+        let (own, caller) = match (own(&parties.from), own(&parties.to)) {
+            (Some(own), _) => (Some(own), &parties.to),
+            (None, own) => (own, &parties.from),
         };
-        // Who comes is shown who stays.
-        if let Some(stays) = party(leg.other()) {
-            plan.caller = stays.clone();
+        let line = Line::Agent(own.as_deref());
+        let way = self.way_of(&Question { request_user: to, to_user: "", caller, line });
+        match &way {
+            Ok(_) => tracing::info!(call = %id, "The agent has its caller put through"),
+            Err(no_route) => tracing::info!(call = %id, "The agent's caller cannot be put through: {no_route}"),
         }
-        Ok((id, leg, plan))
+        let none = |_| Outcome::new(Blame::Operator, EndReason::NotFound);
+        self.tell(id, ToCall::PutThrough(way.map(Box::new).map_err(none)));
     }
 
     /// Who talks in two calls joins those they talk to (RFC 5589 §7): the leg of the one who was asked for advice moves to
-    /// the call of the one who waits; or that one's to the call with an agent, which has no leg that could move.
+    /// the call of the one who waits, or that one's to the call with an agent, which has no leg that could move.
     fn join(&mut self, dialog: DialogId, replaces: &Replaces, now: Instant) {
         let asked = self.endpoint.dialog_of_replaces(replaces);
         let joined = asked.and_then(|asked| Some((asked, self.joined(dialog, asked)?)));
@@ -123,8 +159,9 @@ impl SipThread {
         match (is_up(waits, leaves.other()), is_up(advises, consulted.other())) {
             (true, true) => moves(advises, consulted.other(), waits, leaves),
             (true, false) => moves(waits, leaves.other(), advises, consulted),
-            // Who waits is an agent.
-            (false, _) => None,
+            (false, true) => moves(advises, consulted.other(), waits, leaves),
+            // Agents talk to people.
+            (false, false) => None,
         }
     }
 
@@ -155,11 +192,19 @@ impl SipThread {
     }
 
     /// Nobody came: who asked for the transfer is told and is back.
-    pub(super) fn undo_transfer(&mut self, id: CallId, failure: Outcome) {
+    pub(super) fn undo_transfer(&mut self, id: CallId, leg: LegId, failure: Outcome) {
         if let Some(parked) = self.switchboard.dialog(id, LegId::Parked) {
             // As above.
             let _ = self.endpoint.notify_refer(parked, refusal(failure).status, true, Instant::now());
-            self.switchboard.bind_leg(id, LegId::Second, parked);
+            self.switchboard.bind_leg(id, leg, parked);
+        }
+    }
+
+    /// The line that was called for an agent is the call's first leg. Should a restart come, its dialog is the call's.
+    pub(super) fn promote(&mut self, id: CallId) {
+        if let Some(dialog) = self.switchboard.dialog(id, LegId::Second) {
+            self.switchboard.bind_leg(id, LegId::First, dialog);
+            self.save_dialog(id, dialog);
         }
     }
 }

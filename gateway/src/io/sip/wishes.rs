@@ -24,7 +24,9 @@ impl SipThread {
                 self.switchboard.remove(id);
             }
             SipWish::Transferred => self.end_transfer(id),
-            SipWish::Restore(failure) => self.undo_transfer(id, failure),
+            SipWish::Restore(leg, failure) => self.undo_transfer(id, leg, failure),
+            SipWish::Promote => self.promote(id),
+            SipWish::PutThrough(to) => self.put_through(id, &to.0),
             SipWish::Lead(order) => self.handle_lead(id, *order),
             SipWish::Invite(LegId::First, sdp) => self.handle_own_offer(id, sdp),
             SipWish::Invite(_, sdp) => self.handle_led_offer(id, &sdp),

@@ -16,13 +16,18 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Takes the mean square of one hop; tells whether it stands out.
-    pub(super) fn handle(&mut self, power: f32) -> bool {
-        let stands_out = power >= self.floor * STANDS_OUT;
+    /// Takes the mean square of one hop, and of the echo that may be in it; tells whether it stands out of both.
+    pub(super) fn handle(&mut self, power: f32, echo: f32) -> bool {
+        let stands_out = power >= self.floor.max(echo) * STANDS_OUT;
         self.open = if stands_out { OPEN_HOPS } else { self.open.saturating_sub(1) };
         let next = if power < self.floor { self.floor + (power - self.floor) * FALL } else { self.floor * RISE };
         self.floor = next.max(FLOOR_MIN);
         stands_out
+    }
+
+    /// Nothing has been heard for a while.
+    pub(super) fn shut(&mut self) {
+        self.open = 0;
     }
 
     /// Tells whether something stands out, or has just done so.

@@ -96,8 +96,8 @@ fn how_a_line_is_cut_up_changes_nothing() {
     let (mut voices, mut heard) = (0, 0);
     for length in [160, 1, 80, 0, 333, 480].into_iter().cycle() {
         let (part, behind) = rest.split_at(length.min(rest.len()));
-        parts.handle_audio(SampleRate::Hz8000, part);
-        part.iter().for_each(|sample| whole.handle_audio(SampleRate::Hz8000, &[*sample]));
+        parts.handle_audio(SampleRate::Hz8000, part, 0.0);
+        part.iter().for_each(|sample| whole.handle_audio(SampleRate::Hz8000, &[*sample], 0.0));
         assert_eq!(parts.is_voice(), whole.is_voice(), "after {heard} samples");
         voices += u32::from(parts.is_voice());
         heard += part.len();
@@ -114,11 +114,11 @@ fn a_line_that_changes_its_rate_is_heard_on() {
     let prompt = prompts().next().expect("a prompt");
     for rate in [SampleRate::Hz16000, SampleRate::Hz24000, SampleRate::Hz48000] {
         let mut detector = VoiceDetector::new();
-        detector.handle_audio(SampleRate::Hz8000, &[0; 1000]);
+        detector.handle_audio(SampleRate::Hz8000, &[0; 1000], 0.0);
         let mut spoken = Vec::new();
         Resampler::new(SampleRate::Hz8000, rate).resample(&word(&prompt), &mut spoken);
         let begin = spoken.chunks(rate.hertz() as usize / 100).position(|stretch| {
-            detector.handle_audio(rate, stretch);
+            detector.handle_audio(rate, stretch, 0.0);
             detector.is_voice()
         });
         assert!(begin.is_some_and(|at| at <= 10), "{rate:?}: {begin:?}");
@@ -143,7 +143,7 @@ fn listen(codec: Codec, line: &[i16]) -> Vec<f64> {
         decoded.clear();
         decoder.decode(&packet, &mut decoded);
         let was_voice = detector.is_voice();
-        detector.handle_audio(codec.rate(), &decoded);
+        detector.handle_audio(codec.rate(), &decoded, 0.0);
         if detector.is_voice() != was_voice {
             heard.push((number + 1) as f64 * 20.0);
         }

@@ -165,7 +165,9 @@ impl RtpSession {
         let duplicates = self.input.receiver.tally().duplicates;
         let figures = self.input.receiver.reception().report()?;
         let summary = self.input.receiver.reception().summary(duplicates);
-        Some(Account { source, figures, extended: Some((summary, self.voip_metrics(now))) })
+        // RFC 3611 §5.1: a list without them is a wish to be spared.
+        let extended = (self.negotiated.wants_metrics != Some(false)).then(|| (summary, self.voip_metrics(now)));
+        Some(Account { source, figures, extended })
     }
 
     fn voip_metrics(&self, now: Instant) -> VoipMetrics {
@@ -250,6 +252,22 @@ mod tests {
         assert!(close(inbound.sound.level_dbov, -20.8), "{:?}", inbound.sound);
         assert!(close(outbound.sound.level_dbov, -12.2), "{:?}", outbound.sound);
         assert_eq!((inbound.sound.clipped, outbound.sound.clipped), (0.0, 0.0));
+    }
+
+    #[test]
+    fn metrics_are_told_to_all_who_do_not_ask_to_be_spared() {
+        let (now, remote) = (Instant::now(), SocketAddr::from(([10, 0, 0, 1], 4000)));
+        for (wants_metrics, is_told) in [(None, true), (Some(true), true), (Some(false), false)] {
+            let negotiated = Negotiated { wants_metrics, ..Negotiated::plain(Codec::Pcmu, 0, remote) };
+            let mut session = RtpSession::new(negotiated, remote.ip(), SpeechPool::default(), 7, now);
+            for sequence in 0..3u8 {
+                let mut packet = [0xff; 172];
+                packet[..12].copy_from_slice(&[0x80, 0, 0, sequence, 0, 0, 0, sequence * 80, 0, 0, 0, 9]);
+                session.handle_rtp(remote, &packet, now);
+            }
+            let account = session.account(now).expect("a stream");
+            assert_eq!(account.extended.is_some(), is_told, "{wants_metrics:?}");
+        }
     }
 
     /// Twenty seconds over a line that loses so many in a hundred packets either way. The far end answers within 40 ms.

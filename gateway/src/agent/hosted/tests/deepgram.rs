@@ -115,6 +115,18 @@ fn what_both_say_is_told_in_order_and_of_an_interrupted_agent_only_what_was_hear
 }
 
 #[test]
+fn what_the_box_has_cut_off_is_not_heard_of_again_and_the_next_turn_is() {
+    let mut bench = ready(opening());
+    assert_eq!(bench.receive_frame(0x82, &[1; 800]), [Out::Play(800)]);
+    bench.play(240);
+    bench.agent.handle_interrupted(bench.progress, bench.now);
+    bench.progress.played = bench.progress.pushed;
+    assert_eq!(bench.receive_frame(0x82, &[1; 800]), [], "the rest of it");
+    bench.receive(json!({ "type": "AgentAudioDone" }));
+    assert_eq!(bench.receive_frame(0x82, &[1; 80]), [Out::Play(80)]);
+}
+
+#[test]
 fn an_interruption_behind_the_last_audio_clears_what_is_queued_and_blocks_nothing() {
     let mut bench = ready(greeting("Hi"));
     bench.receive(text("assistant", "one two three four"));

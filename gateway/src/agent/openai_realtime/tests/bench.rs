@@ -132,7 +132,7 @@ pub(super) fn opening() -> Opening {
         greeting: None,
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
-        tools: AgentTool::usual(),
+        tools: Tools::usual(),
     }
 }
 

@@ -76,7 +76,7 @@ fn keys_are_pressed_in_their_order_and_a_tool_that_was_taken_away_is_none() {
     assert_eq!(bench.receive(press.clone()), [], "told of twice");
     bench.receive(json!({ "type": "response.done", "response": { "id": "r", "status": "completed" } }));
     assert_eq!(bench.kinds_sent(), ["conversation.item.create", "response.create"]);
-    let mut bench = Bench::ready(Opening { tools: Vec::new(), ..opening() });
+    let mut bench = Bench::ready(Opening { tools: Tools::default(), ..opening() });
     bench.begin_response("r");
     bench.sent();
     assert_eq!(bench.receive(press), []);

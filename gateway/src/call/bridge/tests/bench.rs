@@ -121,6 +121,13 @@ impl Bench {
         bench
     }
 
+    /// A caller who talks to an agent, which says what it hears.
+    pub(super) fn with_agent() -> Self {
+        let mut bench = Bench::with(Plan::Echo, Codec::Pcmu);
+        bench.phones[0].talks = true;
+        bench
+    }
+
     /// The way to the far phone is found.
     pub(super) fn place(&mut self) {
         self.settle();

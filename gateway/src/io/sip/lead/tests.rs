@@ -12,7 +12,7 @@ use super::*;
 use crate::io::sip::ToSip;
 use crate::trunks::PeerName;
 use crate::trunks::locate::{Located, Server};
-use bench::{Phone, TestBox, field, frame, frames_of, media_of, sdp, tag};
+use bench::{Phone, TestBox, echoed, field, frame, frames_of, media_of, sdp, tag};
 
 #[test]
 fn two_phones_of_the_box_hear_each_other_over_the_wire_and_all_other_phones_stop_ringing() {
@@ -102,12 +102,7 @@ fn a_phone_transfers_its_caller_to_another_and_is_told_how_it_goes() {
     third.respond(&coming, "180 Ringing", "", box_.sip);
     third.respond(&coming, "200 OK", &sdp(&medias[2]), box_.sip);
     third.take("ACK ");
-    let mut told = called.take("NOTIFY ");
-    while !told.contains("SIP/2.0 200") {
-        called.respond(&told, "200 OK", "", box_.sip);
-        told = called.take("NOTIFY ");
-    }
-    called.respond(&told, "200 OK", "", box_.sip);
+    called.take_told("SIP/2.0 200", box_.sip);
     let bye = called.take("BYE ");
     called.respond(&bye, "200 OK", "", box_.sip);
     let (caller_to, third_to) = (media_of(&answer), media_of(&coming));
@@ -136,14 +131,7 @@ fn who_talks_in_two_calls_joins_the_two_they_talk_to() {
     let (asked, advised) = box_.connect((called, &medias[3]), "105", (third, &medias[2]));
     called.in_dialog("REFER", 1, &invite, &box_.refer_to("105", &advised), box_.sip);
     called.take("SIP/2.0 202");
-    let mut byes = 0;
-    while byes < 2 {
-        let request = called.take("");
-        byes += usize::from(request.starts_with("BYE "));
-        if !request.starts_with("SIP/2.0") {
-            called.respond(&request, "200 OK", "", box_.sip);
-        }
-    }
+    called.take_byes(2, box_.sip);
     let (caller_to, third_to) = (media_of(&answer), media_of(&asked));
     let mut frames = 0;
     for sequence in 0..100 {
@@ -176,14 +164,66 @@ fn who_talks_to_an_agent_and_another_leaves_that_other_with_the_agent() {
         let bye = called.take("BYE ");
         called.respond(&bye, "200 OK", "", box_.sip);
     }
-    let mut frames = 0;
-    for sequence in 0..100 {
-        medias[0].send_to(&frame(sequence, 0x11), media_of(&answer)).expect("sent");
-        frames += frames_of(&medias[0], 0x11, Duration::from_millis(20));
-    }
+    let frames = echoed(&medias[0], media_of(&answer), 0x11);
     assert!(frames >= 60, "the caller hears {frames} frames of its own echo");
     assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "the call of the two phones");
     caller.in_dialog("BYE", 2, &answer, "", box_.sip);
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "and the agent's");
+}
+
+#[test]
+fn who_talks_to_an_agent_puts_another_in_their_place_and_the_agent_stays() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]);
+    let [asker, comer, _] = &box_.phones[..] else { panic!("three phones") };
+    let medias = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    asker.invite(box_.sip, "echo", &medias[0]);
+    let agent = asker.take("SIP/2.0 200");
+    asker.acknowledge(&agent, box_.sip);
+    // To another agent it is not put through.
+    asker.in_dialog("REFER", 2, &agent, &format!("Refer-To: <sip:echo@{}>\r\n", box_.sip), box_.sip);
+    asker.take("SIP/2.0 603");
+    let referred = format!("Refer-To: <sip:104@{}>\r\n", box_.sip);
+    // Nobody has time for it at first.
+    asker.in_dialog("REFER", 3, &agent, &referred, box_.sip);
+    asker.take("SIP/2.0 202");
+    let coming = comer.take("INVITE ");
+    comer.respond(&coming, "486 Busy Here", "", box_.sip);
+    asker.take_told("SIP/2.0 486", box_.sip);
+    let frames = echoed(&medias[0], media_of(&agent), 0x11);
+    assert!(frames >= 60, "who is back hears {frames} frames of their echo");
+    asker.in_dialog("REFER", 4, &agent, &referred, box_.sip);
+    asker.take("SIP/2.0 202");
+    let coming = comer.take("INVITE ");
+    comer.respond(&coming, "200 OK", &sdp(&medias[1]), box_.sip);
+    comer.take("ACK ");
+    asker.take_told("SIP/2.0 200", box_.sip);
+    let bye = asker.take("BYE ");
+    asker.respond(&bye, "200 OK", "", box_.sip);
+    let frames = echoed(&medias[1], media_of(&coming), 0x22);
+    assert!(frames >= 60, "who has come hears {frames} frames of their echo");
+    comer.in_dialog("BYE", 1, &coming, "", box_.sip);
+    comer.take("SIP/2.0 200");
+    let ends = box_.ended().iter().filter(|event| matches!(event, CallEvent::Ended { .. })).count();
+    assert_eq!(ends, 1, "one call from the first to the last");
+}
+
+#[test]
+fn who_talks_to_an_agent_brings_it_the_one_they_have_asked() {
+    let box_ = TestBox::start(&["127.0.0.1:0", "127.0.0.1:0"]);
+    let [asked, asker] = &box_.phones[..] else { panic!("two phones") };
+    let medias = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    asker.invite(box_.sip, "echo", &medias[2]);
+    let agent = asker.take("SIP/2.0 200");
+    asker.acknowledge(&agent, box_.sip);
+    let (invite, answer) = box_.connect((asked, &medias[1]), "104", (asker, &medias[0]));
+    let consulted = [field(&invite, "Call-ID"), tag(&invite, "From"), format!("d{}", asker.address.port())];
+    asker.in_dialog("REFER", 2, &agent, &box_.refer_in_place("104", &consulted), box_.sip);
+    asker.take("SIP/2.0 202");
+    asker.take_byes(2, box_.sip);
+    let frames = echoed(&medias[1], media_of(&answer), 0x33);
+    assert!(frames >= 60, "who was asked hears {frames} frames of their echo");
+    assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "the call for advice");
+    asked.in_dialog("BYE", 2, &answer, "", box_.sip);
     assert!(matches!(box_.ended().last(), Some(CallEvent::Ended { .. })), "and the agent's");
 }
 

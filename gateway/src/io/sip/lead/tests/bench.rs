@@ -52,6 +52,7 @@ fn snapshot(trunk_port: u16) -> Snapshot {
     let numbers = |number: &str| vec![number.to_owned()];
     let mut trunk = TrunkRoute { numbers: numbers("15550000000"), ..TrunkRoute::new("t", "127.0.0.1") };
     (trunk.port, trunk.policy.calls_per_second) = (Some(trunk_port), Some(1));
+    trunk.signalling.refer = true;
     let named = TrunkRoute { numbers: numbers("15550000001"), ..TrunkRoute::new("n", "trunk.invalid") };
     let rule = |trunk_id: &str, called: &str| {
         let out = RouteTarget::Trunk { trunk_id: trunk_id.into(), number: Some("+15551234567".into()), ring_s: None };
@@ -135,8 +136,14 @@ impl TestBox {
 
     /// The field of a REFER to a user, in place of the call that was answered so.
     pub(super) fn refer_to(&self, user: &str, answer: &str) -> String {
-        let (call_id, to_tag) = (field(answer, "Call-ID").replace(':', "%3A"), tag(answer, "To"));
-        format!("Refer-To: <sip:{user}@{}?Replaces={call_id}%3Bto-tag%3D{to_tag}%3Bfrom-tag%3Dc>\r\n", self.sip)
+        self.refer_in_place(user, &[field(answer, "Call-ID"), tag(answer, "To"), "c".into()])
+    }
+
+    /// The field of a REFER to a user in place of a dialog: its Call-ID, the box's tag and the phone's.
+    pub(super) fn refer_in_place(&self, user: &str, [call_id, to_tag, from_tag]: &[String; 3]) -> String {
+        let call_id = call_id.replace(':', "%3A").replace('@', "%40");
+        let replaces = format!("{call_id}%3Bto-tag%3D{to_tag}%3Bfrom-tag%3D{from_tag}");
+        format!("Refer-To: <sip:{user}@{}?Replaces={replaces}>\r\n", self.sip)
     }
 
     /// What the journal was told until the call's end.
@@ -239,6 +246,29 @@ impl Phone {
             let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
             if text.starts_with(start) {
                 return text;
+            }
+        }
+    }
+
+    /// Is told how a transfer goes until it is told this.
+    pub(super) fn take_told(&self, status: &str, target: SocketAddr) {
+        loop {
+            let told = self.take("NOTIFY ");
+            self.respond(&told, "200 OK", "", target);
+            if told.contains(status) {
+                return;
+            }
+        }
+    }
+
+    /// Lets so many of its calls end, and takes whatever else comes meanwhile.
+    pub(super) fn take_byes(&self, count: usize, target: SocketAddr) {
+        let mut byes = 0;
+        while byes < count {
+            let request = self.take("");
+            byes += usize::from(request.starts_with("BYE "));
+            if !request.starts_with("SIP/2.0") {
+                self.respond(&request, "200 OK", "", target);
             }
         }
     }
@@ -355,6 +385,15 @@ pub(super) fn frames_of(media: &UdpSocket, code: u8, time: Duration) -> usize {
         frames += usize::from(bytes == 172 && buffer[12..172].iter().all(|byte| *byte == code));
     }
     frames
+}
+
+/// Says a hundred frames of `code`; returns how many of them come back.
+pub(super) fn echoed(media: &UdpSocket, to: SocketAddr, code: u8) -> usize {
+    let said = (0..100).map(|sequence| {
+        media.send_to(&frame(sequence, code), to).expect("sent");
+        frames_of(media, code, Duration::from_millis(20))
+    });
+    said.sum()
 }
 
 /// Media threads of the box.
