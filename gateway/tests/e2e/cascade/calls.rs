@@ -51,6 +51,39 @@ fn a_cascade_greets_hears_a_key_answers_and_is_taken_over_when_its_service_is_go
 }
 
 #[test]
+fn a_cascade_that_is_interrupted_falls_silent_and_remembers_what_was_heard() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let services = OpenAiServices::start(&[]);
+    let daemon = Daemon::start("calls", dir.path(), &[]);
+    let mut control = ScriptedControl::connect(dir.path());
+    let mut agent = agent(provider(dir.path(), services.port));
+    let greeting = "We have so very many things to tell you about our hours, our prices and our doctors this morning.";
+    agent.greeting = Some(greeting.into());
+    control.route_agent(NUMBER, agent);
+    let applied = dir.path().join("calls/snapshot");
+    wait_until("the number is known", || applied.exists().then_some(()));
+    let mut phone = RtpPhone::call(daemon.sip(), NUMBER);
+    phone.say_until(SILENCE, |phone| phone.heard.iter().filter(|packet| is_tone(packet)).count() >= 75);
+    let prompt = include_bytes!("../../../../config/prompts/en/goodbye.wav");
+    let spoken: Vec<i16> = prompt[44..].as_chunks::<2>().0.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
+    phone.say_samples(&spoken);
+    let (speaker, heard) = said(&mut control);
+    assert!(speaker == Speaker::Agent && !heard.is_empty() && greeting.starts_with(&heard), "{heard}");
+    assert!(heard.len() < greeting.len() * 2 / 3, "{heard}");
+    // It has fallen silent before the caller has, and answers them now.
+    let at = phone.heard.len();
+    let late = phone.heard[at - 15..].iter().filter(|packet| is_loud(packet)).count();
+    assert_eq!(late, 0, "packets of the greeting in the last 300 ms of what the caller says");
+    phone.say_until(SILENCE, |phone| phone.heard[at..].iter().filter(|packet| is_tone(packet)).count() >= 25);
+    assert_eq!(said(&mut control), (Speaker::Caller, "What time is it?".into()));
+    let asked = services.events("chat");
+    let messages = asked.last().and_then(|asked| asked["messages"].as_array()).expect("messages");
+    assert_eq!(messages[2], serde_json::json!({ "role": "assistant", "content": heard }));
+    assert_eq!(messages[3]["content"], "What time is it?");
+    phone.hang_up();
+}
+
+#[test]
 fn a_spoken_question_is_answered_in_speech_by_services_on_the_lan() {
     let Some(wyoming) = WyomingServices::get() else { return };
     let dir = tempfile::tempdir().expect("a directory");
