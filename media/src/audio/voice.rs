@@ -9,7 +9,7 @@
 //! the gate opened is heard again by the detector, so that a voice is told from its first sound on.
 //!
 //! Every neural detector calls a ringing tone speech. A tone can be foretold from what came before it, a voice cannot:
-//! [`tonality`] tells them apart.
+//! `tonality` tells them apart.
 
 mod gate;
 mod tonality;

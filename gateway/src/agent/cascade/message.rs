@@ -223,7 +223,7 @@ fn rate_of(hertz: u32) -> Result<SampleRate, BadMessage> {
 /// Kind, number and length.
 const HEADER_BYTES: usize = 9;
 
-/// 1 MiB: a request with all that was said in a call ([`super::history`] keeps 256 KiB), twice escaped. Nothing that is
+/// 1 MiB: a request with all that was said in a call (the history keeps 256 KiB), twice escaped. Nothing that is
 /// written here comes near it; a message beyond is a fault, and the agent is lost.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
