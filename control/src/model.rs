@@ -110,8 +110,23 @@ pub fn host(text: &str) -> Option<String> {
 /// The base address of a Realtime server: a scheme that a WebSocket can go over, a host, perhaps a path; no user, query
 /// or fragment. The slash at its end is taken off.
 pub fn realtime_url(text: &str) -> Option<String> {
+    base_url(text, &["wss://", "ws://", "https://", "http://"])
+}
+
+/// The base address of a service of a cascade, as [`realtime_url`]: of HTTP, or of Wyoming, which has a port and no path.
+pub fn service_url(text: &str) -> Option<String> {
+    let is_complete = |url: &String| {
+        let wyoming = url.strip_prefix("tcp://");
+        wyoming.is_none_or(|authority| {
+            !authority.contains('/') && authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
+        })
+    };
+    base_url(text, &["https://", "http://", "tcp://"]).filter(is_complete)
+}
+
+fn base_url(text: &str, schemes: &[&str]) -> Option<String> {
     let text = text.trim().trim_end_matches('/');
-    let rest = ["wss://", "ws://", "https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme))?;
+    let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme))?;
     let authority = rest.split('/').next().unwrap_or_default();
     let is_clean = text.len() <= URL_BYTES_MAX
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\".contains(&byte))
@@ -231,6 +246,17 @@ mod tests {
             ("api.openai.com", false),
         ] {
             assert_eq!(realtime_url(text).is_some(), taken, "{text}");
+        }
+        for (text, taken) in [
+            ("https://api.openai.com/v1/", true),
+            ("tcp://10.0.0.7:10300", true),
+            ("tcp://[::1]:10300/", true),
+            ("tcp://lan", false),
+            ("tcp://[::1]", false),
+            ("tcp://lan:10300/v1", false),
+            ("wss://host/v1", false),
+        ] {
+            assert_eq!(service_url(text).is_some(), taken, "{text}");
         }
     }
 

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use base64_simd::STANDARD;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind};
+use talkstack_gateway::agent::cascade::message::News;
 use talkstack_gateway::agent::provider::ServicePlan;
 use talkstack_gateway::call::{Call, CallLimits, CallOutput, LegAddress, LegId, LineSecurity, Offer};
 use talkstack_gateway::caller_id::Disclosure;
 use talkstack_gateway::io::wheel::{SLOT, Wheel};
 use talkstack_gateway::route::{BridgePlan, BridgeTarget, Plan};
+use talkstack_media::audio::frame::SampleRate;
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::audio::recording::{BLOCK_VALUES, Block};
 use talkstack_media::rtp::srtp::{KeyParameter, LIFETIME_MAX, MasterKey, Outbound, Suite};
@@ -33,6 +35,7 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("Deepgram", payload_type, loss, service(ProviderKind::Deepgram));
         check("Gemini", payload_type, loss, service(ProviderKind::Gemini));
         check("ElevenLabs", payload_type, loss, service(ProviderKind::ElevenLabs));
+        check("a cascade", payload_type, loss, cascade());
         // The far phone speaks µ-law, so the caller's A-law is recoded.
         check("a phone", payload_type, loss, bridge());
     }
@@ -68,10 +71,26 @@ fn service(kind: ProviderKind) -> Plan {
     Plan::Service(Box::new(ServicePlan::bare(kind, "ws://agent/", FirstSpeaker::Caller).expect("a URL")))
 }
 
+/// A cascade whose greeting never ends.
+fn cascade() -> Plan {
+    let mut plan = ServicePlan::bare(ProviderKind::Cascade, "http://agent", FirstSpeaker::Agent).expect("a URL");
+    plan.opening.greeting = Some("Hello and welcome.".into());
+    Plan::Service(Box::new(plan))
+}
+
 /// Has the agent of a provider come; returns a message with 20 ms of its audio.
 fn connect(call: &mut Call, kind: ProviderKind, now: Instant) -> Vec<u8> {
     let payload = STANDARD.encode_to_string([0x5a; 160]);
     match kind {
+        ProviderKind::Cascade => {
+            call.handle_connected(&[], now);
+            // Its first request is for the greeting's sound.
+            let (mut rate, mut says) = (Vec::new(), Vec::new());
+            News::Rate(SampleRate::Hz16000).write(1, &mut rate);
+            call.handle_agent_bytes(&rate, now);
+            News::Sound(&[0x11; 640]).write(1, &mut says);
+            says
+        }
         ProviderKind::Twilio => {
             call.handle_connected(&[], now);
             frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))

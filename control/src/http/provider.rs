@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::native::{Owner, bad_field, clearable, flag, new_id, text, texts, too_many};
 use super::{Answer, App};
 use crate::clock::iso8601;
-use crate::model::{line, name, realtime_url, voice_id};
-use crate::port::{ProviderKind, ProviderRoute, ProviderSettings};
+use crate::model::{line, name, realtime_url, service_url, voice_id};
+use crate::port::{ProviderKind, ProviderRoute};
 use crate::secret::{PROVIDER_KEY_PURPOSE, Secret};
 use crate::snapshot;
 use crate::store::StoreError;
@@ -111,22 +111,34 @@ fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(
     }
     let route = &mut provider.route;
     if let Some(given) = text(fields, "base_url")? {
-        let what = "must be a wss, ws, https or http address without user, query or fragment";
-        route.base_url = realtime_url(&given).ok_or_else(|| bad_field("base_url", what))?;
+        let (taken, what) = match route.kind {
+            ProviderKind::Cascade => (
+                service_url(&given).filter(|url| !url.starts_with("tcp")),
+                "must be an https or http address without user, query or fragment",
+            ),
+            _ => (realtime_url(&given), "must be a wss, ws, https or http address without user, query or fragment"),
+        };
+        route.base_url = taken.ok_or_else(|| bad_field("base_url", what))?;
     }
     if let Some(given) = text(fields, "model")? {
         route.model = name(&given).ok_or_else(|| bad_field("model", "must be 1 to 200 characters"))?;
     }
-    if let Some(given) = clearable(fields, "api_key")? {
-        let wrong = || bad_field("api_key", "must be 1 to 1024 visible ASCII characters");
-        let key =
-            |text: String| line(&text, KEY_CHARS_MAX).filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-        route.api_key = match given {
-            None => None,
-            Some(text) => Some(secret.seal(PROVIDER_KEY_PURPOSE, &key(text).ok_or_else(wrong)?)),
-        };
+    for (field, place) in [
+        ("api_key", &mut route.api_key),
+        ("listen_api_key", &mut route.settings.listen_api_key),
+        ("speak_api_key", &mut route.settings.speak_api_key),
+    ] {
+        if let Some(given) = clearable(fields, field)? {
+            let wrong = || bad_field(field, "must be 1 to 1024 visible ASCII characters");
+            let key =
+                |text: String| line(&text, KEY_CHARS_MAX).filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
+            *place = match given {
+                None => None,
+                Some(text) => Some(secret.seal(PROVIDER_KEY_PURPOSE, &key(text).ok_or_else(wrong)?)),
+            };
+        }
     }
-    change_settings(&mut route.settings, fields)?;
+    change_settings(route, fields)?;
     if let Some(field) = route.missing() {
         return Err(ApiError::missing(field));
     }
@@ -141,24 +153,37 @@ fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(
 }
 
 /// Sets what only some kinds have; null takes it away.
-fn change_settings(settings: &mut ProviderSettings, fields: &Fields) -> Result<(), ApiError> {
+fn change_settings(route: &mut ProviderRoute, fields: &Fields) -> Result<(), ApiError> {
+    let ProviderRoute { kind, settings, .. } = route;
     for (field, place) in [
         ("agent_id", &mut settings.agent),
         ("language", &mut settings.language),
         ("listen_model", &mut settings.listen_model),
         ("speak_model", &mut settings.speak_model),
+        ("voice", &mut settings.voice),
     ] {
         if let Some(given) = clearable(fields, field)? {
             let wrong = || bad_field(field, "must be 1 to 200 characters, or null");
             *place = given.map(|text| name(&text).ok_or_else(wrong)).transpose()?;
         }
     }
+    for (field, place) in [("listen_url", &mut settings.listen_url), ("speak_url", &mut settings.speak_url)] {
+        if let Some(given) = clearable(fields, field)? {
+            let what = "must be an https or http address, or tcp and a port, without user, query or fragment, or null";
+            *place = given.map(|text| service_url(&text).ok_or_else(|| bad_field(field, what))).transpose()?;
+        }
+    }
     if let Some(given) = fields.given("sample_rate") {
         let rate = given.as_u64().and_then(|rate| u32::try_from(rate).ok());
-        let wrong = || bad_field("sample_rate", "must be 8000, 16000 or 24000, or null");
+        let (rates, what): (&[u32], _) = match kind {
+            ProviderKind::Cascade => {
+                (&CASCADE_RATES, "must be 8000, 16000, 22050, 24000, 32000, 44100 or 48000, or null")
+            }
+            _ => (&[8000, 16_000, 24_000], "must be 8000, 16000 or 24000, or null"),
+        };
         settings.sample_rate = match given {
             Value::Null => None,
-            _ => Some(rate.filter(|rate| [8000, 16_000, 24_000].contains(rate)).ok_or_else(wrong)?),
+            _ => Some(rate.filter(|rate| rates.contains(rate)).ok_or_else(|| bad_field("sample_rate", what))?),
         };
     }
     if let Some(given) = fields.given("parameters") {
@@ -188,6 +213,11 @@ fn provider_json(provider: &Provider) -> Value {
         "language": settings.language,
         "listen_model": settings.listen_model,
         "speak_model": settings.speak_model,
+        "listen_url": settings.listen_url,
+        "listenApiKeySet": settings.listen_api_key.is_some(),
+        "speak_url": settings.speak_url,
+        "speakApiKeySet": settings.speak_api_key.is_some(),
+        "voice": settings.voice,
         "parameters": settings.parameters,
         "voices": provider.voices,
         "default": provider.is_default,
@@ -197,7 +227,7 @@ fn provider_json(provider: &Provider) -> Value {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 18] = [
     "name",
     "kind",
     "base_url",
@@ -208,10 +238,18 @@ const FIELDS: [&str; 13] = [
     "language",
     "listen_model",
     "speak_model",
+    "listen_url",
+    "listen_api_key",
+    "speak_url",
+    "speak_api_key",
+    "voice",
     "parameters",
     "voices",
     "default",
 ];
+
+/// What services of speech send bare samples in.
+const CASCADE_RATES: [u32; 7] = [8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 /// 20 parameters of 500 bytes each, name and value: what Twilio's `<Parameter>` takes.
 const PARAMETERS_MAX: usize = 20;

@@ -13,7 +13,7 @@ use super::Sealed;
 pub struct ProviderRoute {
     /// What it speaks.
     pub kind: ProviderKind,
-    /// Where it is: `wss://host/path`, without a slash at its end.
+    /// Where it is: `wss://host/path`, without a slash at its end; of a cascade, where it thinks.
     pub base_url: String,
     /// The model; empty where the kind has none.
     #[serde(default)]
@@ -83,11 +83,13 @@ pub enum ProviderKind {
     Vonage,
     /// Samples as they are, and a few texts: for an agent of one's own.
     Pcm,
+    /// Three services, one that listens, one that thinks, one that speaks, and the box takes the turns.
+    Cascade,
 }
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 12] = [
+    pub const ALL: [ProviderKind; 13] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
@@ -100,6 +102,7 @@ impl ProviderKind {
         ProviderKind::Exotel,
         ProviderKind::Vonage,
         ProviderKind::Pcm,
+        ProviderKind::Cascade,
     ];
 
     /// As the API and the command line have it.
@@ -117,6 +120,7 @@ impl ProviderKind {
             ProviderKind::Exotel => "exotel",
             ProviderKind::Vonage => "vonage",
             ProviderKind::Pcm => "pcm",
+            ProviderKind::Cascade => "cascade",
         }
     }
 
@@ -124,6 +128,7 @@ impl ProviderKind {
     pub fn base_url(self) -> Option<&'static str> {
         match self {
             ProviderKind::OpenAiRealtime => Some("wss://api.openai.com/v1"),
+            ProviderKind::Cascade => Some("https://api.openai.com/v1"),
             ProviderKind::Deepgram => Some("wss://agent.deepgram.com"),
             ProviderKind::ElevenLabs => Some("wss://api.elevenlabs.io"),
             ProviderKind::Gemini => Some("wss://generativelanguage.googleapis.com"),
@@ -150,7 +155,8 @@ impl ProviderKind {
             | ProviderKind::AzureOpenAi
             | ProviderKind::Deepgram
             | ProviderKind::ElevenLabs
-            | ProviderKind::Gemini => false,
+            | ProviderKind::Gemini
+            | ProviderKind::Cascade => false,
         }
     }
 }
@@ -181,7 +187,8 @@ pub struct ProviderSettings {
     /// The agent's name at the provider, where agents are made there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// Hertz of linear audio, where there is a choice: 8,000, 16,000 or 24,000.
+    /// Hertz of linear audio, where there is a choice: 8,000, 16,000 or 24,000. Of a cascade, hertz of bare samples that
+    /// its speech is to come in, up to 48,000; `None` has it come in a WAV file, which says its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_rate: Option<u32>,
     /// The language that is spoken, as `de` or `en-US` (BCP 47).
@@ -193,6 +200,21 @@ pub struct ProviderSettings {
     /// The model that speaks, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speak_model: Option<String>,
+    /// Where a cascade listens: `https://host/path` or, of Wyoming's services, `tcp://host:port`; `None`: at its base.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_url: Option<String>,
+    /// The key there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_api_key: Option<Sealed>,
+    /// Where a cascade speaks, as `listen_url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speak_url: Option<String>,
+    /// The key there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speak_api_key: Option<Sealed>,
+    /// The voice of agents that have none of their own, where the service needs one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
     /// What goes along with each call, where the protocol has a place for it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,

@@ -63,8 +63,18 @@ async fn secrets_of_trunks_and_providers_are_in_no_file_and_no_answer() {
     let trunk = owner.post("/api/v1/trunks", &trunk).await.created();
     let provider = json!({ "name": "p", "kind": "openai-realtime", "base_url": "wss://h/v1", "model": "m", "api_key": "sk-4711-never-on-disk" });
     let provider = owner.post("/api/v1/providers", &provider).await.created();
+    let cascade = json!({ "name": "c", "kind": "cascade", "model": "m", "listen_url": "tcp://h:10300/",
+        "listen_api_key": "lk-4711-never-on-disk", "speak_url": "http://h/v1", "speak_api_key": "tk-4711-never-on-disk",
+        "sample_rate": 22050, "voice": "v" });
+    let cascade = owner.post("/api/v1/providers", &cascade).await.created();
+    assert_eq!((&cascade["listenApiKeySet"], &cascade["speakApiKeySet"]), (&json!(true), &json!(true)));
+    assert_eq!(cascade["base_url"], "https://api.openai.com/v1");
+    let settings = ["listen_url", "speak_url", "sample_rate", "voice"].map(|field| &cascade[field]);
+    assert_eq!(settings, [&json!("tcp://h:10300"), &json!("http://h/v1"), &json!(22_050), &json!("v")]);
     let listed = [owner.get("/api/v1/trunks").await.ok(), owner.get("/api/v1/providers").await.ok()];
-    for text in [trunk.to_string(), provider.to_string(), listed[0].to_string(), listed[1].to_string()] {
+    for text in
+        [trunk.to_string(), provider.to_string(), cascade.to_string(), listed[0].to_string(), listed[1].to_string()]
+    {
         assert!(!text.contains("4711"), "{text}");
     }
     assert_eq!((&trunk["passwordSet"], &provider["apiKeySet"]), (&json!(true), &json!(true)));
@@ -157,6 +167,14 @@ async fn a_provider_that_cannot_be_is_refused_with_what_is_wrong() {
             "bad_field",
         ),
         (json!({ "name": "x", "base_url": "ws://h", "model": "m" }), "missing_field"),
+        (json!({ "name": "x", "kind": "cascade" }), "missing_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "base_url": "ws://h" }), "bad_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "base_url": "tcp://h:1" }), "bad_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "listen_url": "tcp://h" }), "bad_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "speak_url": "tcp://h:1/a" }), "bad_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "speak_url": "wss://h" }), "bad_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "sample_rate": 11025 }), "bad_field"),
+        (json!({ "name": "x", "kind": "cascade", "model": "m", "speak_api_key": "a\nb" }), "bad_field"),
     ] {
         assert_eq!(owner.post("/api/v1/providers", &body).await.code(400), code, "{body}");
     }

@@ -368,19 +368,23 @@ impl Item {
     /// Its words, of an interrupted item in proportion to what was heard: there is no word timing.
     fn heard(self) -> String {
         let whole = self.queued + self.ignored;
-        let mut text = self.transcript;
-        if self.is_cut && self.played < whole {
-            let characters = text.chars().count() as u64;
-            let heard = (characters * self.played / whole) as usize;
-            let end = text.char_indices().nth(heard).map_or(text.len(), |(at, _)| at);
-            // A word that was begun counts as unheard.
-            let is_within = |at: usize| text[at..].starts_with(|next: char| !next.is_whitespace());
-            let end = if is_within(end) { text[..end].rfind(char::is_whitespace).unwrap_or(0) } else { end };
-            text.truncate(end);
-        }
-        text.truncate(text.trim_end().len());
-        text.trim_start().to_owned()
+        let text = if self.is_cut { heard_part(&self.transcript, self.played, whole) } else { &self.transcript };
+        text.trim().to_owned()
     }
+}
+
+/// So much of a text as was heard of its sound, in proportion: there is no word timing. A word that was begun counts as
+/// unheard.
+pub(super) fn heard_part(text: &str, played: u64, whole: u64) -> &str {
+    if played >= whole {
+        return text;
+    }
+    let characters = text.chars().count() as u64;
+    let heard = (characters * played / whole) as usize;
+    let end = text.char_indices().nth(heard).map_or(text.len(), |(at, _)| at);
+    let is_within = |at: usize| text[at..].starts_with(|next: char| !next.is_whitespace());
+    let end = if is_within(end) { text[..end].rfind(char::is_whitespace).unwrap_or(0) } else { end };
+    text[..end].trim_end()
 }
 
 /// A tick is 125 µs.

@@ -390,7 +390,7 @@ fn is_told(text: &str) -> bool {
 }
 
 /// Has an agent speak first that was given no greeting.
-const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
+pub(super) const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
 
 /// 2 s: a model that says goodbye only once its function was answered has begun by then.
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);

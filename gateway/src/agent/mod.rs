@@ -4,6 +4,7 @@
 //! from its connection go in by [`AgentSession::handle_bytes`], bytes for it wait in [`AgentSession::outbound`].
 
 pub mod attendant;
+pub mod cascade;
 mod conversation;
 mod duties;
 pub mod echo;
@@ -18,7 +19,7 @@ pub mod template;
 pub mod tone_test;
 pub mod tools;
 pub mod websocket;
-mod wire;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::time::Instant;

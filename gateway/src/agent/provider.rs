@@ -7,14 +7,16 @@
 //! | `deepgram` | `/v1/agent/converse` | `Authorization: Token` | the line's G.711, or 16 kHz | when told; a stored agent at once |
 //! | `elevenlabs` | `/v1/convai/conversation?agent_id=` | `xi-api-key` | as the agent is set there | at once |
 //! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
+//! | `cascade` | `/chat/completions`; see [`crate::io::cascade`] | `Authorization: Bearer` | 16 kHz in, any out | when told |
 //! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
 use std::fmt;
 
-use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings};
+use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings, Sealed};
 
 use super::tools::Tools;
-use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace};
+use crate::io::cascade::{CascadeTarget, ServiceTarget};
+use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace, WebSocketTarget};
 
 /// An agent behind a provider: where it is, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +93,14 @@ impl ServicePlan {
     /// [`AgentUrlError`] when the provider's address is none.
     pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
         let ProviderRoute { kind, model, api_key, settings, .. } = provider;
-        let target = AgentTarget { url: url(provider)?, api_key: api_key.clone(), key_place: key_place(*kind) };
+        let target = match kind {
+            ProviderKind::Cascade => AgentTarget::Cascade(Box::new(cascade(provider, opening.voice.as_deref())?)),
+            _ => AgentTarget::WebSocket(WebSocketTarget {
+                url: url(provider)?,
+                api_key: api_key.clone(),
+                key_place: key_place(*kind),
+            }),
+        };
         let (model, settings) = (model.clone(), settings.clone());
         Ok(ServicePlan {
             kind: *kind,
@@ -147,6 +156,29 @@ fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
             .with_query("agent_id", settings.agent.as_deref().unwrap_or_default()),
         ProviderKind::Gemini => base.with_path(GEMINI_PATH),
         _ => base,
+    })
+}
+
+/// Where a cascade's services are. Those without an address of their own are where it thinks; its key goes to no other
+/// host.
+fn cascade(provider: &ProviderRoute, voice: Option<&str>) -> Result<CascadeTarget, AgentUrlError> {
+    let ProviderRoute { base_url, model, api_key, settings, .. } = provider;
+    let base = AgentUrl::of_service(base_url)?;
+    if base.is_wyoming() {
+        return Err(AgentUrlError);
+    }
+    let service = |own: &Option<String>, key: &Option<Sealed>, model: &Option<String>| {
+        let url = own.as_deref().map_or_else(|| Ok(base.clone()), AgentUrl::of_service)?;
+        let shared = api_key.as_ref().filter(|_| url.shares_origin_with(&base));
+        Ok(ServiceTarget { api_key: key.as_ref().or(shared).cloned(), url, model: model.clone() })
+    };
+    Ok(CascadeTarget {
+        listen: service(&settings.listen_url, &settings.listen_api_key, &settings.listen_model)?,
+        think: service(&None, api_key, &Some(model.clone()))?,
+        speak: service(&settings.speak_url, &settings.speak_api_key, &settings.speak_model)?,
+        language: settings.language.clone(),
+        voice: voice.or(settings.voice.as_deref()).map(str::to_owned),
+        sample_rate: settings.sample_rate,
     })
 }
 
@@ -209,5 +241,28 @@ mod tests {
             provider.settings.agent = Some("c d".into());
             assert_eq!(url(&provider).expect("an address").to_string(), wanted);
         }
+    }
+
+    #[test]
+    fn a_cascade_s_key_goes_nowhere_but_where_it_thinks() {
+        let sealed = |text: &str| Some(Sealed(text.into()));
+        let mut provider = ProviderRoute::new(ProviderKind::Cascade, "https://api.openai.com/v1", "m");
+        provider.api_key = sealed("base");
+        let keys = |provider: &ProviderRoute| {
+            let target = cascade(provider, None).expect("addresses");
+            [target.listen.api_key, target.think.api_key, target.speak.api_key]
+        };
+        assert_eq!(keys(&provider), [sealed("base"), sealed("base"), sealed("base")]);
+        provider.settings.listen_url = Some("tcp://lan:10300".into());
+        provider.settings.speak_url = Some("http://api.openai.com/v1".into());
+        assert_eq!(keys(&provider), [None, sealed("base"), None]);
+        provider.settings.speak_api_key = sealed("own");
+        assert_eq!(keys(&provider), [None, sealed("base"), sealed("own")]);
+        let target = cascade(&provider, Some("anna")).expect("addresses");
+        assert_eq!((target.voice.as_deref(), target.listen.url.is_wyoming()), (Some("anna"), true));
+        provider.settings.voice = Some("usual".into());
+        assert_eq!(cascade(&provider, None).expect("addresses").voice.as_deref(), Some("usual"));
+        provider.base_url = "tcp://lan:1".into();
+        assert_eq!(cascade(&provider, None), Err(AgentUrlError));
     }
 }

@@ -5,10 +5,11 @@
 
 use std::time::Instant;
 
-use talkstack_control::port::{CallId, Outcome};
+use talkstack_control::port::{CallId, Outcome, ProviderKind};
 use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
+use super::cascade::Cascade;
 use super::hosted::Hosted;
 use super::media_stream::MediaStream;
 use super::openai_realtime::OpenAiRealtime;
@@ -82,6 +83,8 @@ pub(super) trait Service {
 /// A session with one of the services that are known.
 #[derive(Debug)]
 pub enum ServiceSession {
+    /// Services that listen, think and speak, with the box between them.
+    Cascade(Box<Cascade>),
     /// A media-stream service: the box plays the telephony provider.
     MediaStream(Box<MediaStream>),
     /// A hosted agent in a protocol of its own.
@@ -94,6 +97,7 @@ impl ServiceSession {
     /// Starts a session behind the connection that has just been made.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
         match plan.kind {
+            ProviderKind::Cascade => ServiceSession::Cascade(Box::new(Cascade::new(plan, facts))),
             kind if kind.is_media_stream() => ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts))),
             kind if kind.is_hosted() => ServiceSession::Hosted(Box::new(Hosted::new(plan, facts))),
             _ => ServiceSession::OpenAiRealtime(Box::new(OpenAiRealtime::new(plan, facts))),
@@ -102,6 +106,7 @@ impl ServiceSession {
 
     pub(super) fn service(&self) -> &dyn Service {
         match self {
+            ServiceSession::Cascade(session) => &**session,
             ServiceSession::Hosted(session) => &**session,
             ServiceSession::MediaStream(session) => &**session,
             ServiceSession::OpenAiRealtime(session) => &**session,
@@ -110,6 +115,7 @@ impl ServiceSession {
 
     pub(super) fn service_mut(&mut self) -> &mut dyn Service {
         match self {
+            ServiceSession::Cascade(session) => &mut **session,
             ServiceSession::Hosted(session) => &mut **session,
             ServiceSession::MediaStream(session) => &mut **session,
             ServiceSession::OpenAiRealtime(session) => &mut **session,

@@ -34,7 +34,7 @@ pub(super) fn read_event<'a, T: Deserialize<'a> + Default>(text: &'a str) -> Res
 }
 
 /// A code of a service's, cut to what a log can take.
-pub(super) fn loggable(code: &str) -> String {
+pub(crate) fn loggable(code: &str) -> String {
     code.chars().filter(char::is_ascii_graphic).take(CODE_CHARS_MAX).collect()
 }
 

@@ -15,7 +15,7 @@ use super::resource::{Resource, add, remove};
 pub enum ProviderCommand {
     /// Add a service that runs agents.
     #[command(
-        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n  talkstack provider add --name deepgram --kind deepgram --model open_ai/gpt-4o-mini --api-key-file /root/key\n  talkstack provider add --name eleven --kind elevenlabs --agent-id agent_7\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
+        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n  talkstack provider add --name deepgram --kind deepgram --model open_ai/gpt-4o-mini --api-key-file /root/key\n  talkstack provider add --name eleven --kind elevenlabs --agent-id agent_7\n  talkstack provider add --name lan --kind cascade --base-url http://127.0.0.1:11434/v1 --model llama3.2 --listen-url tcp://127.0.0.1:10300 --speak-url tcp://127.0.0.1:10200\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
     )]
     Add(Box<NewProvider>),
     /// All providers, the oldest first.
@@ -49,7 +49,7 @@ pub struct NewProvider {
     /// What it speaks.
     #[arg(long, default_value = "openai-realtime", value_parser = ProviderKind::ALL.map(ProviderKind::as_str))]
     kind: String,
-    /// Its address: without /realtime for OpenAI's protocol, as in ws://127.0.0.1:9000/v1; the whole of it for a media stream; the host alone for a hosted agent, whose provider's own is known.
+    /// Its address: without /realtime for OpenAI's protocol, as in ws://127.0.0.1:9000/v1; the whole of it for a media stream; the host alone for a hosted agent, whose provider's own is known; for a cascade where it thinks, without /chat/completions.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// The model, where the kind has one; for Deepgram the one that thinks, as open_ai/gpt-4o-mini.
@@ -58,8 +58,8 @@ pub struct NewProvider {
     /// The agent's name at the provider, where agents are made there.
     #[arg(long, value_name = "ID")]
     agent_id: Option<String>,
-    /// Hertz of linear audio, where there is a choice.
-    #[arg(long, value_parser = ["8000", "16000", "24000"])]
+    /// Hertz of linear audio, where there is a choice; for a cascade of the bare samples that it speaks, in place of WAV.
+    #[arg(long, value_parser = ["8000", "16000", "22050", "24000", "32000", "44100", "48000"])]
     sample_rate: Option<String>,
     /// The language that is spoken, as de or en-US.
     #[arg(long)]
@@ -70,6 +70,8 @@ pub struct NewProvider {
     /// The model that speaks, where it is another one.
     #[arg(long, value_name = "MODEL")]
     speak_model: Option<String>,
+    #[command(flatten)]
+    cascade: CascadeFlags,
     /// What goes along with each call of a media stream, as name=value; may be repeated.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
@@ -85,6 +87,26 @@ pub struct NewProvider {
     /// One JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// What only a cascade has.
+#[derive(Debug, Clone, Args)]
+struct CascadeFlags {
+    /// Where a cascade listens, unless at its base: as https://host/v1, or tcp://host:10300 of a Wyoming service.
+    #[arg(long, value_name = "URL")]
+    listen_url: Option<String>,
+    /// A file that holds the key there; the base's is sent to no other host.
+    #[arg(long, value_name = "FILE")]
+    listen_api_key_file: Option<PathBuf>,
+    /// Where a cascade speaks, unless at its base: as https://host/v1, or tcp://host:10200 of a Wyoming service.
+    #[arg(long, value_name = "URL")]
+    speak_url: Option<String>,
+    /// A file that holds the key there; the base's is sent to no other host.
+    #[arg(long, value_name = "FILE")]
+    speak_api_key_file: Option<PathBuf>,
+    /// The voice of a cascade's agents that have none of their own.
+    #[arg(long, value_name = "ID")]
+    default_voice: Option<String>,
 }
 
 /// Carries out `talkstack provider …`; what is to be printed.
@@ -105,6 +127,9 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
                 ("language", &new.language),
                 ("listen_model", &new.listen_model),
                 ("speak_model", &new.speak_model),
+                ("listen_url", &new.cascade.listen_url),
+                ("speak_url", &new.cascade.speak_url),
+                ("voice", &new.cascade.default_voice),
             ] {
                 if let Some(given) = given {
                     body[field] = json!(given);
@@ -113,8 +138,14 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
             if let Some(rate) = new.sample_rate.as_ref().and_then(|rate| rate.parse::<u32>().ok()) {
                 body["sample_rate"] = json!(rate);
             }
-            if let Some(path) = &new.api_key_file {
-                body["api_key"] = json!(read_secret(path)?);
+            for (field, file) in [
+                ("api_key", &new.api_key_file),
+                ("listen_api_key", &new.cascade.listen_api_key_file),
+                ("speak_api_key", &new.cascade.speak_api_key_file),
+            ] {
+                if let Some(path) = file {
+                    body[field] = json!(read_secret(path)?);
+                }
             }
             add(socket, &PROVIDERS, &body, new.json)
         }

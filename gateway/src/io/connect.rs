@@ -5,6 +5,7 @@ mod url;
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +20,20 @@ use tokio_rustls::TlsConnector;
 pub use tls::{client_config, trusted_roots};
 pub use url::{AgentUrl, AgentUrlError};
 
-/// Where an agent is, and the key it wants.
+use super::cascade::CascadeTarget;
+
+/// Where an agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentTarget {
+pub enum AgentTarget {
+    /// Behind a WebSocket.
+    WebSocket(WebSocketTarget),
+    /// Behind services that a task of ours speaks to.
+    Cascade(Box<CascadeTarget>),
+}
+
+/// Where an agent's WebSocket is, and the key it wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketTarget {
     /// The address.
     pub url: AgentUrl,
     /// The key, still sealed; it is opened where the connection is made.
@@ -53,11 +65,20 @@ pub struct Credentials {
     pub tls: Arc<ClientConfig>,
 }
 
+/// An agent's end of a connection.
+#[derive(Debug)]
+pub enum AgentStream {
+    /// To a server.
+    Tcp(TcpStream),
+    /// To a task of ours.
+    Local(UnixStream),
+}
+
 /// A connection behind its handshake, ready to move to a media thread.
 #[derive(Debug)]
 pub struct Connected {
     /// The socket, non-blocking.
-    pub stream: TcpStream,
+    pub stream: AgentStream,
     /// The state of TLS on it, behind its handshake.
     pub tls: Option<Box<ClientConnection>>,
     /// What came after the handshake's blank line: the first message may ride with the 101.
@@ -105,14 +126,14 @@ async fn establish(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Res
     stream.set_nodelay(true)?;
     if !url.is_tls() {
         let leftover = upgrade(&mut stream, url, &credentials, nonce).await?;
-        return Ok(Connected { stream: stream.into_std()?, tls: None, leftover });
+        return Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: None, leftover });
     }
     let name = ServerName::try_from(url.host().to_owned()).map_err(|_| ConnectError::BadName)?;
     let mut stream = TlsConnector::from(Arc::clone(&credentials.tls)).connect(name, stream).await?;
     let mut leftover = upgrade(&mut stream, url, &credentials, nonce).await?;
     let (stream, mut tls) = stream.into_inner();
     read_rest(&mut tls, &mut leftover)?;
-    Ok(Connected { stream: stream.into_std()?, tls: Some(Box::new(tls)), leftover })
+    Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: Some(Box::new(tls)), leftover })
 }
 
 /// What TLS has decrypted and nobody has read: the socket will not become readable for it again.

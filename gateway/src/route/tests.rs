@@ -6,6 +6,7 @@ use talkstack_control::port::{
 };
 
 use super::*;
+use crate::io::connect::AgentTarget;
 
 #[test]
 fn the_same_number_is_found_however_it_is_dialled() {
@@ -44,7 +45,8 @@ fn an_unknown_user_is_named_without_what_could_break_a_header() {
 #[test]
 fn an_agent_of_a_media_stream_is_reached_at_its_url() {
     let Plan::Service(plan) = asked(&snapshot(), "3633", "").expect("known").plan else { panic!("no stream") };
-    assert_eq!(plan.target.url.to_string(), "ws://agent:9000/twilio");
+    let AgentTarget::WebSocket(target) = &plan.target else { panic!("no WebSocket") };
+    assert_eq!(target.url.to_string(), "ws://agent:9000/twilio");
     assert_eq!(plan.parties, Parties { from: "anna".into(), to: "+3633".into() });
 }
 

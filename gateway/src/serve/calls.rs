@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustls::ClientConfig;
 use talkstack_control::gate::{DialPolicy, Gate};
-use talkstack_control::port::{CallEvent, CallId, Snapshot};
+use talkstack_control::port::{CallEvent, CallId, Sealed, Snapshot};
 use talkstack_control::recording::RECORDINGS_DIR;
-use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret};
+use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret, UnsealError};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::dtls::Identity;
 use talkstack_media::sdp::Fingerprint;
@@ -21,7 +21,10 @@ use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
 use crate::config::Config;
-use crate::io::connect::{AgentTarget, Credentials, client_config, connect};
+use crate::io::cascade::{self, ServiceKeys, ServiceTarget};
+use crate::io::connect::{
+    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect,
+};
 use crate::io::handshakes::HandshakesHandle;
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
@@ -344,6 +347,49 @@ struct Agents {
     tls: Arc<ClientConfig>,
 }
 
+impl Agents {
+    /// Connects to an agent; where it is, if it cannot be reached.
+    async fn connect(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
+        match target {
+            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place }) => {
+                let connected = async {
+                    let credentials =
+                        Credentials { key: self.key(api_key.as_ref())?, place, tls: Arc::clone(&self.tls) };
+                    Ok(connect(&url, credentials, Random::default().u128()).await?)
+                };
+                connected.await.map_err(|error| (url, error))
+            }
+            AgentTarget::Cascade(target) => {
+                let connected = async {
+                    let key = |service: &ServiceTarget| self.key(service.api_key.as_ref());
+                    let keys = ServiceKeys {
+                        listen: key(&target.listen)?,
+                        think: key(&target.think)?,
+                        speak: key(&target.speak)?,
+                    };
+                    Ok(cascade::open(&target, keys, &self.tls).await?)
+                };
+                connected.await.map_err(|error| (target.think.url.clone(), error))
+            }
+        }
+    }
+
+    fn key(&self, sealed: Option<&Sealed>) -> Result<Option<String>, NotConnected> {
+        Ok(sealed.map(|sealed| self.secret.unseal(PROVIDER_KEY_PURPOSE, sealed)).transpose()?)
+    }
+}
+
+/// An agent was not reached.
+#[derive(Debug, thiserror::Error)]
+enum NotConnected {
+    /// Its key cannot be opened: it was sealed with another secret. Set it again.
+    #[error("{0}")]
+    Key(#[from] UnsealError),
+    /// Its side's doing.
+    #[error("{0}")]
+    Connection(#[from] ConnectError),
+}
+
 impl Surroundings for Around {
     fn sip(&self, id: CallId, wish: SipWish) -> bool {
         self.sip.try_send(ToSip::Wish(id, wish)).is_ok()
@@ -377,21 +423,11 @@ impl Surroundings for Around {
     }
 
     fn connect(&self, id: CallId, target: AgentTarget) -> bool {
-        let (shard, Agents { runtime, secret, tls }) = (self.shard.clone(), self.agents.clone());
-        runtime.spawn(async move {
-            let nonce = Random::default().u128();
-            let AgentTarget { url, api_key, key_place: place } = target;
-            let key = match api_key.map(|sealed| secret.unseal(PROVIDER_KEY_PURPOSE, &sealed)).transpose() {
-                Ok(key) => key,
-                Err(error) => {
-                    tracing::error!(call = %id, "The key of the agent at {url}: {error}");
-                    let _ = shard.send(ToShard::Call(id, ToCall::AgentUnreachable));
-                    return;
-                }
-            };
-            let message = match connect(&url, Credentials { key, place, tls }, nonce).await {
+        let (shard, agents) = (self.shard.clone(), self.agents.clone());
+        self.agents.runtime.spawn(async move {
+            let message = match agents.connect(target).await {
                 Ok(connected) => ToCall::AgentConnected(connected),
-                Err(error) => {
+                Err((url, error)) => {
                     tracing::warn!(call = %id, "The agent at {url} cannot be reached: {error}");
                     ToCall::AgentUnreachable
                 }

@@ -5,6 +5,7 @@
 mod agents;
 mod caller;
 mod calls;
+mod cascade;
 mod cli;
 mod daemon;
 mod dns;

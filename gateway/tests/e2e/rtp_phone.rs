@@ -104,18 +104,33 @@ impl RtpPhone {
         while !is_enough(self) {
             assert!(Instant::now() < deadline, "waited in vain on the phone");
             self.send_frame(code);
-            self.next += Duration::from_millis(20);
-            while let Some(wait) = self.next.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-                self.rtp.set_read_timeout(Some(wait)).expect("set");
-                let mut buffer = [0; 2048];
-                if let Ok(bytes) = self.rtp.recv(&mut buffer) {
-                    let timestamp = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
-                    let payload = buffer[12..bytes].to_vec();
-                    self.heard.push(Packet { at: SystemTime::now(), timestamp, payload });
-                }
-            }
-            self.look_for_bye();
+            self.pass_frame();
         }
+    }
+
+    /// Says these samples of 8 kHz, and notes what comes.
+    pub(crate) fn say_samples(&mut self, samples: &[i16]) {
+        for frame in samples.chunks_exact(160) {
+            let mut payload = Vec::new();
+            self.codec.encode(frame, &mut payload);
+            self.send_payload(&payload, payload[0]);
+            self.pass_frame();
+        }
+    }
+
+    /// Waits for the time of the next frame, and notes what comes.
+    fn pass_frame(&mut self) {
+        self.next += Duration::from_millis(20);
+        while let Some(wait) = self.next.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
+            self.rtp.set_read_timeout(Some(wait)).expect("set");
+            let mut buffer = [0; 2048];
+            if let Ok(bytes) = self.rtp.recv(&mut buffer) {
+                let timestamp = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
+                let payload = buffer[12..bytes].to_vec();
+                self.heard.push(Packet { at: SystemTime::now(), timestamp, payload });
+            }
+        }
+        self.look_for_bye();
     }
 
     /// What has been heard from an instant on, as samples.
@@ -197,11 +212,16 @@ impl RtpPhone {
     }
 
     fn send_frame(&mut self, code: u8) {
+        let payload: Vec<u8> = (0..160).map(|at| if at % 2 == 0 { code } else { code | 0x80 }).collect();
+        self.send_payload(&payload, code);
+    }
+
+    fn send_payload(&mut self, payload: &[u8], code: u8) {
         let mut packet = vec![0x80, self.codec.payload_type()];
         packet.extend((self.said.len() as u16).to_be_bytes());
         packet.extend((self.said.len() as u32 * 160).to_be_bytes());
         packet.extend(0x5eed_u32.to_be_bytes());
-        packet.extend((0..160).map(|at| if at % 2 == 0 { code } else { code | 0x80 }));
+        packet.extend(payload);
         self.rtp.send_to(&packet, self.media).expect("sent");
         self.said.push((SystemTime::now(), code));
     }

@@ -39,7 +39,19 @@ struct Bank {
 impl Resampler {
     /// Starts a stream in silence.
     pub fn new(from: SampleRate, to: SampleRate) -> Self {
-        let bank = bank(from, to);
+        Resampler::with(bank(from, to))
+    }
+
+    /// Starts a stream in silence that comes at a rate of sound files: 11,025, 12,000, 22,050, 32,000 or 44,100 Hz. `None`
+    /// for any other.
+    pub fn of_file(hertz: u32, to: SampleRate) -> Option<Self> {
+        static BANKS: [[OnceLock<Bank>; 4]; 5] = [const { [const { OnceLock::new() }; 4] }; 5];
+        let from = FILE_RATES.iter().position(|rate| *rate == hertz)?;
+        let bank = || Bank::new(hertz as usize, to.hertz() as usize);
+        Some(Resampler::with(BANKS[from][to.index()].get_or_init(bank)))
+    }
+
+    fn with(bank: &'static Bank) -> Self {
         let mut line = Vec::with_capacity(bank.taps - 1 + CHUNK);
         line.resize(bank.taps - 1, 0.0);
         Resampler { bank, line, next: 0 }
@@ -132,6 +144,9 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// Rates that speech is synthesised at and no line has.
+const FILE_RATES: [u32; 5] = [11_025, 12_000, 22_050, 32_000, 44_100];
+
 /// 48 samples of the lower rate.
 const TAPS: usize = 48;
 
@@ -211,6 +226,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_file_s_rate_becomes_a_line_s_with_the_same_quality() {
+        for hertz in FILE_RATES {
+            for to in ALL {
+                let mut resampler = Resampler::of_file(hertz, to).expect("known");
+                let step = std::f64::consts::TAU * 1000.0 / f64::from(hertz);
+                let second: Vec<i16> =
+                    (0..hertz).map(|at| (LOUDNESS * (f64::from(at) * step).sin()).round() as i16).collect();
+                let mut out = Vec::new();
+                second.chunks(441).for_each(|part| resampler.resample(part, &mut out));
+                assert!(out.len().abs_diff(to.hertz() as usize) <= 1, "{hertz} to {to:?}: {}", out.len());
+                let (kept, rest) = measured(&out[out.len() / 2..], to, 1000.0);
+                assert!(kept.abs() < 0.1 && rest < -80.0, "{hertz} to {to:?}: {kept} dB, beside it {rest} dB");
+            }
+        }
+        assert!(Resampler::of_file(23_000, SampleRate::Hz8000).is_none());
+    }
+
     fn pairs() -> impl Iterator<Item = (SampleRate, SampleRate)> {
         ALL.into_iter().flat_map(|from| ALL.map(|to| (from, to))).filter(|(from, to)| from != to)
     }
@@ -226,7 +259,12 @@ mod tests {
     fn through(from: SampleRate, to: SampleRate, hertz: f64) -> (f64, f64) {
         let mut out = Vec::new();
         Resampler::new(from, to).resample(&tone(from, hertz, from.hertz() as usize / 2), &mut out);
-        let out: Vec<f64> = out[to.hertz() as usize / 20..].iter().map(|sample| f64::from(*sample)).collect();
+        measured(&out[to.hertz() as usize / 20..], to, hertz)
+    }
+
+    /// How loud a tone is in what came out, and everything else.
+    fn measured(out: &[i16], to: SampleRate, hertz: f64) -> (f64, f64) {
+        let out: Vec<f64> = out.iter().map(|sample| f64::from(*sample)).collect();
         let step = std::f64::consts::TAU * hertz / f64::from(to.hertz());
         // The least squares' tone: sine and cosine.
         let (mut ss, mut sc, mut cc, mut xs, mut xc) = (0.0, 0.0, 0.0, 0.0, 0.0);

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An agent's address: `ws://host:port/path` or `wss://host:port/path`.
+/// An agent's address: `ws://host:port/path` or `wss://host:port/path`; of a service of a cascade, the same with `http`,
+/// `https` or `tcp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentUrl {
     scheme: Scheme,
@@ -16,6 +17,10 @@ pub struct AgentUrl {
 enum Scheme {
     Ws,
     Wss,
+    Http,
+    Https,
+    /// Wyoming's.
+    Tcp,
 }
 
 /// The text is no address of a WebSocket. Whoever configured it must mend it.
@@ -33,6 +38,19 @@ impl AgentUrl {
             Some(("http", rest)) => format!("ws://{rest}").parse(),
             Some(("https", rest)) => format!("wss://{rest}").parse(),
             _ => base_url.parse(),
+        }
+    }
+
+    /// A service's address as its owner gives it: `http`, `https` or `tcp`.
+    ///
+    /// # Errors
+    /// [`AgentUrlError`] when it is no address.
+    pub fn of_service(base_url: &str) -> Result<Self, AgentUrlError> {
+        match base_url.split_once("://") {
+            Some(("http", rest)) => AgentUrl::parse(Scheme::Http, rest),
+            Some(("https", rest)) => AgentUrl::parse(Scheme::Https, rest),
+            Some(("tcp", rest)) => AgentUrl::parse(Scheme::Tcp, rest),
+            _ => Err(AgentUrlError),
         }
     }
 
@@ -57,25 +75,35 @@ impl AgentUrl {
         self
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        self.scheme == Scheme::Wss
+    /// Whether both are at one host and port: what the one may know, the other may.
+    pub fn shares_origin_with(&self, other: &AgentUrl) -> bool {
+        (self.scheme, &self.host, self.port) == (other.scheme, &other.host, other.port)
+    }
+
+    /// Whether it is a Wyoming service.
+    pub fn is_wyoming(&self) -> bool {
+        self.scheme == Scheme::Tcp
+    }
+
+    pub(in crate::io) fn is_tls(&self) -> bool {
+        matches!(self.scheme, Scheme::Wss | Scheme::Https)
     }
 
     /// The host without the brackets of an IPv6 address.
-    pub(super) fn host(&self) -> &str {
+    pub(in crate::io) fn host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(in crate::io) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::io) fn path(&self) -> &str {
         &self.path
     }
 
     /// Host and port as the `Host` header has them (RFC 9110 §7.2): the scheme's own port is left out.
-    pub(super) fn authority(&self) -> String {
+    pub(in crate::io) fn authority(&self) -> String {
         if self.port == self.scheme.port() { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }
 }
@@ -83,8 +111,20 @@ impl AgentUrl {
 impl Scheme {
     fn port(self) -> u16 {
         match self {
-            Scheme::Ws => 80,
-            Scheme::Wss => 443,
+            Scheme::Ws | Scheme::Http => 80,
+            Scheme::Wss | Scheme::Https => 443,
+            // Any that is given: none is usual for all of them.
+            Scheme::Tcp => 10_200,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Tcp => "tcp",
         }
     }
 }
@@ -93,11 +133,16 @@ impl FromStr for AgentUrl {
     type Err = AgentUrlError;
 
     fn from_str(text: &str) -> Result<Self, AgentUrlError> {
-        let (scheme, rest) = match text.split_once("://") {
-            Some(("ws", rest)) => (Scheme::Ws, rest),
-            Some(("wss", rest)) => (Scheme::Wss, rest),
-            _ => return Err(AgentUrlError),
-        };
+        match text.split_once("://") {
+            Some(("ws", rest)) => AgentUrl::parse(Scheme::Ws, rest),
+            Some(("wss", rest)) => AgentUrl::parse(Scheme::Wss, rest),
+            _ => Err(AgentUrlError),
+        }
+    }
+}
+
+impl AgentUrl {
+    fn parse(scheme: Scheme, rest: &str) -> Result<Self, AgentUrlError> {
         let (authority, path) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
         let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         let (host, port) = match authority.rsplit_once(':') {
@@ -114,8 +159,7 @@ impl FromStr for AgentUrl {
 
 impl fmt::Display for AgentUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls() { "wss" } else { "ws" };
-        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
+        write!(f, "{}://{}:{}{}", self.scheme.as_str(), self.host, self.port, self.path)
     }
 }
 
@@ -166,6 +210,20 @@ mod tests {
             let url = AgentUrl::of_base(base).expect("an address").with_path("/realtime").with_query("model", model);
             assert_eq!(url.to_string(), shown, "{base}");
         }
+        for (base, shown) in [
+            ("http://lan:11434/v1", Some("http://lan:11434/v1/x")),
+            ("https://api.openai.com/v1/", Some("https://api.openai.com:443/v1/x")),
+            ("tcp://[::1]:10300", Some("tcp://[::1]:10300/x")),
+            ("ws://lan", None),
+            ("tcp://", None),
+        ] {
+            let url = AgentUrl::of_service(base).map(|url| url.with_path("/x").to_string());
+            assert_eq!(url.ok().as_deref(), shown, "{base}");
+        }
+        let [here, there, plain] =
+            ["https://a/v1", "https://a:8443", "http://a"].map(|base| AgentUrl::of_service(base).expect("an address"));
+        assert!(here.shares_origin_with(&here.clone().with_path("/x")));
+        assert!(!here.shares_origin_with(&there) && !here.shares_origin_with(&plain));
         for base in ["", "api.openai.com/v1", "ftp://agent", "https://", "wss://user:key@agent/v1", "wss://a/#b"] {
             assert_eq!(AgentUrl::of_base(base), Err(AgentUrlError), "{base}");
         }

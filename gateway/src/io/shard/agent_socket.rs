@@ -1,14 +1,16 @@
 //! An agent's connected socket: plain, or TLS behind its handshake. Never blocks.
 
 use std::io::{Error, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustls::ClientConnection;
 
+use crate::io::connect::AgentStream;
+
 /// One agent's socket.
 pub(super) struct AgentSocket {
-    stream: TcpStream,
+    stream: AgentStream,
     tls: Option<Box<ClientConnection>>,
     /// epoll also reports when it can be written to.
     pub(super) is_watched_for_write: bool,
@@ -19,8 +21,8 @@ impl AgentSocket {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn new(stream: TcpStream, tls: Option<Box<ClientConnection>>) -> std::io::Result<Self> {
-        stream.set_nonblocking(true)?;
+    pub(super) fn new(stream: AgentStream, tls: Option<Box<ClientConnection>>) -> std::io::Result<Self> {
+        stream.set_nonblocking()?;
         Ok(AgentSocket { stream, tls, is_watched_for_write: false })
     }
 
@@ -81,7 +83,7 @@ impl AgentSocket {
             tls.send_close_notify();
             let _ = flush(tls, &mut self.stream);
         }
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.shutdown();
         let mut unread = [0; UNREAD_BYTES];
         for _ in 0..UNREAD_ROUNDS {
             if !matches!(self.stream.read(&mut unread), Ok(bytes) if bytes > 0) {
@@ -93,11 +95,52 @@ impl AgentSocket {
 
 impl AsFd for AgentSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        match &self.stream {
+            AgentStream::Tcp(stream) => stream.as_fd(),
+            AgentStream::Local(stream) => stream.as_fd(),
+        }
     }
 }
 
-fn flush(tls: &mut ClientConnection, stream: &mut TcpStream) -> std::io::Result<()> {
+impl AgentStream {
+    fn set_nonblocking(&self) -> std::io::Result<()> {
+        match self {
+            AgentStream::Tcp(stream) => stream.set_nonblocking(true),
+            AgentStream::Local(stream) => stream.set_nonblocking(true),
+        }
+    }
+
+    fn shutdown(&self) -> std::io::Result<()> {
+        match self {
+            AgentStream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            AgentStream::Local(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for AgentStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            AgentStream::Tcp(stream) => stream.read(buffer),
+            AgentStream::Local(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for AgentStream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            AgentStream::Tcp(stream) => stream.write(bytes),
+            AgentStream::Local(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn flush(tls: &mut ClientConnection, stream: &mut AgentStream) -> std::io::Result<()> {
     while tls.wants_write() && unless_blocked(tls.write_tls(stream))? > 0 {}
     Ok(())
 }

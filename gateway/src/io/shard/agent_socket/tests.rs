@@ -1,12 +1,13 @@
 //! The socket against a peer that misbehaves; that TLS carries calls is shown end to end.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::*;
+use crate::io::connect::AgentStream;
 
 #[test]
 fn a_plain_socket_keeps_what_the_kernel_does_not_take_and_sees_the_end() {
@@ -69,7 +70,7 @@ fn client() -> Box<ClientConnection> {
 fn pair(tls: Option<Box<ClientConnection>>) -> (AgentSocket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
-    (AgentSocket::new(stream, tls).expect("non-blocking"), listener.accept().expect("accepted").0)
+    (AgentSocket::new(AgentStream::Tcp(stream), tls).expect("non-blocking"), listener.accept().expect("accepted").0)
 }
 
 /// Loopback delivers within microseconds; a second is long enough for any machine.

@@ -1,0 +1,149 @@
+//! The service that speaks: a sentence becomes sound.
+
+use serde_json::json;
+use talkstack_media::audio::frame::{Form, SampleRate};
+use talkstack_media::audio::resample::Resampler;
+
+use super::http::HttpService;
+use super::wyoming::WyomingService;
+use super::{SOUND_BYTES, Told};
+use crate::agent::cascade::message::{Failure, News};
+use crate::agent::cascade::spoken::SpokenStream;
+use crate::agent::cascade::wyoming::write_event;
+use crate::io::connect::ConnectError;
+
+/// Who speaks.
+pub(super) struct Talker {
+    service: Service,
+    voice: Option<String>,
+}
+
+enum Service {
+    Http { service: HttpService, model: Option<String>, sample_rate: Option<u32> },
+    Wyoming { service: WyomingService, language: Option<String> },
+}
+
+impl Talker {
+    pub(super) fn http(
+        service: HttpService,
+        model: Option<String>,
+        voice: Option<String>,
+        sample_rate: Option<u32>,
+    ) -> Self {
+        Talker { service: Service::Http { service, model, sample_rate }, voice }
+    }
+
+    pub(super) fn wyoming(service: WyomingService, voice: Option<String>, language: Option<String>) -> Self {
+        Talker { service: Service::Wyoming { service, language }, voice }
+    }
+
+    /// Makes the connection ahead of the first request.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub(super) async fn connect(&self) -> Result<(), ConnectError> {
+        match &self.service {
+            Service::Http { service, .. } => service.connect().await,
+            Service::Wyoming { service, .. } => service.connect().await,
+        }
+    }
+
+    /// Speaks a text to a line of a rate, and tells of its sound as it comes.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) async fn speak(&self, text: &str, line: SampleRate, told: &Told) -> Result<(), Failure> {
+        let mut sound = Sound { told, line, resampler: None, has_begun: false };
+        match &self.service {
+            Service::Http { service, model, sample_rate } => {
+                let model = model.as_deref().unwrap_or(SPEAK_MODEL);
+                let voice = self.voice.as_deref().unwrap_or(VOICE);
+                let format = if sample_rate.is_some() { "pcm" } else { "wav" };
+                let body = json!({ "model": model, "input": text, "voice": voice, "response_format": format });
+                let mut reply =
+                    service.post("/audio/speech", "application/json", body.to_string().into_bytes()).await?;
+                let mut stream = sample_rate.map_or_else(SpokenStream::wav, SpokenStream::bare);
+                let mut samples = Vec::new();
+                while let Some(bytes) = reply.next().await? {
+                    stream.handle_bytes(&bytes, &mut samples)?;
+                    if let Some(rate) = stream.rate() {
+                        sound.tell(rate, &samples).await?;
+                        samples.clear();
+                    }
+                }
+                // Not even a header has come.
+                stream.rate().ok_or(Failure::Format)?;
+            }
+            Service::Wyoming { service, language } => {
+                let mut asked = json!({ "text": text });
+                match (&self.voice, language) {
+                    (Some(voice), _) => asked["voice"] = json!({ "name": voice }),
+                    (None, Some(language)) => asked["voice"] = json!({ "language": language }),
+                    (None, None) => {}
+                }
+                let mut request = Vec::new();
+                write_event(&mut request, "synthesize", &asked, &[]);
+                let (mut line, mut event) = service.request(&request).await?;
+                let (mut stream, mut samples) = (None, Vec::new());
+                while event.kind != "audio-stop" {
+                    if event.kind == "audio-start" || event.kind == "audio-chunk" {
+                        let [rate, width, channels] = ["rate", "width", "channels"].map(|name| event.number(name));
+                        let rate = rate.filter(|rate| *rate > 0 && (width, channels) == (Some(2), Some(1)));
+                        let rate = rate.ok_or(Failure::Format)?;
+                        stream
+                            .get_or_insert_with(|| SpokenStream::bare(rate))
+                            .handle_bytes(&event.payload, &mut samples)?;
+                        sound.tell(rate, &samples).await?;
+                        samples.clear();
+                    }
+                    event = line.next().await?;
+                }
+                service.put_back(line);
+            }
+        }
+        told.tell(News::Spoken).await;
+        Ok(())
+    }
+}
+
+/// Sound on its way to the call: at the rate it has, if lines or providers have that, or else at the line's.
+struct Sound<'a> {
+    told: &'a Told,
+    line: SampleRate,
+    resampler: Option<Resampler>,
+    has_begun: bool,
+}
+
+impl Sound<'_> {
+    /// Tells of whole samples of a rate.
+    async fn tell(&mut self, hertz: u32, samples: &[u8]) -> Result<(), Failure> {
+        if !self.has_begun {
+            self.has_begun = true;
+            let known = SampleRate::ALL.into_iter().find(|rate| rate.hertz() == hertz);
+            if known.is_none() {
+                self.resampler = Some(Resampler::of_file(hertz, self.line).ok_or(Failure::Format)?);
+            }
+            self.told.tell(News::Rate(known.unwrap_or(self.line))).await;
+        }
+        let mut resampled = Vec::new();
+        let samples = match &mut self.resampler {
+            None => samples,
+            Some(resampler) => {
+                let linear = Form::Linear(self.line);
+                let (mut before, mut after) = (Vec::new(), Vec::new());
+                linear.decode(samples, &mut before);
+                resampler.resample(&before, &mut after);
+                linear.encode(&after, &mut resampled);
+                &resampled
+            }
+        };
+        for part in samples.chunks(SOUND_BYTES) {
+            self.told.tell(News::Sound(part)).await;
+        }
+        Ok(())
+    }
+}
+
+/// What every server that speaks OpenAI's protocol takes by name.
+const SPEAK_MODEL: &str = "tts-1";
+const VOICE: &str = "alloy";
