@@ -15,8 +15,10 @@ fn a_call_to_a_number_is_recorded_with_the_caller_left_and_the_box_right() {
     let mut control = ScriptedControl::connect(dir.path());
     control.route("15551234567", "");
     let (words, name) = (prompt("en/goodbye"), spoken_name());
-    let phone = Baresip::calling(daemon.sip(), "15551234567", &words);
-    wait_until("three seconds have been heard", || (phone.heard_so_far() > 26_000).then_some(()));
+    // Who spoke at once would interrupt the name.
+    let silence = vec![0; 16_000];
+    let phone = Baresip::calling(daemon.sip(), "15551234567", &[&silence[..], &words].concat());
+    wait_until("five seconds have been heard", || (phone.heard_so_far() > 42_000).then_some(()));
     let heard = phone.hang_up();
     let file = wait_until("there is a recording", || recordings(dir.path()).pop());
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
