@@ -6,7 +6,7 @@
 //!                                                          └ none is left ─▶ shard: Refused
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -31,6 +31,8 @@ use crate::switchboard::Channels;
 #[derive(Debug, Default)]
 pub(super) struct Leading {
     calls: BTreeMap<CallId, Led>,
+    /// Calls that have been told the way for a caller whom their agent puts through, and have not set out.
+    promised: BTreeSet<CallId>,
     /// INVITEs that are about to take the place of an answered dialog, and that dialog.
     pub(super) replaced: HashMap<DialogId, DialogId>,
 }
@@ -72,6 +74,16 @@ impl Led {
 }
 
 impl Leading {
+    /// A call has been told the way for a caller whom its agent puts through.
+    pub(super) fn promise(&mut self, id: CallId) {
+        self.promised.insert(id);
+    }
+
+    /// Whether another line is being called for a call, or is about to be.
+    pub(super) fn is_leading(&self, id: CallId) -> bool {
+        self.calls.contains_key(&id) || self.promised.contains(&id)
+    }
+
     /// When [`SipThread::handle_lead_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.calls.values().filter_map(|led| led.silent_until).min()
@@ -82,6 +94,7 @@ impl SipThread {
     /// Finds the way to another line.
     pub(super) fn handle_lead(&mut self, id: CallId, order: LegOrder) {
         let now = Instant::now();
+        self.dialling.leading.promised.remove(&id);
         let ways = match &order.target {
             BridgeTarget::Extension { user, .. } => Ok(self.dialling.accounts.phones.ways(user, now)),
             BridgeTarget::Trunk { trunk_id, number, .. } => {
@@ -282,6 +295,7 @@ impl SipThread {
 
     /// The call does not want the line any more.
     pub(super) fn abandon_led(&mut self, id: CallId) {
+        self.dialling.leading.promised.remove(&id);
         let led = self.dialling.leading.calls.remove(&id);
         self.cancel_branches(led, None);
     }

@@ -42,8 +42,8 @@ impl SipThread {
     fn transfer_of(&self, dialog: DialogId, target: &Uri) -> Result<(CallId, LegId, BridgePlan), u16> {
         let (id, leg) = self.switchboard.leg_of(dialog).ok_or(NO_DIALOG)?;
         let has = |leg| self.switchboard.dialog(id, leg).is_some();
-        // Who is being transferred stays.
-        if !has(LegId::First) || has(LegId::Parked) {
+        // Who is being transferred, or put through by their agent, stays.
+        if !has(LegId::First) || has(LegId::Parked) || self.dialling.leading.is_leading(id) {
             return Err(DECLINED);
         }
         let user = target.user().ok_or(NOT_FOUND)?;
@@ -106,7 +106,10 @@ impl SipThread {
         let line = Line::Agent(own.as_deref());
         let way = self.way_of(&Question { request_user: to, to_user: "", caller, line });
         match &way {
-            Ok(_) => tracing::info!(call = %id, "The agent has its caller put through"),
+            Ok(_) => {
+                tracing::info!(call = %id, "The agent has its caller put through");
+                self.dialling.leading.promise(id);
+            }
             Err(no_route) => tracing::info!(call = %id, "The agent's caller cannot be put through: {no_route}"),
         }
         let none = |_| Outcome::new(Blame::Operator, EndReason::NotFound);
