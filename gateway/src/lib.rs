@@ -130,6 +130,8 @@
 //! | 2026-12-01 | b1c08dd | keys in half an hour of speech and of music | at most one false key each |
 //! | 2026-12-01 | d1b0cf3 | fuzz, 900 s each: `sip_message`, `sip_response` | 535,715 and 328,966 executions, nothing found |
 //! | 2026-12-01 | ccb8c6b to 4bba931 | fuzz, 900 s each at nice 19: `sdp`, `rtp`, `rtcp`, `srtp`, `stun`, `codec` | 1,668,960, 1,208,707, 17,344,833, 3,955,320, 62,809,429 and 202,748 executions, nothing found |
+//! | 2026-12-01 | eab2f05 | fuzz, 900 s at nice 19: `dtls` | 49,006 executions, nothing found |
+//! | 2026-12-01 | b59935a | interruptions, 1,000 and 1,800 under echo; 240 coughs and back-channels | the table of `call/barge_in.rs` |
 
 pub mod accept;
 pub mod agent;

@@ -199,7 +199,25 @@ fn an_agent_puts_its_caller_through_to_whom_its_owner_has_named() {
     phone.hang_up();
     assert!(bench.server.received("conversation.item.create").is_empty(), "there was nothing to be told");
     let tools = &bench.server.received("session.update").remove(0)["session"]["tools"];
-    assert_eq!(tools[2]["parameters"]["properties"]["to"]["enum"], serde_json::json!(["Reception"]), "and no number");
+    assert_eq!(
+        tools[2]["parameters"]["properties"]["to"]["enum"],
+        serde_json::json!(["Reception", "Nobody"]),
+        "no number"
+    );
+    bench.server.has_no_complaint();
+}
+
+#[test]
+fn an_agent_whose_caller_cannot_be_put_through_is_told_so_and_talks_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::start(dir, &["--scenario", "nobody", "--seconds", "0.5"], "ws", &[]);
+    let mut phone = RtpPhone::call(bench.daemon.sip(), NUMBER);
+    phone.say_until(SILENCE, |phone| phone.heard.iter().any(|packet| is_tone(&packet.payload, 2)));
+    let items = bench.server.received("conversation.item.create");
+    assert_eq!(items.len(), 1, "{items:?}");
+    let output = items[0]["item"]["output"].as_str().expect("a text");
+    assert!(output.contains("They cannot be reached"), "{output}");
+    phone.hang_up();
     bench.server.has_no_complaint();
 }
 
@@ -269,7 +287,9 @@ impl Bench {
             AgentRoute {
                 system_instruction: "Be kind to {{name}}.".into(),
                 voice_id: Some("marin".into()),
-                transfers: vec![TransferTarget { name: "Reception".into(), to: "echo".into() }],
+                transfers: [("Reception", "echo"), ("Nobody", "999")]
+                    .map(|(name, to)| TransferTarget { name: name.into(), to: to.into() })
+                    .into(),
                 provider: Some(ProviderRoute {
                     api_key: Some(secret.seal("provider api key", KEY)),
                     ..ProviderRoute::new(

@@ -277,8 +277,9 @@ class Session:
     async def finish(self, response, item):
         self.active = None
         output = [{"id": item, "type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": None}]}]
-        name = {"tool": "book_table", "goodbye": "end_call", "transfer": "transfer"}.get(self.server.args.scenario)
-        arguments = json.dumps({"to": "reception"}) if name == "transfer" else "{}"
+        scenario = self.server.args.scenario
+        name = {"tool": "book_table", "goodbye": "end_call", "transfer": "transfer", "nobody": "transfer"}.get(scenario)
+        arguments = json.dumps({"to": "nobody" if scenario == "nobody" else "reception"}) if name == "transfer" else "{}"
         if name and self.responses == 1:
             self.calls.add("call_1")
             output.append({"id": "item_call", "type": "function_call", "name": name, "call_id": "call_1", "arguments": arguments})
@@ -394,7 +395,7 @@ def main():
     parser.add_argument("--say", help="raw audio in the line's format; without it each response is a tone of its own")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the tones")
     parser.add_argument("--setup-ms", type=int, default=50, help="from session.update to session.updated")
-    parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "goodbye", "transfer", "silent", "echo"], default="talk")
+    parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "goodbye", "transfer", "nobody", "silent", "echo"], default="talk")
     asyncio.run(Server(parser.parse_args()).run())
 
 
