@@ -64,24 +64,7 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
     let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
             greeting, created_ms, updated_ms, tools, transfers, barge_in, protects_greeting)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13)";
-    let Agent { id, project_id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
-    let first_speaker = first_speaker_name(agent.first_speaker);
-    let values = params![
-        id,
-        project_id,
-        name,
-        system_instruction,
-        voice_id,
-        provider_id,
-        first_speaker,
-        greeting,
-        now_ms,
-        to_json(&agent.tools)?,
-        to_json(&agent.transfers)?,
-        agent.barge_in.map(BargeIn::as_str),
-        agent.protects_greeting
-    ];
-    connection.execute(sql, values).map(drop)
+    write(connection, sql, agent, now_ms)
 }
 
 /// Changes an agent; its project and number stay.
@@ -89,19 +72,24 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
 /// # Errors
 /// What SQLite says.
 pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
-    let sql = "UPDATE agents SET name = ?2, system_instruction = ?3, voice_id = ?4, provider_id = ?5,
-            first_speaker = ?6, greeting = ?7, updated_ms = ?8, tools = ?9, transfers = ?10, barge_in = ?11,
-            protects_greeting = ?12
+    let sql = "UPDATE agents SET name = ?3, system_instruction = ?4, voice_id = ?5, provider_id = ?6,
+            first_speaker = ?7, greeting = ?8, updated_ms = ?9, tools = ?10, transfers = ?11, barge_in = ?12,
+            protects_greeting = ?13
         WHERE id = ?1";
-    let Agent { id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
-    let first_speaker = first_speaker_name(agent.first_speaker);
+    write(connection, sql, agent, now_ms)
+}
+
+/// Carries out a statement that numbers an agent's fields so.
+fn write(connection: &Connection, sql: &str, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
+    let Agent { id, project_id, name, system_instruction, voice_id, provider_id, greeting, .. } = agent;
     let values = params![
         id,
+        project_id,
         name,
         system_instruction,
         voice_id,
         provider_id,
-        first_speaker,
+        first_speaker_name(agent.first_speaker),
         greeting,
         now_ms,
         to_json(&agent.tools)?,

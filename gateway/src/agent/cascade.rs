@@ -47,7 +47,8 @@ use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
 use super::tools::{Asked, not_transferred};
-use super::{AgentLoss, AgentOutput, Progress, Said, Voice};
+use super::transfer::Transfer;
+use super::{AgentLoss, AgentOutput, Destination, Progress, Said, Voice};
 use answer::Answer;
 use ear::Ear;
 pub use ear::UTTERANCE_BYTES_MAX;
@@ -55,7 +56,7 @@ use history::{Answered, History};
 use link::Link;
 use message::{News, Order};
 use turn::Change;
-use wishes::{Transfer, Wishes};
+use wishes::Wishes;
 
 /// One session of one call.
 pub struct Cascade {
@@ -232,7 +233,7 @@ impl Cascade {
         if answer.is_released {
             self.unheard = self.settle(answer, progress, now);
             // Who interrupts may have more to say: the model decides anew.
-            if self.wishes.wants_transfer() {
+            if self.wishes.transfer.is_wanted() {
                 self.answer_transfer(Outcome::new(Blame::Caller, EndReason::Cancelled));
             }
         }
@@ -289,7 +290,7 @@ impl Cascade {
         let (mut answered, mut goes_on) = (Vec::with_capacity(calls.len()), false);
         for call in calls {
             let mut asked = self.opening.tools.asked(&call.name, &call.arguments);
-            if matches!(asked, Asked::Transfer(_)) && self.wishes.wants_transfer() {
+            if matches!(asked, Asked::Transfer(_)) && self.wishes.transfer.is_wanted() {
                 asked = Asked::Refused("Another transfer is going on.");
             }
             let call_id = call.id.clone();
@@ -304,7 +305,9 @@ impl Cascade {
                     self.wishes.presses.extend(keys.chars());
                     goes_on = true;
                 }
-                Asked::Transfer(to) => self.wishes.transfer = Transfer::Wanted { call_id, to },
+                Asked::Transfer(to) => {
+                    self.wishes.transfer = Transfer::Wanted { call_id, to: Destination(to) };
+                }
                 Asked::Refused(_) => goes_on = true,
             }
         }
@@ -316,7 +319,7 @@ impl Cascade {
 
     /// The caller was not put through: the model is to know why.
     fn answer_transfer(&mut self, outcome: Outcome) {
-        if let Some(call_id) = self.wishes.end_transfer() {
+        if let Some(call_id) = self.wishes.transfer.end() {
             self.history.correct(&call_id, not_transferred(outcome));
         }
     }
@@ -426,7 +429,7 @@ impl Service for Cascade {
             return Some(AgentOutput::Press(key));
         }
         if self.answer.is_none()
-            && let Some(destination) = self.wishes.take_transfer()
+            && let Some(destination) = self.wishes.transfer.begin()
         {
             return Some(AgentOutput::Transfer(destination));
         }

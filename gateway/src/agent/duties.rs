@@ -2,15 +2,17 @@
 //! once, answered, and done when what the agent has said about it was heard.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
 
 use super::tools::{Asked, TRANSFER, Tools, not_transferred};
+use super::transfer::Transfer;
 use super::{AgentOutput, Destination};
 
 /// What one agent's model has asked for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Duties {
     tools: Tools,
     /// The functions whose calls have been dealt with, the newest last.
@@ -25,6 +27,12 @@ pub(super) struct Duties {
     due: Option<Instant>,
 }
 
+impl fmt::Debug for Duties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Duties({} answers, {} keys, {:?})", self.answers.len(), self.presses.len(), self.transfer)
+    }
+}
+
 /// The answer to a call of a function.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -35,17 +43,6 @@ pub(super) struct Answer {
     pub(super) output: String,
     /// Nothing has come of it.
     pub(super) is_refusal: bool,
-}
-
-/// A transfer that the model has asked for, by the id of its function's call.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Transfer {
-    #[default]
-    None,
-    /// To begin once what has been said was heard.
-    Wanted { call_id: String, to: String },
-    /// It has begun; the model waits for what becomes of it.
-    Begun { call_id: String },
 }
 
 /// What a call of a function has come to.
@@ -95,7 +92,7 @@ impl Duties {
                 Dealt::Answered
             }
             Asked::Transfer(to) => {
-                self.transfer = Transfer::Wanted { call_id: call_id.to_owned(), to };
+                self.transfer = Transfer::Wanted { call_id: call_id.to_owned(), to: Destination(to) };
                 Dealt::Deferred
             }
             Asked::Refused(_) => Dealt::Answered,
@@ -106,7 +103,7 @@ impl Duties {
     pub(super) fn handle_interruption(&mut self) {
         self.is_ending = false;
         self.due = None;
-        if matches!(self.transfer, Transfer::Wanted { .. }) {
+        if self.transfer.is_wanted() {
             self.answer_transfer(Outcome::new(Blame::Caller, EndReason::Cancelled));
         }
     }
@@ -132,7 +129,7 @@ impl Duties {
         if let Some(key) = self.presses.pop_front() {
             return Some(AgentOutput::Press(key));
         }
-        let is_wanted = self.is_ending || matches!(self.transfer, Transfer::Wanted { .. });
+        let is_wanted = self.is_ending || self.transfer.is_wanted();
         if !is_wanted || !is_heard {
             self.due = None;
             return None;
@@ -141,17 +138,9 @@ impl Duties {
             return None;
         }
         self.due = None;
-        match std::mem::take(&mut self.transfer) {
-            // A caller who is put through has no goodbye to come.
-            Transfer::Wanted { call_id, to } => {
-                self.transfer = Transfer::Begun { call_id };
-                Some(AgentOutput::Transfer(Destination(to)))
-            }
-            other => {
-                self.transfer = other;
-                std::mem::take(&mut self.is_ending).then_some(AgentOutput::HangUp)
-            }
-        }
+        // A caller who is put through has no goodbye to come.
+        let transfer = self.transfer.begin().map(AgentOutput::Transfer);
+        transfer.or_else(|| std::mem::take(&mut self.is_ending).then_some(AgentOutput::HangUp))
     }
 
     /// When to poll again.
@@ -160,7 +149,7 @@ impl Duties {
     }
 
     fn answer_transfer(&mut self, outcome: Outcome) {
-        if let Transfer::Wanted { call_id, .. } | Transfer::Begun { call_id } = std::mem::take(&mut self.transfer) {
+        if let Some(call_id) = self.transfer.end() {
             let name = TRANSFER.to_owned();
             self.answers.push(Answer { call_id, name, output: not_transferred(outcome), is_refusal: true });
         }

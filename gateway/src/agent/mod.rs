@@ -18,6 +18,7 @@ mod sound;
 pub mod template;
 pub mod tone_test;
 pub mod tools;
+mod transfer;
 pub mod websocket;
 pub(crate) mod wire;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::BargeIn as Interrupter;
 use talkstack_media::audio::echo::EchoMonitor;
 use talkstack_media::audio::frame::{Frame, Speech};
+use talkstack_media::audio::level::power;
 use talkstack_media::audio::voice::VoiceDetector;
 use talkstack_media::session::{Heard, RtpSession};
 
@@ -175,14 +176,8 @@ fn interrupter(agent: &AgentSession, plan: &Plan, ear: &Ear) -> Interrupter {
 }
 
 /// How far a leg's queue has come.
-pub(super) fn progress(session: &RtpSession) -> Progress {
+fn progress(session: &RtpSession) -> Progress {
     Progress { pushed: session.pushed(), played: session.played() }
-}
-
-/// The mean square.
-fn power(samples: &[i16]) -> f32 {
-    let energy: f32 = samples.iter().map(|sample| f32::from(*sample).powi(2)).sum();
-    energy / samples.len().max(1) as f32
 }
 
 /// 500 ms: longer than the pause between two sentences that come one by one.

@@ -49,8 +49,12 @@ pub struct Leg {
 
 impl Leg {
     pub(super) fn new(line: Line, seed: u64) -> Self {
+        Leg::of(Negotiation::new(line, seed), seed)
+    }
+
+    fn of(negotiation: Negotiation, seed: u64) -> Self {
         Leg {
-            negotiation: Negotiation::new(line, seed),
+            negotiation,
             session: None,
             watch: Watch::default(),
             ear: Ear::default(),
@@ -62,15 +66,7 @@ impl Leg {
 
     /// The place of a leg that has left, until another comes.
     pub(super) fn vacant(&self) -> Self {
-        let mut vacant = Leg {
-            negotiation: self.negotiation.unbegun(),
-            session: None,
-            watch: Watch::default(),
-            early: EarlyPackets::default(),
-            ear: Ear::default(),
-            seed: self.seed,
-            pushed_before: 0,
-        };
+        let mut vacant = Leg::of(self.negotiation.unbegun(), self.seed);
         vacant.follow(self);
         vacant
     }

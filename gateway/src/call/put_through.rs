@@ -19,12 +19,10 @@ use crate::route::BridgePlan;
 impl Call {
     /// The way is known for the caller whom the agent puts through, or there is none.
     pub fn put_through(&mut self, way: Result<Box<BridgePlan>, Outcome>, now: Instant) {
-        if !matches!(self.phase, Phase::Answered { .. }) || self.bridge.is_some() {
-            // A transfer of the caller's own was first.
-            self.agent.handle_not_transferred(Outcome::new(Blame::Caller, EndReason::Unreachable));
-            return self.talk(now);
-        }
-        match way {
+        // A transfer of the caller's own may have been first.
+        let is_free = matches!(self.phase, Phase::Answered { .. }) && self.bridge.is_none();
+        let crossed = Err(Outcome::new(Blame::Caller, EndReason::Unreachable));
+        match if is_free { way } else { crossed } {
             Ok(plan) => {
                 let mut bridge = Bridge::new(&plan);
                 bridge.agent_waits = Waits::ForItsCaller;
@@ -40,13 +38,11 @@ impl Call {
 
     /// Whoever was called for the agent's caller has answered.
     pub(super) fn let_agent_go(&mut self) {
-        if self.bridge.as_ref().is_none_or(|bridge| bridge.agent_waits != Waits::ForItsCaller) {
+        let Some(bridge) = &mut self.bridge else { return };
+        if bridge.agent_waits != Waits::ForItsCaller {
             return;
         }
-        if let Some(bridge) = &mut self.bridge {
-            bridge.agent_waits = Waits::NoAgent;
-            bridge.rings_at = None;
-        }
+        (bridge.agent_waits, bridge.rings_at) = (Waits::NoAgent, None);
         self.record_last_words();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));
         self.agent = AgentSession::Awaited;

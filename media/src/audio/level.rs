@@ -50,6 +50,12 @@ impl Level {
     }
 }
 
+/// The mean square of a stretch; zero where there is none.
+pub fn power(samples: &[i16]) -> f32 {
+    let energy: f32 = samples.iter().map(|sample| f32::from(*sample).powi(2)).sum();
+    energy / samples.len().max(1) as f32
+}
+
 /// The loudest code of G.711 is 32,124 in µ-law and 32,256 in A-law, the next below 31,100 and 31,232.
 const CLIPPED: u16 = 32_000;
 

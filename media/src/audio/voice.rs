@@ -21,6 +21,7 @@ use earshot::Detector;
 
 use super::convert::RateConverter;
 use super::frame::SampleRate;
+use super::level::power;
 use gate::Gate;
 use tonality::Tonality;
 
@@ -196,12 +197,6 @@ impl Run {
 /// Samples of a hop at a rate.
 fn hop(rate: SampleRate) -> usize {
     HOP_TICKS * rate.tick_samples()
-}
-
-/// The mean square.
-fn power(samples: &[i16]) -> f32 {
-    let energy: f32 = samples.iter().map(|sample| f32::from(*sample).powi(2)).sum();
-    energy / samples.len() as f32
 }
 
 /// A hop's length.
