@@ -6,7 +6,7 @@ use crate::call_status::CallStatus;
 use crate::port::{Blame, CallEvent, CallId, Direction, EndReason, JournalRecord, Outcome};
 use crate::recording::format_of;
 use crate::store::diagnoses::{self, Diagnosis};
-use crate::store::{StoreError, calls, dials, refusals, utterances};
+use crate::store::{StoreError, calls, dials, do_not_call, messages, refusals, utterances};
 use crate::webhook::announce;
 
 /// Stores records that follow each other; those at or before the cursor are passed over.
@@ -80,6 +80,8 @@ fn apply(connection: &Connection, record: &JournalRecord, id: &str, at_ms: i64) 
         }
         CallEvent::Measured { leg, quality } => calls::put_quality(connection, id, *leg, quality),
         CallEvent::Said(utterance) => utterances::insert(connection, id, record.position, utterance),
+        CallEvent::MessageTaken(message) => messages::insert(connection, id, record.position, at_ms, message),
+        CallEvent::DoNotCall => do_not_call::add_far_end(connection, id, at_ms),
         CallEvent::RecordingPaused { at_ms } => calls::begin_gap(connection, id, *at_ms as i64),
         CallEvent::RecordingResumed { at_ms } => calls::end_gap(connection, id, *at_ms as i64),
         CallEvent::Recorded { file, duration_ms } if format_of(file, record.call_id).is_some() => {

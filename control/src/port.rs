@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use agent::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
+pub use agent::{AgentTool, BargeIn, FirstSpeaker, HttpMethod, HttpTool, TakenMessage, TransferTarget};
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
     AgentRoute, CallerIdField, DialFormat, ExtensionRoute, Hours, NumberRoute, Numbering, ProjectRoute, Reliable,
@@ -98,7 +98,7 @@ pub enum PlaneError {
 }
 
 /// The version of the messages in this file; both sides send it first and refuse another.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// One call of ours: printed as Talkstack's `CA` and 32 lower-case hex digits. Never the SIP `Call-ID`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -157,6 +157,9 @@ pub const EXTENSION_PASSWORD_PURPOSE: &str = "extension password";
 /// What providers' keys are sealed for.
 pub const PROVIDER_KEY_PURPOSE: &str = "provider api key";
 
+/// What the secret headers of agents' functions are sealed for.
+pub const TOOL_HEADER_PURPOSE: &str = "tool header";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,7 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 first_speaker: agent.first_speaker,
                 greeting: agent.greeting,
                 tools: agent.tools,
+                http_tools: agent.http_tools,
                 transfers: agent.transfers,
                 barge_in: agent.barge_in,
                 protects_greeting: agent.protects_greeting,

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use talkstack_control::webhook;
 use talkstack_media::sip::UdpLarge;
 use toml::{Table, Value};
 
@@ -414,6 +415,12 @@ impl Config {
     /// The base of links: `http.public_url`, else the address the API listens on.
     pub fn public_url(&self, http: SocketAddr) -> String {
         self.http.public_url.as_ref().map_or_else(|| format!("http://{http}"), |url| url.0.clone())
+    }
+
+    /// Where requests that tenants cause may go, on a box that listens on these ports itself.
+    pub fn outbound(&self, own_ports: Vec<u16>) -> webhook::Outbound {
+        let loopback_ports = self.outbound.loopback_ports.0.as_slice().into();
+        webhook::Outbound { loopback_ports, own_ports: own_ports.into() }
     }
 }
 

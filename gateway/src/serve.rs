@@ -6,6 +6,7 @@
 //!   control = API, store           ══ <store.dir>/calls.sock
 //! ```
 
+mod agents;
 mod calls;
 
 use std::fs::File;
@@ -21,7 +22,6 @@ use talkstack_control::http::make_call::DialSettings;
 use talkstack_control::http::{Settings, SignupPolicy};
 use talkstack_control::plane::PipeSource;
 use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpenError};
-use talkstack_control::webhook::Outbound;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -110,7 +110,7 @@ pub fn run(config: &Config, halves: Halves) -> Result<(), ServeError> {
 async fn serve_both(config: &Config, stop: &mut StopSignals) -> Result<(), ServeError> {
     // The API's port first: of two daemons by mistake the second must not answer the phone for a moment.
     let http = bind_http(config.http.listen).await?;
-    let calls = Calls::start(config)?;
+    let calls = Calls::start(config, http.local_addr()?)?;
     priority::step_back();
     let plane = calls.plane();
     let connect = move || {
@@ -127,7 +127,7 @@ async fn serve_both(config: &Config, stop: &mut StopSignals) -> Result<(), Serve
 async fn serve_calls(config: &Config, stop: &mut StopSignals) -> Result<(), ServeError> {
     let path = config.store.dir.join("calls.sock");
     let listener = bind_socket(&path).map_err(|source| ServeError::Directory { path: path.clone(), source })?;
-    let calls = Calls::start(config)?;
+    let calls = Calls::start(config, config.http.listen)?;
     priority::step_back();
     tokio::spawn(calls.plane().listen(listener));
     announce(calls.sip(), None);
@@ -152,9 +152,7 @@ async fn serve_control(
         literal_typos: config.compat.literal_typos,
     };
     let address = http.local_addr()?;
-    let secured = sip.secured.iter().map(|secured| secured.address);
-    let listens = sip.plain.iter().copied().chain(secured).chain([address]);
-    let own_ports = listens.map(|address| address.port()).collect();
+    let own_ports = sip.ports().chain([address.port()]).collect();
     let control_config = ControlConfig {
         dir: config.store.dir.clone(),
         settings,
@@ -167,7 +165,7 @@ async fn serve_control(
         smtp: config.mail.smtp.as_ref().map(|url| url.0.clone()),
         password_cost: Cost::default(),
         public_url: config.public_url(address),
-        outbound: Outbound { loopback_ports: config.outbound.loopback_ports.0.as_slice().into(), own_ports },
+        outbound: config.outbound(own_ports),
         webhook_answer_max: WEBHOOK_ANSWER_MAX,
     };
     let control = Control::open(control_config, pipe, Clock::system()).await?;

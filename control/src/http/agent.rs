@@ -1,12 +1,11 @@
 //! Agents.
 
-use std::collections::BTreeSet;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use super::agent_tools::{http_tool_json, http_tools, tools, transfers};
 use super::body::Fields;
 use super::error::ApiError;
 use super::native::flag;
@@ -14,7 +13,8 @@ use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
 use crate::model::{name, voice_id};
-use crate::port::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
+use crate::port::{AgentTool, BargeIn, FirstSpeaker};
+use crate::secret::Secret;
 use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
@@ -34,12 +34,13 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         first_speaker: FirstSpeaker::default(),
         greeting: None,
         tools: AgentTool::usual(),
+        http_tools: Vec::new(),
         transfers: Vec::new(),
         barge_in: None,
         protects_greeting: false,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
-    change(&mut agent, &fields)?;
+    change(&mut agent, &fields, &app.secret)?;
     let agent = app
         .store
         .write(move |connection| {
@@ -72,12 +73,13 @@ pub(super) async fn update(State(app): State<App>, Principal(user): Principal, f
     if CHANGEABLE.iter().all(|name| fields.given(name).is_none()) {
         return Err(ApiError::missing("name or systemInstruction"));
     }
+    let secret = app.secret.clone();
     let agent = app
         .store
         .write(move |connection| {
             let found = agents::find(connection, &user.id, &project_id, &agent_id)?;
             let mut agent = found.ok_or_else(ApiError::no_such_agent)?;
-            change(&mut agent, &fields)?;
+            change(&mut agent, &fields, &secret)?;
             check_provider(connection, &agent)?;
             agents::update(connection, &agent, now_ms)?;
             check_room(connection)?;
@@ -130,7 +132,7 @@ fn check_room(connection: &Connection) -> Result<(), ApiError> {
 }
 
 /// Sets what the request gives.
-fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
+fn change(agent: &mut Agent, fields: &Fields, secret: &Secret) -> Result<(), ApiError> {
     if let Some(given) = fields.text(&["name"])? {
         agent.name = name(&given).ok_or_else(|| ApiError::missing("name"))?;
     }
@@ -166,6 +168,9 @@ fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
     if let Some(given) = fields.given("tools") {
         agent.tools = tools(given)?;
     }
+    if let Some(given) = fields.given("httpTools") {
+        agent.http_tools = http_tools(given, &agent.http_tools, secret)?;
+    }
     if let Some(given) = fields.given("transfers") {
         agent.transfers = transfers(given)?;
     }
@@ -181,42 +186,6 @@ fn change(agent: &mut Agent, fields: &Fields) -> Result<(), ApiError> {
         agent.protects_greeting = given;
     }
     Ok(())
-}
-
-/// What an agent can do besides speaking: a list of names, each once.
-fn tools(given: &Value) -> Result<Vec<AgentTool>, ApiError> {
-    let named = |name: &Value| AgentTool::ALL.into_iter().find(|tool| Some(tool.as_str()) == name.as_str());
-    let all: Option<Vec<AgentTool>> = given.as_array().and_then(|names| names.iter().map(named).collect());
-    let mut all = all.ok_or_else(|| {
-        let known = AgentTool::ALL.map(AgentTool::as_str).join(", ");
-        ApiError::new(400, "bad_field", format!("tools must be a list of {known}; an empty one takes all away."))
-    })?;
-    all.sort_unstable_by_key(|tool| tool.as_str());
-    all.dedup();
-    Ok(all)
-}
-
-/// Whom an agent can put its callers through to: a list of names and numbers, each name once.
-fn transfers(given: &Value) -> Result<Vec<TransferTarget>, ApiError> {
-    let wrong = |what: &str| ApiError::new(400, "bad_field", format!("transfers must {what}."));
-    let targets: Vec<TransferTarget> = serde_json::from_value(given.clone())
-        .map_err(|_| wrong("be a list of {\"name\": \"reception\", \"to\": \"101\"}; an empty one takes all away"))?;
-    if targets.len() > TRANSFERS_MAX {
-        return Err(wrong(&format!("not be more than {TRANSFERS_MAX}")));
-    }
-    let mut names = BTreeSet::new();
-    for TransferTarget { name, to } in &targets {
-        if name.trim().is_empty()
-            || name.chars().count() > TRANSFER_NAME_CHARS_MAX
-            || !names.insert(name.to_lowercase())
-        {
-            return Err(wrong(&format!("have names of 1 to {TRANSFER_NAME_CHARS_MAX} characters, each once")));
-        }
-        if !(1..=TRANSFER_TO_CHARS_MAX).contains(&to.len()) || !to.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong("name a number or an extension in to, as a phone would dial it"));
-        }
-    }
-    Ok(targets)
 }
 
 /// The provider must be there, and have the voice.
@@ -261,6 +230,7 @@ fn agent_json(agent: &Agent) -> Value {
         "firstSpeaker": agents::first_speaker_name(agent.first_speaker),
         "greeting": agent.greeting,
         "tools": agent.tools,
+        "httpTools": agent.http_tools.iter().map(http_tool_json).collect::<Vec<_>>(),
         "transfers": agent.transfers,
         "bargeIn": agent.barge_in.map(BargeIn::as_str),
         "protectGreeting": agent.protects_greeting,
@@ -275,7 +245,7 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 const TEXT_BYTES_MAX: i64 = 10 << 20;
 
 /// What `PUT /agent` may change.
-const CHANGEABLE: [&str; 10] = [
+const CHANGEABLE: [&str; 11] = [
     "name",
     "systemInstruction",
     "voice_id",
@@ -283,19 +253,11 @@ const CHANGEABLE: [&str; 10] = [
     "firstSpeaker",
     "greeting",
     "tools",
+    "httpTools",
     "transfers",
     "bargeIn",
     "protectGreeting",
 ];
-
-/// 16: more than a model tells apart at once.
-const TRANSFERS_MAX: usize = 16;
-
-/// 64 characters: a person, their office and their town.
-const TRANSFER_NAME_CHARS_MAX: usize = 64;
-
-/// 40 characters: any number and most names, as routing shows them.
-const TRANSFER_TO_CHARS_MAX: usize = 40;
 
 /// 2,000 characters: two minutes of speech.
 const GREETING_CHARS_MAX: usize = 2000;

@@ -21,6 +21,16 @@ pub(super) enum Asker {
     Account(String),
 }
 
+impl Asker {
+    /// The account, where it is not the whole box.
+    pub(super) fn account(&self) -> Option<&str> {
+        match self {
+            Asker::Owner => None,
+            Asker::Account(user_id) => Some(user_id),
+        }
+    }
+}
+
 impl FromRequestParts<App> for Asker {
     type Rejection = ApiError;
 

@@ -24,7 +24,7 @@ use crate::store::agents::Agent;
 use crate::store::dials::Dial;
 use crate::store::idempotency::Kept;
 use crate::store::trunks::Trunk;
-use crate::store::{agents, calls, dials, idempotency, numbers, projects, trunks};
+use crate::store::{agents, calls, dials, do_not_call, idempotency, numbers, projects, trunks};
 use crate::webhook::announce;
 
 /// What the operator has set of calls that are placed (`[dial]`, `calls.max`).
@@ -138,6 +138,9 @@ impl Request {
         let agent = self.agent(connection)?;
         let from = self.caller(connection, agent)?;
         dialling.gate.check(&self.to, &from).map_err(not_allowed)?;
+        if do_not_call::is_listed(connection, &self.user_id, self.to.as_str())? {
+            return Err(ApiError::new(400, "do_not_call", "The number is on the do-not-call list."));
+        }
         let trunk = trunk_for(connection, &from)?;
         self.check_capacity(connection, &trunk, &dialling.settings)?;
         let order = DialOrder {

@@ -2,15 +2,18 @@
 
 mod admin;
 mod agent;
+mod agent_tools;
 mod auth;
 pub mod body;
 mod call;
+mod do_not_call;
 mod emergency;
 pub mod error;
 mod extension;
 mod health;
 mod live_call;
 pub mod make_call;
+mod message;
 mod native;
 mod numbering_fields;
 mod phone_number;
@@ -36,7 +39,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tower::Layer;
@@ -211,6 +214,10 @@ fn native_routes() -> Router<App> {
         .route("/api/v1/emergency", get(emergency::show))
         .route("/api/v1/calls/{id}/recording", post(live_call::recording))
         .route("/api/v1/calls/{id}/digits", post(live_call::digits))
+        .route("/api/v1/messages", get(message::list))
+        .route("/api/v1/messages/{id}", patch(message::update).delete(message::remove))
+        .route("/api/v1/do-not-call", get(do_not_call::list).post(do_not_call::add))
+        .route("/api/v1/do-not-call/{number}", delete(do_not_call::remove))
         .route("/api/v1/providers", get(provider::list).post(provider::create))
         .route("/api/v1/providers/{id}", get(provider::find).patch(provider::update).delete(provider::remove))
 }

@@ -2,18 +2,18 @@
 
 use std::ops::RangeInclusive;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use rusqlite::Connection;
 use serde_json::Value;
 
 use super::App;
-use super::body::Fields;
+use super::body::{Fields, QueryFields};
 use super::error::ApiError;
 use super::principal::Principal;
 use crate::port::{Command, CommandId, CommandReply, PlaneError, RouteRule};
 use crate::store::trunks::PutError;
-use crate::store::{StoreError, routes};
+use crate::store::{StoreError, routes, users};
 
 /// The request comes over the admin socket, whose peer owns the box.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,58 @@ impl FromRequestParts<App> for Owner {
         Err(ApiError::new(403, "owner_only", "Only the owner of the box may do this."))
     }
 }
+
+/// The account that asks; over the admin socket, the owner's.
+pub(super) struct Account(pub(super) String);
+
+impl FromRequestParts<App> for Account {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if parts.extensions.get::<OverAdminSocket>().is_none() {
+            let Principal(user) = Principal::from_request_parts(parts, app).await?;
+            return Ok(Account(user.id));
+        }
+        let owner = app.store.read(|connection| users::owner(connection).map_err(StoreError::from)).await?;
+        let nobody = || ApiError::new(409, "no_owner", "Nobody owns the box yet; run talkstack setup first.");
+        owner.map(|owner| Account(owner.id)).ok_or_else(nobody)
+    }
+}
+
+/// Which part of a list is asked for.
+pub(super) struct Page {
+    /// What the part before named as its `next_cursor`.
+    pub(super) cursor: Option<String>,
+    /// So many at the most.
+    pub(super) limit: u32,
+}
+
+impl Page {
+    /// Reads `?cursor=&limit=`.
+    ///
+    /// # Errors
+    /// 400 when the limit is no number above 0, or one of them is given twice.
+    pub(super) fn read(query: RawQuery) -> Result<Self, ApiError> {
+        let pairs = url::form_urlencoded::parse(query.0.unwrap_or_default().as_bytes()).into_owned().collect();
+        Page::of(&QueryFields(pairs))
+    }
+
+    /// The same, of a query that has been read.
+    pub(super) fn of(query: &QueryFields) -> Result<Self, ApiError> {
+        let bad = || ApiError::new(400, "bad_filter", "limit must be a whole number above 0.");
+        let limit = query.text(&["limit"])?.map(|text| text.parse().ok().filter(|limit| *limit > 0).ok_or_else(bad));
+        Ok(Page {
+            cursor: query.text(&["cursor"])?.map(str::to_owned),
+            limit: limit.transpose()?.map_or(PAGE, |limit: u64| limit.min(PAGE_MAX.into()) as u32),
+        })
+    }
+}
+
+/// 100 rows: a screen or two.
+const PAGE: u32 = 100;
+
+/// 1,000 rows of 300 bytes.
+const PAGE_MAX: u32 = 1000;
 
 /// A text, or `None` when absent.
 ///

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::body::QueryFields;
 use super::error::ApiError;
-use super::native::Owner;
+use super::native::{Owner, Page};
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::port::Direction;
@@ -19,12 +19,9 @@ pub(super) async fn list(State(app): State<App>, _: Owner, query: axum::extract:
     let query = QueryFields(pairs);
     let text = |name: &str| query.text(&[name]).map(|found| found.map(str::to_owned));
     let (trunk, call) = (text("trunk")?, text("call")?);
-    let number = |name: &str| -> Result<Option<i64>, ApiError> {
-        let bad = || ApiError::new(400, "bad_filter", format!("{name} must be a whole number above 0."));
-        text(name)?.map(|text| text.parse().ok().filter(|number| *number > 0).ok_or_else(bad)).transpose()
-    };
-    let before = number("cursor")?;
-    let limit = number("limit")?.map_or(LIMIT, |limit| limit.min(LIMIT_MAX.into()) as u32);
+    let Page { cursor, limit } = Page::of(&query)?;
+    let bad = || ApiError::new(400, "bad_filter", "cursor must be a whole number above 0.");
+    let before = cursor.map(|text| text.parse().ok().filter(|number: &i64| *number > 0).ok_or_else(bad)).transpose()?;
     let found = app
         .store
         .read(move |connection| {
@@ -50,9 +47,3 @@ pub(super) fn refusal_json(refusal: &Refusal) -> Value {
         "more": told.more,
     })
 }
-
-/// 100 rows: a screen or two.
-const LIMIT: u32 = 100;
-
-/// 1,000 rows of 300 bytes.
-const LIMIT_MAX: u32 = 1000;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
+use super::agent::{AgentTool, BargeIn, FirstSpeaker, HttpTool, TransferTarget};
 use super::media::{Srtp, TrunkMedia};
 use super::provider::ProviderRoute;
 
@@ -428,6 +428,9 @@ pub struct AgentRoute {
     /// What it can do besides speaking.
     #[serde(default = "AgentTool::usual")]
     pub tools: Vec<AgentTool>,
+    /// Functions that web services carry out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_tools: Vec<HttpTool>,
     /// Whom it can put its callers through to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transfers: Vec<TransferTarget>,
@@ -451,6 +454,7 @@ impl AgentRoute {
             first_speaker: FirstSpeaker::default(),
             greeting: None,
             tools: AgentTool::usual(),
+            http_tools: Vec::new(),
             transfers: Vec::new(),
             barge_in: None,
             protects_greeting: false,

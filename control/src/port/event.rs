@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, CallLeg, CommandId, DialOrder, LegQuality, Position};
+use super::{CallId, CallLeg, CommandId, DialOrder, LegQuality, Position, TakenMessage};
 
 /// One journal record: something that happened to a call and must not be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,10 @@ pub enum CallEvent {
     },
     /// Something was said.
     Said(Utterance),
+    /// The agent has taken a message down.
+    MessageTaken(TakenMessage),
+    /// The far end wants no more calls from the owner of the agent.
+    DoNotCall,
     /// From here on the recording has silence in place of what is said.
     RecordingPaused {
         /// Where on the recording, in milliseconds.

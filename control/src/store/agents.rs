@@ -3,13 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::json::{read_json, to_json};
-use crate::port::{AgentTool, BargeIn, FirstSpeaker, TransferTarget};
+use crate::port::{AgentTool, BargeIn, FirstSpeaker, HttpTool, TransferTarget};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting, a.tools,
-                a.transfers, a.barge_in, a.protects_greeting,
+                a.transfers, a.barge_in, a.protects_greeting, a.http_tools,
                 (SELECT e164 FROM numbers n WHERE n.agent_id = a.id ORDER BY n.created_ms LIMIT 1)
              FROM agents a JOIN projects p ON p.id = a.project_id ",
             $rest
@@ -38,6 +38,8 @@ pub struct Agent {
     pub greeting: Option<String>,
     /// What it can do besides speaking.
     pub tools: Vec<AgentTool>,
+    /// Functions that web services carry out.
+    pub http_tools: Vec<HttpTool>,
     /// Whom it can put its callers through to.
     pub transfers: Vec<TransferTarget>,
     /// Who stops it when the caller interrupts; `None` is what its provider's kind usually has.
@@ -62,8 +64,8 @@ pub fn first_speaker_name(first_speaker: FirstSpeaker) -> &'static str {
 /// What SQLite says.
 pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
-            greeting, created_ms, updated_ms, tools, transfers, barge_in, protects_greeting)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13)";
+            greeting, created_ms, updated_ms, tools, transfers, barge_in, protects_greeting, http_tools)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)";
     write(connection, sql, agent, now_ms)
 }
 
@@ -74,7 +76,7 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
 pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE agents SET name = ?3, system_instruction = ?4, voice_id = ?5, provider_id = ?6,
             first_speaker = ?7, greeting = ?8, updated_ms = ?9, tools = ?10, transfers = ?11, barge_in = ?12,
-            protects_greeting = ?13
+            protects_greeting = ?13, http_tools = ?14
         WHERE id = ?1";
     write(connection, sql, agent, now_ms)
 }
@@ -95,7 +97,8 @@ fn write(connection: &Connection, sql: &str, agent: &Agent, now_ms: i64) -> rusq
         to_json(&agent.tools)?,
         to_json(&agent.transfers)?,
         agent.barge_in.map(BargeIn::as_str),
-        agent.protects_greeting
+        agent.protects_greeting,
+        to_json(&agent.http_tools)?
     ];
     connection.execute(sql, values).map(drop)
 }
@@ -135,13 +138,13 @@ pub fn all(connection: &Connection, user_id: &str, project_id: &str) -> rusqlite
     connection.prepare_cached(sql)?.query_map([project_id, user_id], read)?.collect()
 }
 
-/// What names, prompts, greetings and transfers of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
+/// What names, prompts, greetings, transfers and functions of all agents take in a routing configuration, in bytes, with 512 for the rest of each.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn text_bytes(connection: &Connection) -> rusqlite::Result<i64> {
     let sql = "SELECT coalesce(sum(octet_length(a.name) + octet_length(a.system_instruction)
-            + coalesce(octet_length(a.greeting), 0) + octet_length(a.transfers) - 2 + 512), 0)
+            + coalesce(octet_length(a.greeting), 0) + octet_length(a.transfers) + octet_length(a.http_tools) - 4 + 512), 0)
         FROM agents a JOIN projects p ON p.id = a.project_id WHERE p.is_deleted = 0";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
@@ -168,6 +171,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         transfers: read_json(row, 9)?,
         barge_in: row.get::<_, Option<String>>(10)?.as_deref().and_then(BargeIn::named),
         protects_greeting: row.get(11)?,
-        phone_number: row.get(12)?,
+        http_tools: read_json(row, 12)?,
+        phone_number: row.get(13)?,
     })
 }

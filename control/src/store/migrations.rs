@@ -317,6 +317,27 @@ const STEPS: &[&str] = &[
     // 15: who may interrupt an agent.
     "ALTER TABLE agents ADD COLUMN barge_in TEXT;            -- box, provider, off; null is the provider's usual
     ALTER TABLE agents ADD COLUMN protects_greeting INTEGER NOT NULL DEFAULT 0;",
+    // 16: functions that web services carry out, messages that agents take down, and who is not to be called.
+    "ALTER TABLE agents ADD COLUMN http_tools TEXT NOT NULL DEFAULT '[]';  -- JSON, values of secret headers sealed
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY,
+        call_id TEXT NOT NULL,
+        position INTEGER NOT NULL,          -- in the journal
+        name TEXT,
+        number TEXT,                        -- as the caller said it
+        text TEXT NOT NULL,
+        taken_ms INTEGER NOT NULL,
+        is_read INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (call_id, position)
+    ) STRICT;
+    CREATE TABLE do_not_call (
+        user_id TEXT NOT NULL REFERENCES users(id),
+        number TEXT NOT NULL,               -- E.164
+        reason TEXT NOT NULL,
+        call_id TEXT,                       -- in which it was asked for
+        added_ms INTEGER NOT NULL,
+        PRIMARY KEY (user_id, number)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 #[cfg(test)]

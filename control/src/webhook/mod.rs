@@ -24,7 +24,7 @@ mod target;
 pub use dispatch::Dispatcher;
 pub use event::announce;
 pub use plan::{Attempt, Step, has_failed_too_long, plan, retry_after};
-pub use post::{Answered, Message, PostError, Poster};
+pub use post::{Answered, FETCHED_BYTES_MAX, Fetch, Fetched, Message, PostError, Poster};
 pub use sign::{SecretError, WebhookSecret};
 pub use target::{HookUrl, HookUrlError, Outbound, Refusal};
 

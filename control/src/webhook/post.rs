@@ -40,6 +40,28 @@ pub struct Message {
     pub body: String,
 }
 
+/// A request that a tenant has thought out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// `GET`.
+    pub method: &'static str,
+    /// Headers besides the box's own; a value may be secret.
+    pub headers: Vec<(String, String)>,
+    /// JSON, where there is a body.
+    pub body: Option<String>,
+    /// How long the whole of it may take.
+    pub within: Duration,
+}
+
+/// What a service has answered to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The HTTP status. Redirects are not followed.
+    pub status: u16,
+    /// The first [`FETCHED_BYTES_MAX`] bytes.
+    pub body: Vec<u8>,
+}
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
@@ -107,11 +129,29 @@ impl Poster {
         within.await.unwrap_or(Err(PostError::TimedOut(self.answer_max)))
     }
 
+    /// Asks a service something.
+    ///
+    /// # Errors
+    /// [`PostError`] when there is no whole answer.
+    pub async fn fetch(&self, url: &HookUrl, fetch: Fetch) -> Result<Fetched, PostError> {
+        let within = fetch.within;
+        let fetched = async {
+            let request = fetch.request(url)?;
+            fetch_over(self.open(url).await?, request).await
+        };
+        tokio::time::timeout(within, fetched).await.unwrap_or(Err(PostError::TimedOut(within)))
+    }
+
     async fn send(&self, url: &HookUrl, message: Message) -> Result<Answered, PostError> {
         let request = request(url, message)?;
+        exchange(self.open(url).await?, request).await
+    }
+
+    /// Connects, with TLS where the address has it.
+    async fn open(&self, url: &HookUrl) -> Result<Box<dyn Stream>, PostError> {
         let stream = self.connect(url).await?;
         if !url.is_tls() {
-            return exchange(stream, request).await;
+            return Ok(Box::new(stream));
         }
         let name = match url.host() {
             Some(Host::Domain(name)) => ServerName::try_from(name.to_owned()).map_err(|_| PostError::Unwritable)?,
@@ -119,8 +159,7 @@ impl Poster {
             Some(Host::Ipv6(ip)) => ServerName::from(IpAddr::V6(ip)),
             None => return Err(PostError::Unwritable),
         };
-        let stream = self.tls.connect(name, stream).await.map_err(PostError::Tls)?;
-        exchange(stream, request).await
+        Ok(Box::new(self.tls.connect(name, stream).await.map_err(PostError::Tls)?))
     }
 
     /// Connects to the first address that is allowed and takes the connection.
@@ -160,7 +199,7 @@ fn request(url: &HookUrl, message: Message) -> Result<Request<Full<Bytes>>, Post
     Request::post(url.path_and_query())
         .header("host", url.authority())
         .header("content-type", "application/json")
-        .header("user-agent", concat!("talkstack/", env!("CARGO_PKG_VERSION")))
+        .header("user-agent", USER_AGENT)
         .header("connection", "close")
         .header("webhook-id", message.id)
         .header("webhook-timestamp", message.timestamp_s)
@@ -169,10 +208,55 @@ fn request(url: &HookUrl, message: Message) -> Result<Request<Full<Bytes>>, Post
         .map_err(|_| PostError::Unwritable)
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answered, PostError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Fetch {
+    fn request(self, url: &HookUrl) -> Result<Request<Full<Bytes>>, PostError> {
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(url.path_and_query())
+            .header("host", url.authority())
+            .header("user-agent", USER_AGENT)
+            .header("connection", "close");
+        if self.body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        let body = self.body.map_or_else(Bytes::new, Bytes::from);
+        request.body(Full::new(body)).map_err(|_| PostError::Unwritable)
+    }
+}
+
+async fn fetch_over(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Fetched, PostError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut connection = pin!(connection);
+    let mut fetched = pin!(async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let (mut whole, mut body) = (response.into_body(), Vec::new());
+        while let Some(frame) = whole.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            let room = FETCHED_BYTES_MAX - body.len();
+            body.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() >= room {
+                break;
+            }
+        }
+        Ok(Fetched { status, body })
+    });
+    tokio::select! {
+        biased;
+        fetched = &mut fetched => fetched,
+        _ = &mut connection => fetched.await,
+    }
+}
+
+async fn exchange(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Answered, PostError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let mut connection = pin!(connection);
     let mut exchanged = pin!(async {
@@ -192,6 +276,11 @@ where
         _ = &mut connection => exchanged.await,
     }
 }
+
+const USER_AGENT: &str = concat!("talkstack/", env!("CARGO_PKG_VERSION"));
+
+/// 16 KiB of an answer: more than a model reads while a caller waits. The rest is left.
+pub const FETCHED_BYTES_MAX: usize = 16 << 10;
 
 /// 4 addresses of a name: two families, two hosts.
 const ADDRESSES_MAX: usize = 4;

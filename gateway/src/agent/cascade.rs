@@ -25,6 +25,7 @@
 mod answer;
 pub mod chat;
 mod ear;
+mod functions;
 mod history;
 mod link;
 pub mod message;
@@ -41,18 +42,17 @@ use std::time::{Duration, Instant};
 use talkstack_control::port::{Blame, EndReason, FirstSpeaker, Outcome, Speaker};
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 
+use super::errands::Done;
 use super::hosted::GREET_NOW;
 use super::keys::Keys;
 use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
 use super::sound::Sound;
-use super::tools::{Asked, not_transferred};
-use super::transfer::Transfer;
-use super::{AgentLoss, AgentOutput, Destination, Progress, Said, Voice};
+use super::{AgentLoss, AgentOutput, Progress, Said, Voice};
 use answer::Answer;
 use ear::Ear;
 pub use ear::UTTERANCE_BYTES_MAX;
-use history::{Answered, History};
+use history::History;
 use link::Link;
 use message::{News, Order};
 use turn::Change;
@@ -133,6 +133,7 @@ impl Cascade {
         match (news, thought_of) {
             (News::Transcript(words), _) if is_heard => {
                 self.ear.transcribing = None;
+                functions::end_wait(words, &mut self.wishes, &mut self.history);
                 self.ear.turn.handle_words(words);
                 self.think_in_advance();
                 return Ok(Some(false));
@@ -280,50 +281,6 @@ impl Cascade {
         }
     }
 
-    /// Does what the model's calls of functions ask for, and has it go on.
-    fn answer_calls(&mut self) {
-        let Some(answer) = &mut self.answer else { return };
-        let calls = answer.take_calls();
-        if calls.is_empty() {
-            return;
-        }
-        let (mut answered, mut goes_on) = (Vec::with_capacity(calls.len()), false);
-        for call in calls {
-            let mut asked = self.opening.tools.asked(&call.name, &call.arguments);
-            if matches!(asked, Asked::Transfer(_)) && self.wishes.transfer.is_wanted() {
-                asked = Asked::Refused("Another transfer is going on.");
-            }
-            let call_id = call.id.clone();
-            answered.push(Answered { call, answer: asked.answer().unwrap_or_else(|| PUT_THROUGH.to_owned()) });
-            match asked {
-                Asked::EndCall => {
-                    answer.is_ending = true;
-                    // Who has said goodbye already does not do it twice.
-                    goes_on |= !answer.has_words();
-                }
-                Asked::Press(keys) => {
-                    self.wishes.presses.extend(keys.chars());
-                    goes_on = true;
-                }
-                Asked::Transfer(to) => {
-                    self.wishes.transfer = Transfer::Wanted { call_id, to: Destination(to) };
-                }
-                Asked::Refused(_) => goes_on = true,
-            }
-        }
-        answer.handle_answered(answered);
-        if goes_on && answer.round() < ROUNDS_MAX {
-            self.think(None);
-        }
-    }
-
-    /// The caller was not put through: the model is to know why.
-    fn answer_transfer(&mut self, outcome: Outcome) {
-        if let Some(call_id) = self.wishes.transfer.end() {
-            self.history.correct(&call_id, not_transferred(outcome));
-        }
-    }
-
     fn lose(&mut self, loss: AgentLoss) {
         if !self.link.is_over {
             self.link.is_over = true;
@@ -375,6 +332,12 @@ impl Service for Cascade {
         self.wants_answer = true;
     }
 
+    fn handle_done(&mut self, number: u32, done: Done) {
+        if let Some(over) = self.wishes.errands.handle_done(number, done) {
+            self.handle_errand_over(over);
+        }
+    }
+
     fn handle_digit(&mut self, digit: char) {
         self.keys.handle_digit(digit);
     }
@@ -398,6 +361,9 @@ impl Service for Cascade {
         if let Some(text) = self.keys.take_due(now) {
             self.history.push_caller(&text);
             self.wants_answer = true;
+        }
+        if let Some(over) = self.wishes.errands.handle_timeout(now) {
+            self.handle_errand_over(over);
         }
     }
 
@@ -428,6 +394,9 @@ impl Service for Cascade {
         if let Some(key) = self.wishes.presses.pop_front() {
             return Some(AgentOutput::Press(key));
         }
+        if let Some(output) = self.wishes.errands.poll_output(now) {
+            return Some(output);
+        }
         if self.answer.is_none()
             && let Some(destination) = self.wishes.transfer.begin()
         {
@@ -451,7 +420,8 @@ impl Service for Cascade {
         if self.link.is_over {
             return None;
         }
-        [self.keys.due(), self.ear.turn.poll_timeout(), self.wishes.hangs_up_at].into_iter().flatten().min()
+        let errands = self.wishes.errands.poll_timeout();
+        [self.keys.due(), self.ear.turn.poll_timeout(), self.wishes.hangs_up_at, errands].into_iter().flatten().min()
     }
 
     fn outbound(&mut self) -> &mut Vec<u8> {
@@ -472,12 +442,6 @@ const OUTBOUND_BYTES_MAX: usize = 1 << 20;
 /// 5 s of speech ahead of what is heard: a service has so long for the next sentence, and an interruption throws away
 /// no more than that and one sentence.
 const AHEAD_TICKS: u64 = 5 * 8000;
-
-/// What the model is told of a transfer before it is known what becomes of it: no request may leave a call unanswered.
-const PUT_THROUGH: &str = r#"{"result":"The caller is put through when what you have said was heard."}"#;
-
-/// Eight rounds of functions in one answer: a model that goes on does not come to an end.
-const ROUNDS_MAX: usize = 8;
 
 /// 300 ms behind the last word: what the far end's jitter buffer still has, and nobody is cut off.
 const BREATH: Duration = Duration::from_millis(300);

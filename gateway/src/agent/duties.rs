@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, EndReason, Outcome};
 
+use super::errands::{Done, Errands};
 use super::tools::{Asked, TRANSFER, Tools, not_transferred};
 use super::transfer::Transfer;
 use super::{AgentOutput, Destination};
@@ -23,6 +24,7 @@ pub(super) struct Duties {
     /// The model wants the call to end once it has been heard.
     is_ending: bool,
     transfer: Transfer,
+    errands: Errands,
     /// When what is wanted begins, whose announcement has been heard.
     due: Option<Instant>,
 }
@@ -78,6 +80,12 @@ impl Duties {
         if matches!(asked, Asked::Transfer(_)) && self.transfer != Transfer::None {
             asked = Asked::Refused("Another transfer is going on.");
         }
+        if let Asked::Later(wanted) = asked {
+            match self.errands.begin(call_id, name, wanted) {
+                Ok(()) => return Dealt::Deferred,
+                Err(why) => asked = Asked::Refused(why),
+            }
+        }
         if let Some(output) = asked.answer() {
             let is_refusal = matches!(asked, Asked::Refused(_));
             self.answers.push(Answer { call_id: call_id.to_owned(), name: name.to_owned(), output, is_refusal });
@@ -95,14 +103,40 @@ impl Duties {
                 self.transfer = Transfer::Wanted { call_id: call_id.to_owned(), to: Destination(to) };
                 Dealt::Deferred
             }
-            Asked::Refused(_) => Dealt::Answered,
+            Asked::Note(note) => {
+                self.errands.note(note);
+                Dealt::Answered
+            }
+            Asked::Later(_) | Asked::Refused(_) => Dealt::Answered,
         }
+    }
+
+    /// What has become of an errand; `true` when the model is to go on.
+    pub(super) fn handle_done(&mut self, number: u32, done: Done) -> bool {
+        let answer = self.errands.handle_done(number, done);
+        let is_answered = answer.is_some();
+        self.answers.extend(answer);
+        is_answered
+    }
+
+    /// The caller speaks: what waited for them has an answer.
+    pub(super) fn handle_caller(&mut self) {
+        self.answers.extend(self.errands.handle_caller());
+    }
+
+    /// Time has passed; `true` when the model is to go on.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+        let answer = self.errands.handle_timeout(now);
+        let is_answered = answer.is_some();
+        self.answers.extend(answer);
+        is_answered
     }
 
     /// The caller has the floor: who answers a goodbye may have more to say, and the model decides anew.
     pub(super) fn handle_interruption(&mut self) {
         self.is_ending = false;
         self.due = None;
+        self.handle_caller();
         if self.transfer.is_wanted() {
             self.answer_transfer(Outcome::new(Blame::Caller, EndReason::Cancelled));
         }
@@ -129,6 +163,9 @@ impl Duties {
         if let Some(key) = self.presses.pop_front() {
             return Some(AgentOutput::Press(key));
         }
+        if let Some(output) = self.errands.poll_output(now) {
+            return Some(output);
+        }
         let is_wanted = self.is_ending || self.transfer.is_wanted();
         if !is_wanted || !is_heard {
             self.due = None;
@@ -145,7 +182,7 @@ impl Duties {
 
     /// When to poll again.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.due
+        self.due.into_iter().chain(self.errands.poll_timeout()).min()
     }
 
     fn answer_transfer(&mut self, outcome: Outcome) {

@@ -21,6 +21,7 @@ use talkstack_control::port::{FirstSpeaker, Outcome, ProviderKind, ProviderSetti
 use talkstack_media::audio::frame::{Form, Frame, SampleRate};
 
 use super::duties::{Answer, Duties};
+use super::errands::Done;
 use super::keys::Keys;
 use super::provider::{Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
@@ -142,6 +143,7 @@ impl Session {
     fn handle_caller_said(&mut self, text: &str, now: Instant) {
         if !is_told(text) {
             self.is_greeted = true;
+            self.duties.handle_caller();
             self.talk.handle_caller_said(text, now);
         }
     }
@@ -302,6 +304,7 @@ impl Service for Hosted {
             let told = self.protocol.tell(&text);
             self.session.replies.push(told);
         }
+        self.session.duties.handle_timeout(now);
         self.protocol.handle_timeout(&mut self.session, now);
         self.send_replies();
     }
@@ -343,6 +346,11 @@ impl Service for Hosted {
 
     fn handle_not_transferred(&mut self, outcome: Outcome) {
         self.session.duties.handle_not_transferred(outcome);
+        self.send_replies();
+    }
+
+    fn handle_done(&mut self, number: u32, done: Done) {
+        self.session.duties.handle_done(number, done);
         self.send_replies();
     }
 

@@ -8,7 +8,9 @@ pub mod cascade;
 mod conversation;
 mod duties;
 pub mod echo;
+pub mod errands;
 pub mod hosted;
+pub mod http_tool;
 mod keys;
 pub mod media_stream;
 pub mod openai_realtime;
@@ -30,6 +32,7 @@ use talkstack_media::audio::frame::{Frame, Speech};
 
 use attendant::Attendant;
 use echo::Echo;
+use errands::{Done, Errand, Note};
 use service::{Service, ServiceSession};
 use tone_test::{ToneHeard, ToneTest};
 
@@ -63,6 +66,10 @@ pub enum AgentOutput<'a> {
     Press(char),
     /// Put the caller through to this number; [`AgentSession::handle_not_transferred`] tells when nobody takes them.
     Transfer(Destination),
+    /// Do this for the agent; [`AgentSession::handle_done`] tells what has become of it, by its number.
+    Run(u32, Errand),
+    /// Note this for the call's owner.
+    Note(Note),
     /// End the call: the agent is done.
     HangUp,
     /// The agent is gone and will say nothing more.
@@ -308,6 +315,13 @@ impl AgentSession {
     pub fn handle_not_transferred(&mut self, outcome: Outcome) {
         if let Some(service) = self.service_mut() {
             service.handle_not_transferred(outcome);
+        }
+    }
+
+    /// What has become of something that was done for the agent.
+    pub fn handle_done(&mut self, number: u32, done: Done) {
+        if let Some(service) = self.service_mut() {
+            service.handle_done(number, done);
         }
     }
 

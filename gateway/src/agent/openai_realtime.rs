@@ -27,6 +27,7 @@ use talkstack_media::codec::Codec;
 
 use super::conversation::Conversation;
 use super::duties::Answer;
+use super::errands::Done;
 use super::keys::Keys;
 use super::provider::{GREETING_INSTRUCTIONS, Greets, Opening, ServicePlan};
 use super::service::{CallFacts, Service};
@@ -293,6 +294,10 @@ impl Service for OpenAiRealtime {
             self.want_response();
             self.send_due();
         }
+        if self.floor.duties.handle_timeout(now) {
+            self.want_response();
+            self.send_due();
+        }
     }
 
     fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
@@ -331,6 +336,11 @@ impl Service for OpenAiRealtime {
 
     fn handle_not_transferred(&mut self, outcome: Outcome) {
         self.floor.handle_not_transferred(outcome);
+        self.send_due();
+    }
+
+    fn handle_done(&mut self, number: u32, done: Done) {
+        self.floor.handle_done(number, done);
         self.send_due();
     }
 

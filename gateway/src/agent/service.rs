@@ -10,6 +10,7 @@ use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
 use super::cascade::Cascade;
+use super::errands::Done;
 use super::hosted::Hosted;
 use super::media_stream::MediaStream;
 use super::openai_realtime::OpenAiRealtime;
@@ -73,6 +74,9 @@ pub(super) trait Service {
 
     /// Nobody has taken the caller whom it wanted to put through: it talks to them again.
     fn handle_not_transferred(&mut self, _outcome: Outcome) {}
+
+    /// What has become of something that was done for it.
+    fn handle_done(&mut self, _number: u32, _done: Done) {}
 
     /// What was said and has not been reported, when nothing more will be heard: drain to `None`.
     fn poll_last_words(&mut self, _progress: Progress) -> Option<Said> {

@@ -83,6 +83,8 @@ impl Call {
                     return self.lose_agent(loss, now);
                 }
                 Some(AgentOutput::Press(key)) => self.press(key),
+                Some(AgentOutput::Run(number, errand)) => self.run(number, errand, now),
+                Some(AgentOutput::Note(note)) => self.note(note),
                 Some(AgentOutput::Transfer(to)) => self.outputs.push_back(CallOutput::PutThrough(to)),
                 Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
                 Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),

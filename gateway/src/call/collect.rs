@@ -10,6 +10,7 @@ use talkstack_media::audio::frame::Frame;
 use talkstack_media::session::RtpSession;
 
 use super::{Call, CallOutput, Phase};
+use crate::agent::errands::Done;
 
 /// A collection under way.
 #[derive(Debug)]
@@ -20,15 +21,17 @@ pub(super) struct Collection {
     due: Instant,
     ends_at: Instant,
     ended_by: Option<CollectEnd>,
+    /// The agent wants them, under this number; else whoever has asked over the API.
+    for_agent: Option<u32>,
     /// It has paused the recording, and has it go on.
     pub(super) has_paused: bool,
 }
 
 impl Collection {
-    fn new(order: CollectOrder, now: Instant) -> Self {
+    fn new(order: CollectOrder, for_agent: Option<u32>, now: Instant) -> Self {
         let ends_at = now + COLLECT_TIME;
         let due = (now + Duration::from_secs(order.first_within_s.into())).min(ends_at);
-        Collection { order, keys: String::new(), due, ends_at, ended_by: None, has_paused: false }
+        Collection { order, keys: String::new(), due, ends_at, ended_by: None, for_agent, has_paused: false }
     }
 
     /// When to come back: once no key has come in time.
@@ -57,11 +60,20 @@ impl Collection {
 impl Call {
     /// Collects keys from the caller; [`CallOutput::Collected`] tells which. Not to be asked for while it is at it.
     pub fn collect(&mut self, order: CollectOrder, now: Instant) {
+        self.collect_for(None, order, now);
+    }
+
+    /// Whether it is at it.
+    pub fn is_collecting(&self) -> bool {
+        self.collection.is_some()
+    }
+
+    pub(super) fn collect_for(&mut self, agent: Option<u32>, order: CollectOrder, now: Instant) {
         if !matches!(self.phase, Phase::Answered { .. }) {
             let collected = Collected { keys: PressedKeys::default(), ended_by: CollectEnd::NotAnswered };
-            return self.outputs.push_back(CallOutput::Collected(collected));
+            return self.tell_collected(agent, collected);
         }
-        let mut collection = Box::new(Collection::new(order, now));
+        let mut collection = Box::new(Collection::new(order, agent, now));
         collection.has_paused = self.change_recording(true, now);
         self.collection = Some(collection);
     }
@@ -92,13 +104,22 @@ impl Call {
         if goes_on {
             self.change_recording(false, now);
         }
+        // The agent may go on at once.
+        self.talk(now);
     }
 
     /// Ends the collection, if there is one, and tells what has come.
     pub(super) fn end_collection(&mut self, ended_by: CollectEnd) {
         let Some(collection) = self.collection.take() else { return };
         let keys = PressedKeys(collection.keys);
-        self.outputs.push_back(CallOutput::Collected(Collected { keys, ended_by }));
+        self.tell_collected(collection.for_agent, Collected { keys, ended_by });
+    }
+
+    fn tell_collected(&mut self, agent: Option<u32>, collected: Collected) {
+        match agent {
+            Some(number) => self.agent.handle_done(number, Done::Collected(collected)),
+            None => self.outputs.push_back(CallOutput::Collected(collected)),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod collect;
 mod digits;
 mod ear;
 mod early;
+mod errands;
 mod handshakes;
 mod leg;
 mod moved;
@@ -52,6 +53,7 @@ use tape::Tape;
 
 use crate::agent::attendant::Attendant;
 use crate::agent::echo::Echo;
+use crate::agent::http_tool::Prepared;
 use crate::agent::tone_test::{ToneHeard, ToneTest};
 use crate::agent::{AgentLoss, AgentSession, Destination};
 use crate::io::connect::AgentTarget;
@@ -129,6 +131,8 @@ pub enum CallOutput {
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.
     Disconnect(Vec<u8>),
+    /// Ask a web service for the agent; [`Call::handle_fetched`] answers, under this number.
+    Fetch(u32, Box<Prepared>),
     /// Keys have been collected.
     Collected(Collected),
     /// A test call has heard this, and its packets have gone so.

@@ -267,6 +267,7 @@ impl<S: Surroundings> Shard<S> {
             ToCall::HangUp(outcome) => call.hang_up(outcome),
             ToCall::AgentUnreachable => call.handle_unreachable(now),
             ToCall::Shaken(id, output) => call.handle_shaken(id, &output, now),
+            ToCall::Fetched(number, fetched) => call.handle_fetched(number, fetched, now),
             ToCall::Spoken(spoken) => call.handle_spoken(spoken, now),
             ToCall::AgentConnected(_)
             | ToCall::Line { .. }

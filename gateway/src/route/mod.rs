@@ -20,6 +20,7 @@ mod simulate;
 mod targets;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::civil::DateTime;
 use talkstack_control::gate::Gate;
@@ -277,7 +278,11 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
         greeting: agent.greeting.as_ref().map(|greeting| fill(greeting, variables)),
         first_speaker: agent.first_speaker,
         greets: Greets::WhenReady,
-        tools: Tools { list: agent.tools.clone(), transfers: agent.transfers.clone() },
+        tools: Tools {
+            list: agent.tools.clone(),
+            http: agent.http_tools.iter().cloned().map(Arc::new).collect(),
+            transfers: agent.transfers.clone(),
+        },
     };
     let Ok(mut service) = ServicePlan::new(provider, opening) else { return attendant() };
     service.barge_in = agent.barge_in.unwrap_or(service.barge_in);

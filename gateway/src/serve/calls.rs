@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use rustls::ClientConfig;
 use talkstack_control::gate::{DialPolicy, Gate};
-use talkstack_control::port::{CallEvent, CallId, Sealed, Snapshot};
+use talkstack_control::port::{CallEvent, CallId, Snapshot};
 use talkstack_control::recording::RECORDINGS_DIR;
-use talkstack_control::secret::{PROVIDER_KEY_PURPOSE, SECRET_FILE, Secret, UnsealError};
+use talkstack_control::secret::{SECRET_FILE, Secret};
 use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::dtls::Identity;
 use talkstack_media::sdp::Fingerprint;
@@ -19,12 +18,11 @@ use talkstack_media::session::{HandshakeId, HandshakeInput};
 use talkstack_media::sip::PublicAddress;
 use tokio::sync::mpsc;
 
+use super::agents::Agents;
+use crate::agent::http_tool::Prepared;
 use crate::call::CallLimits;
 use crate::config::Config;
-use crate::io::cascade::{self, ServiceKeys, ServiceTarget};
-use crate::io::connect::{
-    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect,
-};
+use crate::io::connect::AgentTarget;
 use crate::io::handshakes::HandshakesHandle;
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
@@ -79,11 +77,12 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Starts all threads. Call within the general tokio runtime, which connects to agents.
+    /// Starts all threads. Call within the general tokio runtime, which connects to agents. `http` is where the API
+    /// listens, or is to listen.
     ///
     /// # Errors
     /// [`StartError`]; what was started ends with the process.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
+    pub fn start(config: &Config, http: SocketAddr) -> Result<Self, StartError> {
         let dir = config.store.dir.join("calls");
         let mut journal = Journal::open(&dir.join("journal"))?;
         let snapshot_path = dir.join("snapshot");
@@ -99,8 +98,7 @@ impl Calls {
         let (sip, sip_inbox) = mpsc::channel(INBOX_MAX);
         let mut random = Random::new()?;
         let secret = Secret::open(&config.store.dir.join(SECRET_FILE)).map_err(StartError::Secret)?;
-        let agents =
-            Agents { runtime: tokio::runtime::Handle::current(), secret: secret.clone(), tls: client_config()? };
+        let agents = Agents::new(secret.clone())?;
         let recordings = config.store.dir.join(RECORDINGS_DIR);
         let format = config.recording.format.into();
         let recorder =
@@ -119,6 +117,7 @@ impl Calls {
             bindings: dir.join("bindings"),
         };
         let (sip_thread, bound) = start_sip(config, dtls, addresses, snapshot, surroundings, random, sip_inbox)?;
+        agents.open_outside(config.outbound(bound.ports().chain([http.port()]).collect()));
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
         Ok(Calls { sip, sip_thread, shards, recorder, journal, sip_bound: bound, plane })
     }
@@ -305,6 +304,14 @@ pub struct SipBound {
     pub fingerprint: Option<String>,
 }
 
+impl SipBound {
+    /// The ports of all of them.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let secured = self.secured.iter().map(|secured| secured.address);
+        self.plain.iter().copied().chain(secured).map(|address| address.port())
+    }
+}
+
 /// Our certificate where anything listens with it, and whom we believe.
 fn open_tls(config: &Config) -> Result<Tls, StartError> {
     let sip = &config.sip;
@@ -339,57 +346,6 @@ struct Around {
     shard: Address<ToShard>,
 }
 
-/// What it takes to reach an agent.
-#[derive(Clone)]
-struct Agents {
-    runtime: tokio::runtime::Handle,
-    secret: Secret,
-    tls: Arc<ClientConfig>,
-}
-
-impl Agents {
-    /// Connects to an agent; where it is, if it cannot be reached.
-    async fn connect(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
-        match target {
-            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place }) => {
-                let connected = async {
-                    let credentials =
-                        Credentials { key: self.key(api_key.as_ref())?, place, tls: Arc::clone(&self.tls) };
-                    Ok(connect(&url, credentials, Random::default().u128()).await?)
-                };
-                connected.await.map_err(|error| (url, error))
-            }
-            AgentTarget::Cascade(target) => {
-                let connected = async {
-                    let key = |service: &ServiceTarget| self.key(service.api_key.as_ref());
-                    let keys = ServiceKeys {
-                        listen: key(&target.listen)?,
-                        think: key(&target.think)?,
-                        speak: key(&target.speak)?,
-                    };
-                    Ok(cascade::open(&target, keys, &self.tls).await?)
-                };
-                connected.await.map_err(|error| (target.think.url.clone(), error))
-            }
-        }
-    }
-
-    fn key(&self, sealed: Option<&Sealed>) -> Result<Option<String>, NotConnected> {
-        Ok(sealed.map(|sealed| self.secret.unseal(PROVIDER_KEY_PURPOSE, sealed)).transpose()?)
-    }
-}
-
-/// An agent was not reached.
-#[derive(Debug, thiserror::Error)]
-enum NotConnected {
-    /// Its key cannot be opened: it was sealed with another secret. Set it again.
-    #[error("{0}")]
-    Key(#[from] UnsealError),
-    /// Its side's doing.
-    #[error("{0}")]
-    Connection(#[from] ConnectError),
-}
-
 impl Surroundings for Around {
     fn sip(&self, id: CallId, wish: SipWish) -> bool {
         self.sip.try_send(ToSip::Wish(id, wish)).is_ok()
@@ -419,6 +375,15 @@ impl Surroundings for Around {
             };
             // Lost, the attendant's own timer brings its prompt.
             let _ = shard.send(ToShard::Call(id, ToCall::Spoken(spoken)));
+        });
+    }
+
+    fn fetch(&self, id: CallId, number: u32, prepared: Box<Prepared>) {
+        let (shard, agents) = (self.shard.clone(), self.agents.clone());
+        self.agents.runtime.spawn(async move {
+            let fetched = agents.fetch(id, *prepared).await;
+            // Lost, the agent goes on without an answer, as after a service that says nothing.
+            let _ = shard.send(ToShard::Call(id, ToCall::Fetched(number, fetched)));
         });
     }
 

@@ -269,38 +269,48 @@ fn the_strict_server_is_strict() {
 }
 
 /// A call plane, its control, and a server that is its agent's.
-struct Bench {
-    server: RealtimeServer,
-    control: ScriptedControl,
-    daemon: Daemon,
+pub(crate) struct Bench {
+    pub(crate) server: RealtimeServer,
+    pub(crate) control: ScriptedControl,
+    pub(crate) daemon: Daemon,
     dir: TempDir,
 }
 
 impl Bench {
     fn start(dir: TempDir, flags: &[&str], scheme: &str, settings: &[(&str, &str)]) -> Self {
+        Bench::of(dir, flags, scheme, settings, |_, _| {})
+    }
+
+    /// The same with an agent that is made another one, with the box's secret.
+    pub(crate) fn of(
+        dir: TempDir,
+        flags: &[&str],
+        scheme: &str,
+        settings: &[(&str, &str)],
+        change: impl FnOnce(&mut AgentRoute, &Secret),
+    ) -> Self {
         let server = RealtimeServer::start(dir.path(), flags);
         let daemon = Daemon::start("calls", dir.path(), settings);
         let mut control = ScriptedControl::connect(dir.path());
         let secret = Secret::open(&dir.path().join("secret.key")).expect("a secret");
-        control.route_agent(
-            NUMBER,
-            AgentRoute {
-                system_instruction: "Be kind to {{name}}.".into(),
-                voice_id: Some("marin".into()),
-                transfers: [("Reception", "echo"), ("Nobody", "999")]
-                    .map(|(name, to)| TransferTarget { name: name.into(), to: to.into() })
-                    .into(),
-                provider: Some(ProviderRoute {
-                    api_key: Some(secret.seal("provider api key", KEY)),
-                    ..ProviderRoute::new(
-                        ProviderKind::OpenAiRealtime,
-                        &format!("{scheme}://localhost:{}/v1", server.port),
-                        "gpt-realtime",
-                    )
-                }),
-                ..AgentRoute::new("project", "Jack")
-            },
-        );
+        let mut agent = AgentRoute {
+            system_instruction: "Be kind to {{name}}.".into(),
+            voice_id: Some("marin".into()),
+            transfers: [("Reception", "echo"), ("Nobody", "999")]
+                .map(|(name, to)| TransferTarget { name: name.into(), to: to.into() })
+                .into(),
+            provider: Some(ProviderRoute {
+                api_key: Some(secret.seal("provider api key", KEY)),
+                ..ProviderRoute::new(
+                    ProviderKind::OpenAiRealtime,
+                    &format!("{scheme}://localhost:{}/v1", server.port),
+                    "gpt-realtime",
+                )
+            }),
+            ..AgentRoute::new("project", "Jack")
+        };
+        change(&mut agent, &secret);
+        control.route_agent(NUMBER, agent);
         let applied = dir.path().join("calls/snapshot");
         wait_until("the number is known", || applied.exists().then_some(()));
         Bench { server, control, daemon, dir }
@@ -378,12 +388,12 @@ fn at(event: &serde_json::Value) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs_f64(event["at"].as_f64().expect("a time"))
 }
 
-const NUMBER: &str = "15551234567";
+pub(crate) const NUMBER: &str = "15551234567";
 
 const KEY: &str = "sk-test-1234567890";
 
 /// µ-law for nothing.
-const SILENCE: u8 = 0xff;
+pub(crate) const SILENCE: u8 = 0xff;
 
 /// µ-law for a voice.
 const LOUD: u8 = 0x30;

@@ -43,15 +43,22 @@ impl Receiver {
 
     /// Answers each request with the status.
     pub(crate) fn answering(self, status: &str) -> Hooks {
+        self.answering_with(status, "")
+    }
+
+    /// Answers each request with the status and a body.
+    pub(crate) fn answering_with(self, status: &str, body: &str) -> Hooks {
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
         let (told, is_over): (Arc<Mutex<Vec<Hook>>>, Arc<AtomicBool>) = Default::default();
-        let (noted, stops, status) = (Arc::clone(&told), Arc::clone(&is_over), status.to_owned());
+        let (noted, stops) = (Arc::clone(&told), Arc::clone(&is_over));
         let Receiver { listener, port } = self;
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stops.load(Ordering::SeqCst) {
                     return;
                 }
-                if let Some(hook) = take(stream, &status) {
+                if let Some(hook) = take(stream, &answer) {
                     noted.lock().expect("no one has panicked").push(hook);
                 }
             }
@@ -106,7 +113,7 @@ impl Hook {
     }
 }
 
-fn take(mut stream: TcpStream, status: &str) -> Option<Hook> {
+fn take(mut stream: TcpStream, answer: &str) -> Option<Hook> {
     stream.set_read_timeout(Some(Duration::from_secs(8))).ok()?;
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     let hook = loop {
@@ -119,7 +126,6 @@ fn take(mut stream: TcpStream, status: &str) -> Option<Hook> {
             break hook;
         }
     };
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(answer.as_bytes()).ok()?;
     Some(hook)
 }

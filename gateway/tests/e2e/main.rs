@@ -11,6 +11,7 @@ mod daemon;
 mod dns;
 mod durable;
 mod flows;
+mod functions;
 mod hooks;
 mod http;
 mod ledger;

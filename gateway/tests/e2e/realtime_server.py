@@ -278,11 +278,12 @@ class Session:
         self.active = None
         output = [{"id": item, "type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": None}]}]
         scenario = self.server.args.scenario
-        name = {"tool": "book_table", "goodbye": "end_call", "transfer": "transfer", "nobody": "transfer"}.get(scenario)
-        arguments = json.dumps({"to": "nobody" if scenario == "nobody" else "reception"}) if name == "transfer" else "{}"
+        name = {"tool": self.server.args.call, "goodbye": "end_call", "transfer": "transfer", "nobody": "transfer"}.get(scenario)
+        arguments = json.dumps({"to": "nobody" if scenario == "nobody" else "reception"}) if name == "transfer" else self.server.args.arguments
         if name and self.responses == 1:
             self.calls.add("call_1")
             output.append({"id": "item_call", "type": "function_call", "name": name, "call_id": "call_1", "arguments": arguments})
+            self.server.log("called", name=name)
             await self.send("response.function_call_arguments.done", response_id=response, item_id="item_call", output_index=1, call_id="call_1", name=name, arguments=arguments)
         await self.send("response.done", response={"id": response, "status": "completed", "status_details": None, "output": output, "usage": None})
         await self.send("rate_limits.updated", rate_limits=[{"name": "requests", "limit": None}])
@@ -395,6 +396,8 @@ def main():
     parser.add_argument("--say", help="raw audio in the line's format; without it each response is a tone of its own")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the tones")
     parser.add_argument("--setup-ms", type=int, default=50, help="from session.update to session.updated")
+    parser.add_argument("--call", default="book_table", help="the function that the scenario `tool` calls")
+    parser.add_argument("--arguments", default="{}", help="its arguments")
     parser.add_argument("--scenario", choices=["talk", "interrupt", "tool", "goodbye", "transfer", "nobody", "silent", "echo"], default="talk")
     asyncio.run(Server(parser.parse_args()).run())
 

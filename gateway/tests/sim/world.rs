@@ -306,6 +306,7 @@ impl World {
             | CallOutput::Measured(..)
             | CallOutput::Collected(_)
             | CallOutput::Speak(_)
+            | CallOutput::Fetch(..)
             | CallOutput::Disconnect(_) => Ok(()),
             CallOutput::Finished => {
                 self.call = None;

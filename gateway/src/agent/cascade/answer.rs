@@ -109,6 +109,12 @@ impl Answer {
         self.rounds.push(String::new());
     }
 
+    /// What has become of a call that was answered before it was known; `false` where the call is none of this answer's.
+    pub(super) fn correct(&mut self, call_id: &str, output: &str) -> bool {
+        let found = self.called.iter_mut().flatten().find(|answered| answered.call.id == call_id);
+        found.map(|answered| output.clone_into(&mut answered.answer)).is_some()
+    }
+
     /// The model is asked once more, with the answers to its calls.
     pub(super) fn think_again(&mut self, number: u32) {
         self.thinking = Some(number);

@@ -184,7 +184,7 @@ mod tests {
         let request = history.request(
             "m",
             "Be kind.",
-            &Tools { list: vec![AgentTool::EndCall], transfers: Vec::new() },
+            &Tools { list: vec![AgentTool::EndCall], ..Tools::default() },
             Some("bye."),
             &behind,
         );

@@ -1,5 +1,7 @@
 //! Whole conversations with scripted services and a caller whose voice is told, in virtual time.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use talkstack_control::port::{AgentTool, CallId, ProviderKind, ProviderRoute, TransferTarget};
 use talkstack_media::audio::frame::Speech;
@@ -10,6 +12,7 @@ use super::*;
 use crate::agent::Destination;
 use crate::agent::keys::KEYS_QUIET;
 use crate::agent::tools::Tools;
+use crate::agent::tools::tests::http_tool;
 
 #[test]
 fn a_greeting_is_spoken_without_the_model() {
@@ -254,7 +257,7 @@ fn functions_are_carried_out_once_the_turn_is_over_and_answered() {
     let number = bench.transcribes();
     bench.tell(number, News::Transcript("Press one, please."));
     let (asked, request) = bench.thinks();
-    assert_eq!(request["tools"].as_array().map(Vec::len), Some(3));
+    assert_eq!(request["tools"].as_array().map(Vec::len), Some(9));
     bench.tell(asked, News::Words("One moment."));
     bench.call(asked, "a", "send_dtmf", r#"{"digits":"1#"}"#);
     bench.call(asked, "b", "book_table", "{}");
@@ -328,7 +331,7 @@ fn a_model_that_only_calls_functions_is_stopped() {
     bench.greeted();
     bench.says("Press one for ever.", 300);
     let (mut asked, _) = bench.thinks();
-    for _ in 1..ROUNDS_MAX {
+    for _ in 1..functions::ROUNDS_MAX {
         bench.call(asked, "a", "send_dtmf", r#"{"digits":"1"}"#);
         bench.tell(asked, News::Thought);
         asked = bench.thinks().0;
@@ -504,6 +507,8 @@ enum Out {
     Said(Speaker, String),
     Press(char),
     Transfer(String),
+    /// An errand, by its number.
+    Run(u32),
     HangUp,
     Lost(AgentLoss),
 }
@@ -526,6 +531,80 @@ struct Bench {
     orders: Inbound,
 }
 
+#[test]
+fn the_model_goes_on_once_every_service_has_answered() {
+    let mut bench = Bench::new(None);
+    bench.greeted();
+    bench.says("Book two rooms.", 1600);
+    let (asked, _) = bench.thinks();
+    bench.tell(asked, News::Words("One moment."));
+    bench.call(asked, "c1", "book", "{}");
+    bench.call(asked, "c2", "book", "{}");
+    assert_eq!(bench.tell(asked, News::Thought), [Out::Run(0), Out::Run(1)]);
+    let [piece] = bench.speaks();
+    bench.sound(piece.0, 100);
+    bench.tell(piece.0, News::Spoken);
+    bench.agent.handle_done(1, Done::Fetched(Ok(r#"{"room":2}"#.into())));
+    bench.poll();
+    assert_eq!(bench.sent(), [], "the other one is under way");
+    assert_eq!(bench.pass(100), [Out::Said(Speaker::Agent, "One moment.".into())]);
+    bench.agent.handle_done(0, Done::Fetched(Err("The service cannot be reached.".into())));
+    bench.poll();
+    let (_, request) = bench.thinks();
+    let messages = request["messages"].as_array().expect("a list");
+    let told: Vec<&Value> = messages.iter().filter(|message| message["role"] == "tool").collect();
+    assert_eq!(
+        (&told[0]["tool_call_id"], &told[0]["content"]),
+        (&json!("c1"), &json!(r#"{"error":"The service cannot be reached."}"#))
+    );
+    assert_eq!((&told[1]["tool_call_id"], &told[1]["content"]), (&json!("c2"), &json!(r#"{"room":2}"#)));
+}
+
+#[test]
+fn a_service_that_answers_before_the_words_are_heard_has_the_answer_go_on() {
+    let mut bench = Bench::new(None);
+    bench.greeted();
+    bench.says("Book a room.", 1600);
+    let (asked, _) = bench.thinks();
+    bench.tell(asked, News::Words("One moment."));
+    bench.call(asked, "c1", "book", "{}");
+    bench.tell(asked, News::Thought);
+    let [piece] = bench.speaks();
+    bench.sound(piece.0, 100);
+    bench.agent.handle_done(0, Done::Fetched(Ok("{}".into())));
+    bench.poll();
+    let (again, request) = bench.thinks();
+    let last = request["messages"].as_array().and_then(|all| all.last()).expect("messages").clone();
+    assert_eq!(last, json!({ "role": "tool", "tool_call_id": "c1", "content": "{}" }));
+    bench.tell(again, News::Words("Booked."));
+    bench.tell(again, News::Thought);
+    bench.tell(piece.0, News::Spoken);
+    let [booked] = bench.speaks();
+    assert_eq!(booked.1, "Booked.");
+}
+
+#[test]
+fn a_wait_ends_with_the_caller_s_words_or_its_time() {
+    for speaks in [true, false] {
+        let mut bench = Bench::new(None);
+        bench.greeted();
+        bench.says("One moment please.", 1600);
+        let (asked, _) = bench.thinks();
+        bench.call(asked, "c1", "wait", r#"{"seconds":10}"#);
+        bench.tell(asked, News::Thought);
+        assert_eq!((bench.pass(9000), bench.sent()), (vec![], vec![]), "silence");
+        if speaks {
+            bench.says("Here I am.", 1600);
+        } else {
+            bench.pass(1100);
+        }
+        let (_, request) = bench.thinks();
+        let messages = request["messages"].as_array().expect("a list");
+        let told = messages.iter().find(|message| message["role"] == "tool").expect("an answer");
+        assert_eq!(told["content"].as_str().is_some_and(|text| text.contains("speaks again")), speaks, "{told}");
+    }
+}
+
 fn opening(greeting: Option<&str>) -> Opening {
     Opening {
         instructions: "Be kind.".into(),
@@ -534,8 +613,9 @@ fn opening(greeting: Option<&str>) -> Opening {
         first_speaker: FirstSpeaker::Agent,
         greets: Greets::WhenReady,
         tools: Tools {
-            list: AgentTool::ALL.to_vec(),
             transfers: vec![TransferTarget { name: "reception".into(), to: "101".into() }],
+            http: vec![Arc::new(http_tool())],
+            list: AgentTool::ALL.to_vec(),
         },
     }
 }
@@ -583,6 +663,7 @@ impl Bench {
                 AgentOutput::Press(key) => Out::Press(key),
                 AgentOutput::Transfer(Destination(to)) => Out::Transfer(to),
                 AgentOutput::HangUp => Out::HangUp,
+                AgentOutput::Run(number, _) => Out::Run(number),
                 AgentOutput::Lost(loss) => Out::Lost(loss),
                 other => panic!("{other:?}"),
             });

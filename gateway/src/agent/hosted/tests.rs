@@ -13,6 +13,7 @@ use talkstack_media::audio::frame::Speech;
 use talkstack_media::codec::Codec;
 
 use super::*;
+use crate::agent::errands::Note;
 use crate::agent::tools::Tools;
 use crate::agent::websocket::frames::{client_frames, server_frame};
 
@@ -26,6 +27,9 @@ enum Out {
     Press(char),
     Transfer(String),
     HangUp,
+    /// An errand, by its number.
+    Run(u32),
+    Note(Note),
     Lost(AgentLoss),
 }
 
@@ -74,6 +78,8 @@ impl Bench {
                 AgentOutput::Press(key) => Out::Press(key),
                 AgentOutput::Transfer(to) => Out::Transfer(to.0),
                 AgentOutput::HangUp => Out::HangUp,
+                AgentOutput::Run(number, _) => Out::Run(number),
+                AgentOutput::Note(note) => Out::Note(note),
                 AgentOutput::Lost(loss) => Out::Lost(loss),
             });
         }

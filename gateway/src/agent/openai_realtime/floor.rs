@@ -6,6 +6,7 @@ use super::event::{FunctionCall, Response};
 use crate::agent::AgentLoss;
 use crate::agent::conversation::Conversation;
 use crate::agent::duties::{Dealt, Duties};
+use crate::agent::errands::Done;
 use crate::agent::tools::Tools;
 
 /// Whose turn it is to speak.
@@ -107,6 +108,13 @@ impl Floor {
             // Who has said goodbye already does not do it twice.
             Dealt::Ending if !self.has_spoken => self.want_response(),
             Dealt::Ending | Dealt::Known | Dealt::Deferred => {}
+        }
+    }
+
+    /// What has become of an errand: the model is told.
+    pub(super) fn handle_done(&mut self, number: u32, done: Done) {
+        if self.duties.handle_done(number, done) {
+            self.want_response();
         }
     }
 

@@ -17,7 +17,7 @@ impl<S: Surroundings> Shard<S> {
         now: Instant,
     ) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        if slot.collecting.is_some() {
+        if slot.collecting.is_some() || slot.call.is_collecting() {
             // Whoever asked may be gone.
             let _ = reply.send(CommandReply::Collecting);
             return;

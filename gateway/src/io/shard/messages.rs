@@ -9,6 +9,7 @@ use talkstack_media::sip::InfoDigit;
 use tokio::sync::oneshot;
 
 use crate::agent::Destination;
+use crate::agent::http_tool::Prepared;
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{Leg, LegId, LegOrder, LineSecurity};
 use crate::io::connect::{AgentTarget, Connected};
@@ -162,6 +163,8 @@ pub enum ToCall {
     AgentUnreachable,
     /// A DTLS handshake of a leg's wants something done.
     Shaken(HandshakeId, Box<HandshakeOutput>),
+    /// What a web service has answered to the agent, under its number, or why it has not.
+    Fetched(u32, Result<String, String>),
     /// A text has been spoken, or cannot be.
     Spoken(Option<Vec<i16>>),
 }
@@ -186,6 +189,8 @@ pub trait Surroundings: Send {
     fn shake(&self, call: CallId, id: HandshakeId, input: HandshakeInput) -> bool;
     /// Has a text spoken; [`ToCall::Spoken`] answers.
     fn speak(&self, id: CallId, text: String);
+    /// Has a web service asked for an agent; [`ToCall::Fetched`] answers, under this number.
+    fn fetch(&self, id: CallId, number: u32, prepared: Box<Prepared>);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
     fn connect(&self, id: CallId, target: AgentTarget) -> bool;
 }

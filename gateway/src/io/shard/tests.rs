@@ -8,6 +8,7 @@ use talkstack_media::audio::pool::SpeechPool;
 use talkstack_media::session::{HandshakeId, HandshakeInput};
 
 use super::*;
+use crate::agent::http_tool::Prepared;
 use crate::agent::provider::ServicePlan;
 use crate::io::connect::{AgentStream, AgentTarget, Connected};
 use crate::io::inbox::inbox;
@@ -108,6 +109,8 @@ impl Surroundings for Around {
     }
 
     fn speak(&self, _: CallId, _: String) {}
+
+    fn fetch(&self, _: CallId, _: u32, _: Box<Prepared>) {}
 
     fn shake(&self, _: CallId, _: HandshakeId, _: HandshakeInput) -> bool {
         false

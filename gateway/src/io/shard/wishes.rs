@@ -44,6 +44,10 @@ impl<S: Surroundings> Shard<S> {
                     self.surroundings.speak(id, text);
                     continue;
                 }
+                CallOutput::Fetch(number, prepared) => {
+                    self.surroundings.fetch(id, number, prepared);
+                    continue;
+                }
                 CallOutput::Disconnect(farewell) => {
                     if let Some(agent) = slot.agent.take() {
                         agent.part(farewell);

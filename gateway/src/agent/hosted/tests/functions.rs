@@ -1,8 +1,11 @@
 //! What a model asks for besides speaking, over each of the protocols.
 
-use talkstack_control::port::{AgentTool, Blame, EndReason, TransferTarget};
+use std::sync::Arc;
+
+use talkstack_control::port::{AgentTool, Blame, EndReason, TakenMessage, TransferTarget};
 
 use super::*;
+use crate::agent::tools::tests::http_tool;
 
 #[test]
 fn the_functions_are_declared_where_the_protocol_has_a_place_for_them() {
@@ -12,11 +15,38 @@ fn the_functions_are_declared_where_the_protocol_has_a_place_for_them() {
     let declared = gemini.sent().remove(0)["setup"]["tools"][0]["functionDeclarations"].clone();
     for functions in [&think["functions"], &declared] {
         let names: Vec<_> = functions.as_array().expect("a list").iter().map(|function| &function["name"]).collect();
-        assert_eq!(names, ["end_call", "send_dtmf", "transfer"]);
-        assert_eq!(functions[2]["parameters"]["properties"]["to"]["enum"], json!(["reception"]));
+        let boxed = AgentTool::ALL.map(AgentTool::as_str);
+        assert_eq!(names, [&boxed[..], &["transfer", "book"]].concat());
+        assert_eq!(functions[boxed.len()]["parameters"]["properties"]["to"]["enum"], json!(["reception"]));
     }
     assert_eq!(declared[0].get("parameters"), None, "the service takes no object without properties");
     assert_eq!(think["functions"][0].get("endpoint"), None, "they are called here");
+}
+
+#[test]
+fn what_takes_a_while_is_answered_when_it_is_done_and_a_note_at_once() {
+    for kind in Kind::ALL {
+        let mut bench = kind.ready();
+        assert_eq!(bench.receive(kind.call("c1", "book", json!({ "day": 1 }))), [Out::Run(0)], "{kind:?}");
+        assert_eq!(bench.receive(kind.call("c1", "book", json!({ "day": 1 }))), [], "told of twice");
+        let taken = TakenMessage { name: None, number: None, text: "Call me.".into() };
+        let noted = bench.receive(kind.call("c2", "take_message", json!({ "text": "Call me." })));
+        assert_eq!(noted, [Out::Note(Note::Message(taken))]);
+        let [answer] = bench.sent().try_into().expect("one answer: that of the note");
+        assert!(answer.to_string().contains("taken down"), "{answer}");
+        bench.agent.handle_done(0, Done::Fetched(Ok(r#"{"free":[7]}"#.into())));
+        let [answer] = bench.sent().try_into().expect("the service's");
+        assert!(answer.to_string().contains("free") && answer.to_string().contains("c1"), "{answer}");
+        assert_eq!(bench.receive(kind.call("c3", "wait", json!({ "seconds": 5 }))), []);
+        bench.now += Duration::from_secs(4);
+        bench.agent.handle_timeout(bench.now);
+        assert_eq!(bench.sent(), [] as [Value; 0], "{kind:?}");
+        bench.now += Duration::from_secs(1);
+        assert!(bench.agent.poll_timeout().is_some_and(|due| due <= bench.now));
+        bench.agent.handle_timeout(bench.now);
+        let [answer] = bench.sent().try_into().expect("the time is over");
+        assert!(answer.to_string().contains("has said nothing"), "{answer}");
+    }
 }
 
 #[test]
@@ -74,7 +104,8 @@ impl Kind {
         let mut route = ProviderRoute::new(kind, "wss://service", "m");
         route.settings.agent = matches!(self, Kind::ElevenLabs).then(|| "a".into());
         let reception = TransferTarget { name: "reception".into(), to: "101".into() };
-        let tools = Tools { list: AgentTool::ALL.into(), transfers: vec![reception] };
+        let tools =
+            Tools { transfers: vec![reception], http: vec![Arc::new(http_tool())], list: AgentTool::ALL.into() };
         let opening = Opening { first_speaker: FirstSpeaker::Caller, tools, ..opening() };
         Bench::new(&route, opening, Codec::Pcmu)
     }

@@ -18,6 +18,8 @@ pub(super) enum Out {
     Press(char),
     HangUp,
     Said(Speaker, String, Instant),
+    /// An errand, by its number.
+    Run(u32),
     Lost(AgentLoss),
 }
 
@@ -88,6 +90,7 @@ impl Bench {
                 AgentOutput::Said(said) => Out::Said(said.speaker, said.text, said.began),
                 AgentOutput::Press(key) => Out::Press(key),
                 AgentOutput::HangUp => Out::HangUp,
+                AgentOutput::Run(number, _) => Out::Run(number),
                 AgentOutput::Lost(loss) => Out::Lost(loss),
                 other => panic!("{other:?}"),
             });

@@ -1,6 +1,11 @@
 //! Functions that the model calls.
 
+use std::sync::Arc;
+
+use talkstack_control::port::AgentTool;
+
 use super::*;
+use crate::agent::tools::tests::http_tool;
 
 #[test]
 fn a_function_that_does_not_exist_is_answered_once_and_the_agent_goes_on_after_its_response() {
@@ -87,4 +92,33 @@ fn keys_are_pressed_in_their_order_and_a_tool_that_was_taken_away_is_none() {
 
 fn end_call(id: &str) -> Value {
     json!({ "type": "response.function_call_arguments.done", "call_id": id, "name": "end_call", "arguments": "{}" })
+}
+
+#[test]
+fn a_service_s_answer_has_the_agent_go_on_and_a_wait_ends_with_the_caller_s_word() {
+    let tools = Tools { list: vec![AgentTool::Wait], http: vec![Arc::new(http_tool())], ..Tools::default() };
+    let mut bench = Bench::ready(Opening { tools, ..opening() });
+    bench.begin_response("r");
+    bench.sent();
+    let call = |id: &str, name: &str| json!({ "type": "response.function_call_arguments.done", "call_id": id, "name": name, "arguments": "{}" });
+    let done = |id: &str| json!({ "type": "response.done", "response": { "id": id, "status": "completed" } });
+    assert_eq!(bench.receive(call("c1", "book")), [Out::Run(0)]);
+    bench.receive(done("r"));
+    assert_eq!(bench.sent(), [] as [Value; 0], "nothing to go on with");
+    bench.agent.handle_done(0, Done::Fetched(Ok(r#"{"booked":true}"#.into())));
+    let sent = bench.sent();
+    assert_eq!(
+        (&sent[0]["item"]["output"], &sent[1]["type"]),
+        (&json!(r#"{"booked":true}"#), &json!("response.create"))
+    );
+    bench.begin_response("r2");
+    bench.receive(call("c2", "wait"));
+    bench.receive(done("r2"));
+    assert_eq!(bench.wait(Duration::from_secs(29)), []);
+    assert_eq!(bench.sent(), [] as [Value; 0]);
+    bench.receive(json!({ "type": "input_audio_buffer.speech_started", "audio_start_ms": 0, "item_id": "u" }));
+    let [answer] = bench.sent().try_into().expect("the answer, and no response: the server's detector asks for it");
+    assert_eq!(answer["item"]["call_id"], "c2");
+    assert_eq!(bench.wait(Duration::from_secs(5)), []);
+    assert_eq!(bench.sent(), [] as [Value; 0], "once");
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::super::*;
 use crate::accept::Accept;
+use crate::agent::http_tool::Prepared;
 use crate::call::CallLimits;
 use crate::io::connect::AgentTarget;
 use crate::io::inbox::inbox;
@@ -214,6 +215,8 @@ impl Surroundings for Around {
     }
 
     fn speak(&self, _: CallId, _: String) {}
+
+    fn fetch(&self, _: CallId, _: u32, _: Box<Prepared>) {}
 
     fn shake(&self, _: CallId, _: HandshakeId, _: HandshakeInput) -> bool {
         false
