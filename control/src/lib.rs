@@ -30,4 +30,5 @@ pub mod secret;
 pub mod server;
 pub mod snapshot;
 pub mod store;
+pub mod voices;
 pub mod webhook;

@@ -12,6 +12,7 @@
 //! the two forms differ in processes and in nothing else.
 
 mod agent;
+mod audition;
 mod collect;
 mod config;
 mod event;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use agent::{AgentTool, BargeIn, FirstSpeaker, HttpMethod, HttpTool, TakenMessage, TransferTarget};
+pub use audition::{Audition, AuditionOrder};
 pub use collect::{COLLECT_KEYS_MAX, COLLECT_TIME, CollectEnd, CollectOrder, Collected, PressedKeys};
 pub use config::{
     AgentRoute, CallerIdField, DialFormat, ExtensionRoute, Hours, NumberRoute, Numbering, ProjectRoute, Reliable,
@@ -253,6 +255,8 @@ pub enum Command {
         /// Whom the test call goes to, as dialled; `None` places none.
         number: Option<String>,
     },
+    /// Tries a provider out, without a call; [`CommandReply::Auditioned`] answers, within [`AUDITION_TIME`].
+    Audition(Box<AuditionOrder>),
 }
 
 /// A call to be placed. Control has checked the destination, the caller's number and the tenant's limits.
@@ -293,7 +297,12 @@ pub enum CommandReply {
     Routed(Box<RouteAnswer>),
     /// What a trunk's test found, step by step; nothing when there is no such trunk.
     Tested(Vec<TestStep>),
+    /// What came of a provider that was tried out.
+    Auditioned(Box<Audition>),
 }
+
+/// 60 s: a connection, a session, a greeting and an answer, each of which may take 12 s.
+pub const AUDITION_TIME: Duration = Duration::from_secs(60);
 
 /// 45 s: a name, an address, a registration and a call that rings for 20 s.
 pub const TRUNK_TEST_TIME: Duration = Duration::from_secs(45);
@@ -304,6 +313,7 @@ impl Command {
         match self {
             Command::TestTrunk { .. } => Some(TRUNK_TEST_TIME),
             Command::Collect { .. } => Some(COLLECT_TIME),
+            Command::Audition(_) => Some(AUDITION_TIME),
             Command::HangUp { .. }
             | Command::PauseRecording { .. }
             | Command::Dial(_)

@@ -116,6 +116,16 @@ pub struct Recordings {
 pub struct BadLink;
 
 impl Recordings {
+    /// What links begin with.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A folder beside that of the recordings.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.with_file_name(name)
+    }
+
     /// The files lie in `dir`; links begin with `base`, which never comes from a request.
     pub fn new(dir: PathBuf, base: &str, secret: Secret) -> Self {
         Recordings { dir, base: base.trim_end_matches('/').into(), secret }

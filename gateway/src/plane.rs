@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use talkstack_control::port::{
-    CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode,
+    Command, CommandId, CommandReply, Decoder, PROTOCOL_VERSION, Snapshot, ToCalls, ToControl, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::io::sip::ToSip;
 use crate::journal::JournalHandle;
+use crate::serve::Auditions;
 use crate::snapshot_file;
 
 /// What the pipe's end works on.
@@ -26,6 +27,8 @@ pub struct Plane {
     pub sip: mpsc::Sender<ToSip>,
     /// Where the last snapshot is kept.
     pub snapshot_path: PathBuf,
+    /// Who tries providers out.
+    pub auditions: Auditions,
 }
 
 /// The pipe is closed for a reason. Control connects again.
@@ -124,7 +127,13 @@ impl Session<'_> {
             ToCalls::Command { command_id, command } => {
                 let slow = command.time();
                 let (sender, receiver) = oneshot::channel();
-                let sent = self.plane.sip.send(ToSip::Command(command_id.clone(), command, sender)).await;
+                let sent = match command {
+                    Command::Audition(order) => {
+                        self.plane.auditions.begin(*order, sender);
+                        Ok(())
+                    }
+                    command => self.plane.sip.send(ToSip::Command(command_id.clone(), command, sender)).await,
+                };
                 if let Some(time) = slow {
                     // Nothing that is sent meanwhile waits for it; the SIP thread bounds how many there are.
                     let replies = self.replies.clone();

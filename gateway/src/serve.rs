@@ -7,6 +7,7 @@
 //! ```
 
 mod agents;
+mod auditions;
 mod calls;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::io::sip::SecuredAddress;
+pub use auditions::Auditions;
 pub use calls::{Calls, SipBound, StartError};
 
 use crate::config::{Config, Signup};

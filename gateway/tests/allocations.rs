@@ -29,7 +29,7 @@ fn ten_seconds_of_a_call_allocate_nothing() {
     for (payload_type, loss) in [(0, false), (8, false), (9, false), (0, true), (9, true)] {
         check("the echo", payload_type, loss, Plan::Echo);
         check("the echo under a key", payload_type | SECURED, loss, Plan::Echo);
-        check("the attendant", payload_type, loss, Plan::Attendant { name: None });
+        check("the attendant", payload_type, loss, Plan::attendant());
         check("a media stream", payload_type, loss, service(ProviderKind::Twilio));
         check("a Realtime agent", payload_type, loss, service(ProviderKind::OpenAiRealtime));
         check("Deepgram", payload_type, loss, service(ProviderKind::Deepgram));

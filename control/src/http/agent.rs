@@ -19,6 +19,7 @@ use crate::snapshot;
 use crate::store::agents::Agent;
 use crate::store::numbers::{self, Assigned};
 use crate::store::{StoreError, agents, projects, providers};
+use crate::voices;
 
 /// `POST /agent/create-agent`.
 pub(super) async fn create(State(app): State<App>, Principal(user): Principal, fields: Fields) -> Answer {
@@ -197,7 +198,10 @@ fn check_provider(connection: &Connection, agent: &Agent) -> Result<(), ApiError
             Some(providers::find(connection, id)?.ok_or_else(unknown)?)
         }
     };
+    let is_of_box = |voice: &String| voices::box_preview(voice).is_some();
     match (provider, &agent.voice_id) {
+        // The attendant has no other.
+        (Some(_), Some(voice)) if is_of_box(voice) => Err(no_such_voice()),
         (Some(provider), Some(voice)) if !provider.has_voice(voice) => Err(no_such_voice()),
         _ => Ok(()),
     }

@@ -29,6 +29,7 @@ mod trunk;
 mod trunk_fields;
 mod trunk_media;
 mod user;
+mod voice;
 mod webhook;
 
 use std::net::IpAddr;
@@ -189,6 +190,9 @@ fn talkstack_routes() -> Router<App> {
         .route("/agent", post(agent::find).put(agent::update))
         .route("/agent/{projectId}", get(agent::list))
         .route("/phone-number/add-number", post(phone_number::assign))
+        .route("/voices", get(voice::list))
+        .route("/voices/{voice_id}", get(voice::find))
+        .route("/voices/previews/{provider}/{voice}", get(voice::preview))
         .route("/call/makeCall", post(make_call::make_call))
         .route("/call/make-call", post(make_call::make_call))
         .route("/call", post(call::find))
@@ -219,6 +223,7 @@ fn native_routes() -> Router<App> {
         .route("/api/v1/do-not-call", get(do_not_call::list).post(do_not_call::add))
         .route("/api/v1/do-not-call/{number}", delete(do_not_call::remove))
         .route("/api/v1/providers", get(provider::list).post(provider::create))
+        .route("/api/v1/providers/{id}/test", post(provider::test))
         .route("/api/v1/providers/{id}", get(provider::find).patch(provider::update).delete(provider::remove))
 }
 

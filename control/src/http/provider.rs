@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
-use super::native::{Owner, bad_field, clearable, flag, new_id, text, texts, too_many};
+use super::native::{Owner, ask_plane, bad_field, clearable, flag, new_id, text, texts, too_many};
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{line, name, realtime_url, service_url, voice_id};
-use crate::port::{ProviderKind, ProviderRoute};
+use crate::port::{AuditionOrder, Command, CommandReply, ProviderKind, ProviderRoute};
 use crate::secret::{PROVIDER_KEY_PURPOSE, Secret};
 use crate::snapshot;
 use crate::store::StoreError;
@@ -91,6 +91,25 @@ pub(super) async fn remove(State(app): State<App>, _: Owner, Path(id): Path<Stri
         .await?;
     app.publish().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/v1/providers/:id/test`: connects, has it say something, in the voice `voice` where one is given, and asks it
+/// something. Tells of each step how long it took, or the provider's own error.
+pub(super) async fn test(State(app): State<App>, _: Owner, Path(id): Path<String>, fields: Fields) -> Answer {
+    fields.only(&["voice"])?;
+    let wrong = || bad_field("voice", "must be an id of letters, digits, -, _ and .");
+    let voice = text(&fields, "voice")?.map(|given| voice_id(&given).ok_or_else(wrong)).transpose()?;
+    let found = app.store.read(move |connection| providers::find(connection, &id).map_err(StoreError::from)).await?;
+    let provider = found.ok_or_else(ApiError::no_such_provider)?;
+    let order =
+        AuditionOrder { provider: provider.route, voice, says: "Hello, this is a test.".to_owned(), is_asked: true };
+    match ask_plane(&app, Command::Audition(Box::new(order))).await? {
+        CommandReply::Auditioned(audition) => {
+            let is_ok = audition.steps.iter().all(|step| step.is_ok != Some(false));
+            Ok(Json(json!({ "provider": provider.name, "ok": is_ok, "steps": audition.steps })))
+        }
+        _ => Err(ApiError::new(409, "test_runs", "Two providers are being tested; wait for their end.")),
+    }
 }
 
 /// What the provider speaks, if the request says.

@@ -98,10 +98,11 @@ pub struct RouteAnswer {
     pub passed: Vec<String>,
 }
 
-/// One step of a trunk's test.
+/// One step of a trunk's test, or of a provider's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestStep {
-    /// `dns`, `reach`, `options`, `register`, `call`, `audio`.
+    /// Of a trunk `dns`, `reach`, `options`, `register`, `call`, `audio`; of a provider `connect`, `session`, `greeting`,
+    /// `answer`.
     pub step: String,
     /// Whether it went well; `None` when it was not tried.
     pub is_ok: Option<bool>,

@@ -74,6 +74,11 @@ impl Attendant {
         Attendant { state: naming, wishes: VecDeque::new(), ..Attendant::greeting() }
     }
 
+    /// The same in another language.
+    pub fn speaking(self, language: Language) -> Self {
+        Attendant { language, ..self }
+    }
+
     /// The name has been spoken, or cannot be.
     pub fn handle_spoken(&mut self, spoken: Option<Vec<i16>>) {
         if !matches!(self.state, State::Naming { .. }) {

@@ -101,6 +101,8 @@ struct Session {
     is_greeted: bool,
     /// The service has said that it will end the session.
     is_leaving: bool,
+    /// The last error it has reported, in its words.
+    complaint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +175,7 @@ impl Hosted {
             replies: Vec::new(),
             is_greeted: false,
             is_leaving: false,
+            complaint: None,
         };
         let mut hosted = Hosted {
             kind: plan.kind,
@@ -347,6 +350,10 @@ impl Service for Hosted {
     fn handle_not_transferred(&mut self, outcome: Outcome) {
         self.session.duties.handle_not_transferred(outcome);
         self.send_replies();
+    }
+
+    fn complaint(&self) -> Option<&str> {
+        self.session.complaint.as_deref()
     }
 
     fn handle_done(&mut self, number: u32, done: Done) {

@@ -325,6 +325,14 @@ impl AgentSession {
         }
     }
 
+    /// The last error that its provider has reported, in the provider's words.
+    pub fn complaint(&self) -> Option<&str> {
+        match self {
+            AgentSession::Service(session) => session.service().complaint(),
+            _ => None,
+        }
+    }
+
     /// What a test call has heard; `None` of any other.
     pub fn tone_heard(&self) -> Option<ToneHeard> {
         match self {

@@ -52,6 +52,7 @@ pub struct OpenAiRealtime {
     /// When the first of the caller's audio was appended: the zero of the server's clock.
     heard_since: Option<Instant>,
     errors_logged: u8,
+    complaint: Option<String>,
     loss: Option<AgentLoss>,
     now: Option<Instant>,
 }
@@ -94,6 +95,7 @@ impl OpenAiRealtime {
             keys: Keys::default(),
             heard_since: None,
             errors_logged: 0,
+            complaint: None,
             loss: None,
             now: None,
         }
@@ -128,6 +130,7 @@ impl OpenAiRealtime {
             }
             Kind::Error => {
                 let code = event.error_code();
+                self.complaint = Some(event.error_text());
                 return self.handle_error(&code).map(|()| Some(Step::Nothing));
             }
             _ if self.stage != Stage::Ready => return Ok(Some(Step::Nothing)),
@@ -337,6 +340,10 @@ impl Service for OpenAiRealtime {
     fn handle_not_transferred(&mut self, outcome: Outcome) {
         self.floor.handle_not_transferred(outcome);
         self.send_due();
+    }
+
+    fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
     }
 
     fn handle_done(&mut self, number: u32, done: Done) {

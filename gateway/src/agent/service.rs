@@ -75,6 +75,11 @@ pub(super) trait Service {
     /// Nobody has taken the caller whom it wanted to put through: it talks to them again.
     fn handle_not_transferred(&mut self, _outcome: Outcome) {}
 
+    /// The last error that the provider has reported, in its words.
+    fn complaint(&self) -> Option<&str> {
+        None
+    }
+
     /// What has become of something that was done for it.
     fn handle_done(&mut self, _number: u32, _done: Done) {}
 

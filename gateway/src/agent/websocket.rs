@@ -334,9 +334,9 @@ const LONG_HEADER_BYTES: usize = 14;
 
 /// Frames as the other side writes and reads them.
 #[cfg(test)]
-pub(super) mod frames {
+pub(crate) mod frames {
     /// A frame of the server's: `first` is its first byte.
-    pub(in crate::agent) fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first];
         match payload.len() {
             length @ 0..=125 => frame.push(length as u8),

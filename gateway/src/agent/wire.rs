@@ -38,6 +38,15 @@ pub(crate) fn loggable(code: &str) -> String {
     code.chars().filter(char::is_ascii_graphic).take(CODE_CHARS_MAX).collect()
 }
 
+/// A provider's own words, cut to what a person reads in one sentence or two.
+pub(crate) fn readable(text: &str) -> String {
+    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    plain.take(WORDS_CHARS_MAX).collect::<String>().trim().to_owned()
+}
+
+/// 300 characters.
+const WORDS_CHARS_MAX: usize = 300;
+
 /// 64: twice the longest documented code.
 const CODE_CHARS_MAX: usize = 64;
 

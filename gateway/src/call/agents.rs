@@ -49,10 +49,10 @@ impl Call {
     pub(super) fn summon_agent(&mut self) {
         let wish = match &self.plan {
             Plan::Service(plan) => CallOutput::Connect(plan.target.clone()),
-            Plan::Attendant { name: Some(name) } => {
+            Plan::Attendant { name: Some(name), .. } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }
-            Plan::Attendant { name: None } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => return,
+            Plan::Attendant { name: None, .. } | Plan::Echo | Plan::ToneTest | Plan::Bridge(_) => return,
         };
         self.outputs.push_back(wish);
     }

@@ -470,8 +470,10 @@ impl Call {
 fn agent_of(plan: &Plan, now: Instant) -> AgentSession {
     match plan {
         Plan::Echo => AgentSession::Echo(Echo::default()),
-        Plan::Attendant { name: Some(_) } => AgentSession::Attendant(Attendant::naming(now)),
-        Plan::Attendant { name: None } => AgentSession::Attendant(Attendant::greeting()),
+        Plan::Attendant { name: Some(_), language } => {
+            AgentSession::Attendant(Attendant::naming(now).speaking(*language))
+        }
+        Plan::Attendant { name: None, language } => AgentSession::Attendant(Attendant::greeting().speaking(*language)),
         Plan::ToneTest => AgentSession::ToneTest(ToneTest::default()),
         Plan::Service(_) | Plan::Bridge(_) => AgentSession::Awaited,
     }

@@ -70,7 +70,7 @@ fn a_late_offer_in_mid_call_takes_effect_with_the_answer_in_its_ack() {
 #[test]
 fn a_key_that_is_pressed_before_its_answer_is_here_is_heard_and_older_sound_is_not() {
     for (keys_ago, hears_it) in [(100, true), (1000, false)] {
-        let mut bench = Bench::new(Plan::Attendant { name: None }, None);
+        let mut bench = Bench::new(Plan::attendant(), None);
         bench.pass(4);
         bench.key(1);
         bench.run_until(bench.now + Duration::from_millis(keys_ago));
@@ -104,7 +104,7 @@ fn the_version_of_our_description_moves_only_when_it_differs() {
 
 #[test]
 fn nobody_waits_for_a_caller_who_holds() {
-    let mut bench = Bench::new(Plan::Attendant { name: None }, Some(&offer("0", "sendrecv")));
+    let mut bench = Bench::new(Plan::attendant(), Some(&offer("0", "sendrecv")));
     bench.talk(100 * 20);
     bench.call.handle_reoffer(LegId::First, Some(offer("0", "sendonly").as_bytes()), bench.now);
     let queued = |bench: &Bench| bench.call.leg.session.as_ref().map(RtpSession::pushed);
@@ -118,7 +118,7 @@ fn nobody_waits_for_a_caller_who_holds() {
 
 #[test]
 fn another_codec_in_mid_prompt_says_the_rest_of_it() {
-    let mut bench = Bench::new(Plan::Attendant { name: None }, Some(&offer("0", "sendrecv")));
+    let mut bench = Bench::new(Plan::attendant(), Some(&offer("0", "sendrecv")));
     bench.talk(50);
     bench.heard.clear();
     bench.call.handle_reoffer(LegId::First, Some(offer("8", "sendrecv").as_bytes()), bench.now);

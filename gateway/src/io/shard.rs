@@ -21,6 +21,7 @@ use talkstack_control::port::{Blame, CallEvent, CallId, CommandReply, EndReason,
 use talkstack_media::session::Channel;
 use tokio::sync::oneshot;
 
+use super::agent_socket::AgentSocket;
 use super::inbox::Inbox;
 use super::ports::{NoPort, Ports, Taken};
 use super::recorder::{Recorded, RecorderHandle};
@@ -28,7 +29,6 @@ use super::wheel::{SLOT, Wheel};
 use crate::call::{Call, CallLimits, LegAddress, LegId, Line, Offer};
 use crate::route::Plan;
 
-mod agent_socket;
 mod agents;
 mod collect;
 mod handshakes;
@@ -38,7 +38,6 @@ mod sockets;
 mod tapes;
 mod wishes;
 
-use agent_socket::AgentSocket;
 pub use messages::{GivenLeg, OfferedCall, PlacedCall, SipWish, Surroundings, ToCall, ToShard};
 use sockets::{SocketKind, Token};
 

@@ -21,7 +21,7 @@ impl<'a> Router<'a> {
     fn inside(&self, question: &Question<'a>, user: &str) -> Option<(Route, Rule<'a>)> {
         let name = user.split(';').next().unwrap_or_default();
         let built_in = match name {
-            "demo" | "attendant" => Some(Plan::Attendant { name: None }),
+            "demo" | "attendant" => Some(Plan::attendant()),
             "echo" => Some(Plan::Echo),
             _ => None,
         };

@@ -35,6 +35,7 @@ pub use targets::Unusable;
 use crate::agent::provider::{Greets, Opening, Parties, ServicePlan};
 use crate::agent::template::fill;
 use crate::agent::tools::Tools;
+use crate::prompts::Language;
 
 /// What routing reads.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +131,8 @@ pub enum Plan {
     Attendant {
         /// The agent's name.
         name: Option<String>,
+        /// What it speaks.
+        language: Language,
     },
     /// The built-in echo.
     Echo,
@@ -268,7 +271,11 @@ pub fn dial_plan(snapshot: &Snapshot, order: &DialOrder) -> Plan {
 
 /// Who talks in a call of this agent, whose prompt's placeholders stand for `variables`.
 pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) -> Plan {
-    let attendant = || Plan::Attendant { name: agent.map(|agent| agent.name.clone()) };
+    let attendant = || {
+        let voice = agent.and_then(|agent| agent.voice_id.as_deref());
+        let language = if voice == Some(GERMAN_VOICE) { Language::De } else { Language::En };
+        Plan::Attendant { name: agent.map(|agent| agent.name.clone()), language }
+    };
     let Some((agent, provider)) = agent.and_then(|agent| Some((agent, agent.provider.as_ref()?))) else {
         return attendant();
     };
@@ -290,9 +297,19 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
     Plan::Service(Box::new(service))
 }
 
+impl Plan {
+    /// The attendant in nobody's name.
+    pub fn attendant() -> Self {
+        Plan::Attendant { name: None, language: Language::En }
+    }
+}
+
 fn shown(user: &str) -> String {
     user.chars().filter(|character| character.is_ascii_graphic()).take(SHOWN_USER_BYTES).collect()
 }
+
+/// The attendant's German voice, as [`talkstack_control::voices`] lists it.
+const GERMAN_VOICE: &str = "box-de";
 
 /// 40: any number and most names; more would only fill a header.
 pub const SHOWN_USER_BYTES: usize = 40;

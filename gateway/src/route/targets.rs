@@ -139,7 +139,7 @@ impl<'a> Router<'a> {
                 let agent = self.snapshot.agents.get(agent_id).ok_or(Unusable::NoAgent)?;
                 answers(plan(Some(agent), &BTreeMap::new()), Some(agent_id.clone()))
             }
-            RouteTarget::Attendant => answers(Plan::Attendant { name: None }, None),
+            RouteTarget::Attendant => answers(Plan::attendant(), None),
             RouteTarget::Echo => answers(Plan::Echo, None),
             RouteTarget::Extension { user, ring_s } => {
                 let known = self.snapshot.extensions.contains_key(user);

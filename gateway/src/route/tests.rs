@@ -24,9 +24,9 @@ fn the_same_number_is_found_however_it_is_dialled() {
 fn a_number_without_an_agent_goes_to_the_active_one_and_else_to_the_attendant() {
     assert_eq!(asked(&snapshot(), "3611", "").expect("known").agent_id.as_deref(), Some("active"));
     let lonely = asked(&snapshot(), "3622", "").expect("known");
-    assert_eq!((lonely.agent_id, lonely.plan), (None, Plan::Attendant { name: None }));
+    assert_eq!((lonely.agent_id, lonely.plan), (None, Plan::attendant()));
     let own = asked(&snapshot(), "3612345678", "").expect("known");
-    assert_eq!(own.plan, Plan::Attendant { name: Some("Jack".into()) });
+    assert_eq!(own.plan, Plan::Attendant { name: Some("Jack".into()), language: Language::En });
     assert_eq!(lonely.project_id.as_deref(), Some("empty"));
 }
 

@@ -19,6 +19,7 @@ use talkstack_media::sip::PublicAddress;
 use tokio::sync::mpsc;
 
 use super::agents::Agents;
+use super::auditions::Auditions;
 use crate::agent::http_tool::Prepared;
 use crate::call::CallLimits;
 use crate::config::Config;
@@ -118,7 +119,8 @@ impl Calls {
         };
         let (sip_thread, bound) = start_sip(config, dtls, addresses, snapshot, surroundings, random, sip_inbox)?;
         agents.open_outside(config.outbound(bound.ports().chain([http.port()]).collect()));
-        let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
+        let auditions = Auditions::new(agents);
+        let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path, auditions };
         Ok(Calls { sip, sip_thread, shards, recorder, journal, sip_bound: bound, plane })
     }
 

@@ -23,7 +23,7 @@ use super::{Answer, GREET_NOW, Protocol, Session, Step};
 use crate::agent::provider::Opening;
 use crate::agent::tools;
 use crate::agent::websocket::Message;
-use crate::agent::wire::{Text, loggable, read_event};
+use crate::agent::wire::{Text, loggable, read_event, readable};
 use crate::agent::{AgentLoss, Progress};
 
 /// How far a session is.
@@ -45,6 +45,8 @@ struct Event<'a> {
     content: Option<Text<'a>>,
     #[serde(borrow)]
     code: Option<Text<'a>>,
+    #[serde(borrow)]
+    description: Option<Text<'a>>,
     functions: Option<Vec<Function>>,
 }
 
@@ -128,6 +130,8 @@ impl Protocol for Deepgram {
             "Error" => {
                 let code = code();
                 tracing::warn!(code, "The agent's service reports the error {code}");
+                let words = readable(event.description.as_deref().unwrap_or_default());
+                session.complaint = Some(format!("{words} ({code})"));
                 return Err(AgentLoss::Refused);
             }
             _ => {}

@@ -25,7 +25,7 @@ use super::{Answer, Protocol, Session, Step};
 use crate::agent::provider::Opening;
 use crate::agent::sound::Sound;
 use crate::agent::websocket::Message;
-use crate::agent::wire::{Text, loggable, read_event, write_base64};
+use crate::agent::wire::{Text, loggable, read_event, readable, write_base64};
 use crate::agent::{AgentLoss, Progress};
 
 /// How far a session is.
@@ -112,9 +112,10 @@ struct ToolCall {
     parameters: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct ErrorEvent {
     error_type: Option<String>,
+    message: Option<String>,
 }
 
 impl Protocol for ElevenLabs {
@@ -173,8 +174,10 @@ impl Protocol for ElevenLabs {
                 }
             }
             "error" => {
-                let kind = event.error_event.and_then(|error| error.error_type).unwrap_or_default();
+                let ErrorEvent { error_type, message } = event.error_event.unwrap_or_default();
+                let kind = error_type.unwrap_or_default();
                 let code = loggable(&kind);
+                session.complaint = Some(format!("{} ({code})", readable(&message.unwrap_or_default())));
                 tracing::warn!(code, "The agent's service reports the error {code}");
                 return Err(if kind == "max_duration_exceeded" { AgentLoss::Expired } else { AgentLoss::Refused });
             }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use talkstack_media::audio::frame::Form;
 
 use crate::agent::conversation::Place;
-use crate::agent::wire::{Text, loggable};
+use crate::agent::wire::{Text, loggable, readable};
 
 /// A server event. Which of the fields are there depends on its type.
 #[derive(Deserialize, Default)]
@@ -109,6 +109,7 @@ pub(super) struct FunctionCall<'a> {
 #[derive(Deserialize, Default)]
 pub(super) struct ErrorBody {
     code: Option<String>,
+    message: Option<String>,
 }
 
 impl<'a> Event<'a> {
@@ -175,6 +176,12 @@ impl<'a> Event<'a> {
 
     pub(super) fn response(&self) -> Option<&Response> {
         self.response.as_ref()
+    }
+
+    /// What an error says, with its code.
+    pub(super) fn error_text(&self) -> String {
+        let message = self.error.as_ref().and_then(|error| error.message.as_deref()).unwrap_or_default();
+        format!("{} ({})", readable(message), self.error_code())
     }
 
     /// The code of an error, cut to what a log can take.

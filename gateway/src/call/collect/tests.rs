@@ -31,7 +31,7 @@ fn the_keys_reach_who_asked_for_them_and_the_agent_hears_neither_them_nor_the_ca
 
 #[test]
 fn a_key_behind_the_last_is_the_agent_s() {
-    let mut bench = answered(Plan::Attendant { name: None });
+    let mut bench = answered(Plan::attendant());
     bench.word = 0x20;
     bench.call.collect(CollectOrder { finish_key: None, ..ORDER }, bench.now);
     for key in [11, 1, 1, 1] {

@@ -12,7 +12,7 @@ use crate::route::Plan;
 
 #[test]
 fn a_recording_has_both_sides_and_the_agent_and_none_of_it_while_it_is_paused() {
-    let mut bench = Bench::new(Plan::Attendant { name: None }, 0);
+    let mut bench = Bench::new(Plan::attendant(), 0);
     bench.talk(100);
     bench.call.pause_recording(true, bench.now);
     bench.call.pause_recording(true, bench.now);
@@ -67,7 +67,7 @@ fn what_is_collected_from_the_caller_is_not_recorded_and_the_owner_s_own_pause_o
 
 #[test]
 fn a_wideband_line_is_recorded_wide() {
-    let mut bench = Bench::new(Plan::Attendant { name: None }, 9);
+    let mut bench = Bench::new(Plan::attendant(), 9);
     bench.talk(100);
     assert_eq!(bench.call.recorded_rate(), 16_000);
     // Two seconds at 16 kHz, less what waits for its block.

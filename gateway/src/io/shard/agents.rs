@@ -5,9 +5,9 @@ use std::time::Instant;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
-use super::agent_socket::AgentSocket;
 use super::sockets::{self, SocketKind, Token};
 use super::{Shard, Surroundings};
+use crate::io::agent_socket::AgentSocket;
 use crate::io::connect::Connected;
 
 impl<S: Surroundings> Shard<S> {

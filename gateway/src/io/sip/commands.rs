@@ -34,6 +34,8 @@ impl SipThread {
                 let _ = reply.send(self.simulate(&question));
                 return;
             }
+            // The pipe's end has it done beside all calls, and passes none on.
+            (None, Command::Audition(_)) => CommandReply::Busy,
             (None, Command::TestTrunk { trunk_id, number }) => return self.test_trunk(trunk_id, number, reply),
         };
         self.dialling.answered.remember(command_id, answer.clone(), now);

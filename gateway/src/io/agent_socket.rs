@@ -9,11 +9,11 @@ use rustls::ClientConnection;
 use crate::io::connect::AgentStream;
 
 /// One agent's socket.
-pub(super) struct AgentSocket {
+pub(in crate::io) struct AgentSocket {
     stream: AgentStream,
     tls: Option<Box<ClientConnection>>,
     /// epoll also reports when it can be written to.
-    pub(super) is_watched_for_write: bool,
+    pub(in crate::io) is_watched_for_write: bool,
 }
 
 impl AgentSocket {
@@ -21,7 +21,7 @@ impl AgentSocket {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn new(stream: AgentStream, tls: Option<Box<ClientConnection>>) -> std::io::Result<Self> {
+    pub(in crate::io) fn new(stream: AgentStream, tls: Option<Box<ClientConnection>>) -> std::io::Result<Self> {
         stream.set_nonblocking()?;
         Ok(AgentSocket { stream, tls, is_watched_for_write: false })
     }
@@ -30,7 +30,7 @@ impl AgentSocket {
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] when there is nothing whole; any other ends the connection, as does `Ok(0)`.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    pub(in crate::io) fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.stream.read(buffer) };
         let bytes = tls.read_tls(&mut self.stream)?;
         if let Err(error) = tls.process_new_packets() {
@@ -45,7 +45,7 @@ impl AgentSocket {
     }
 
     /// What the last read decrypted beyond what fitted: the kernel will not report it again.
-    pub(super) fn read_more(&mut self, buffer: &mut [u8]) -> Option<usize> {
+    pub(in crate::io) fn read_more(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let read = self.tls.as_mut()?.reader().read(buffer).ok()?;
         (read > 0).then_some(read)
     }
@@ -54,7 +54,7 @@ impl AgentSocket {
     ///
     /// # Errors
     /// The connection has ended.
-    pub(super) fn write(&mut self, outbound: &mut Vec<u8>) -> std::io::Result<()> {
+    pub(in crate::io) fn write(&mut self, outbound: &mut Vec<u8>) -> std::io::Result<()> {
         let written = match &mut self.tls {
             None if outbound.is_empty() => 0,
             None => unless_blocked(self.stream.write(outbound))?,
@@ -71,13 +71,13 @@ impl AgentSocket {
     }
 
     /// Tells whether something waits for the kernel.
-    pub(super) fn wants_write(&self, outbound: &[u8]) -> bool {
+    pub(in crate::io) fn wants_write(&self, outbound: &[u8]) -> bool {
         !outbound.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Writes an agent's last bytes and closes its connection, so that it reads them: data left unread would have the
     /// kernel reset the connection. An agent that takes nothing more learns of the end from the connection.
-    pub(super) fn part(mut self, mut farewell: Vec<u8>) {
+    pub(in crate::io) fn part(mut self, mut farewell: Vec<u8>) {
         let _ = self.write(&mut farewell);
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
