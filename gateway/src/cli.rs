@@ -1,7 +1,9 @@
 //! The command line.
 
 mod admin;
+mod dnc;
 mod extension;
+mod message;
 mod provider;
 mod quality;
 mod resource;
@@ -14,7 +16,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use talkstack_control::port::CallId;
 
 pub use admin::{AdminError, run as run_admin};
+pub use dnc::DncCommand;
 pub use extension::{ExtensionCommand, ExtensionFields};
+pub use message::MessageCommand;
 pub use provider::{NewProvider, ProviderCommand};
 pub use route::{RouteCommand, RouteFields};
 pub use trunk::{
@@ -105,6 +109,12 @@ pub enum CliCommand {
     /// Services that run agents.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// What callers have left with agents.
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// Numbers that are not called.
+    #[command(subcommand)]
+    Dnc(DncCommand),
     /// Print the version.
     #[command(after_help = "Examples:\n  talkstack version")]
     Version,

@@ -11,7 +11,7 @@ use talkstack_control::port::COLLECT_TIME;
 use talkstack_control::server::ADMIN_SOCKET;
 
 use super::quality::call_text;
-use super::{CallCommand, CliCommand, MailCommand, RecordingAction, extension, provider, route, trunk};
+use super::{CallCommand, CliCommand, MailCommand, RecordingAction, dnc, extension, message, provider, route, trunk};
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,13 @@ pub fn run(command: &CliCommand, store_dir: &Path) -> Result<(), AdminError> {
         }
         CliCommand::Extension(command) => extension::extension(command, &socket)?,
         CliCommand::Route(command) => route::route(command, &socket)?,
-        CliCommand::Provider(command) => provider::provider(command, &socket)?,
+        CliCommand::Provider(command) => {
+            let (text, is_ok) = provider::provider(command, &socket)?;
+            print(&text)?;
+            return if is_ok { Ok(()) } else { Err(AdminError::Fault) };
+        }
+        CliCommand::Message(command) => message::message(command, &socket)?,
+        CliCommand::Dnc(command) => dnc::dnc(command, &socket)?,
         CliCommand::Serve | CliCommand::Calls | CliCommand::Control | CliCommand::CheckConfig | CliCommand::Version => {
             return Ok(());
         }
@@ -256,7 +262,7 @@ pub(super) fn table(rows: &Value, columns: &[&str]) -> String {
 }
 
 /// 30 s: a password's hash on a loaded box.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// 16 MiB: a thousand calls and their words.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use talkstack_control::port::ProviderKind;
+use talkstack_control::port::{AUDITION_TIME, ProviderKind};
 
-use super::admin::{AdminError, ask, document, read_secret, table};
-use super::resource::{Resource, add, remove};
+use super::admin::{ANSWER_MAX, AdminError, ask, ask_within, document, read_secret, table};
+use super::resource::{Resource, add, find, id, remove, test_report};
 
 /// `talkstack provider …`
 #[derive(Debug, Clone, Subcommand)]
@@ -23,6 +23,20 @@ pub enum ProviderCommand {
         after_help = "Examples:\n  talkstack provider list\n  talkstack provider list --json\n\nExit codes: 0 done, 6 the daemon does not run"
     )]
     List {
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try a provider out: connect, have it speak, ask it something; the time of each step, or the provider's own error.
+    #[command(
+        after_help = "Examples:\n  talkstack provider test openai\n  talkstack provider test openai --voice cedar --json\n\nExit codes: 0 all is well, 3 no such provider, 4 two tests run, 6 the daemon does not run, 7 a fault was found"
+    )]
+    Test {
+        /// Its name or id.
+        provider: String,
+        /// The voice it is to speak with.
+        #[arg(long, value_name = "ID")]
+        voice: Option<String>,
         /// One JSON document.
         #[arg(long)]
         json: bool,
@@ -109,9 +123,16 @@ struct CascadeFlags {
     default_voice: Option<String>,
 }
 
-/// Carries out `talkstack provider …`; what is to be printed.
-pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<String, AdminError> {
-    match command {
+/// Carries out `talkstack provider …`; what is to be printed, and whether all is well.
+pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(String, bool), AdminError> {
+    let printed = match command {
+        ProviderCommand::Test { provider, voice, json } => {
+            let found = find(socket, &PROVIDERS, provider)?;
+            let body = voice.as_ref().map_or_else(|| json!({}), |voice| json!({ "voice": voice }));
+            let path = format!("{}/{}/test", PROVIDERS.path, id(&found));
+            let report = ask_within(socket, "POST", &path, Some(&body), AUDITION_TIME + ANSWER_MAX)?;
+            return Ok(test_report(&report, *json));
+        }
         ProviderCommand::Add(new) => {
             let mut body = json!({
                 "name": new.name,
@@ -155,7 +176,8 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<Strin
             Ok(if *json { document(&answer["data"]) } else { table(&answer["data"], &columns) })
         }
         ProviderCommand::Remove { provider, json } => remove(socket, &PROVIDERS, provider, *json),
-    }
+    };
+    Ok((printed?, true))
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {

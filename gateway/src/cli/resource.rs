@@ -85,6 +85,30 @@ pub(super) fn find(socket: &Path, resource: &Resource, wanted: &str) -> Result<V
     })
 }
 
+/// The steps of a test, a line each, with the verdict behind them; and whether all is well.
+pub(super) fn test_report(report: &Value, as_json: bool) -> (String, bool) {
+    let is_ok = report["ok"] == true;
+    if as_json {
+        return (document(report), is_ok);
+    }
+    let mut printed = String::new();
+    for step in report["steps"].as_array().into_iter().flatten() {
+        let verdict = match step["is_ok"].as_bool() {
+            Some(true) => "ok   ",
+            Some(false) => "FAULT",
+            None => "-    ",
+        };
+        printed.push_str(&format!(
+            "{verdict}  {:9} {} ({} ms)\n",
+            plain(&step["step"]),
+            plain(&step["found"]),
+            step["took_ms"]
+        ));
+    }
+    printed.push_str(if is_ok { "All is well.\n" } else { "A fault was found.\n" });
+    (printed, is_ok)
+}
+
 /// What a thing is addressed by.
 pub(super) fn id(row: &Value) -> String {
     row["id"].as_str().or(row["user"].as_str()).unwrap_or_default().to_owned()

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use talkstack_control::port::CallId;
 
 use super::admin::{AdminError, ask, ask_within, document, read_secret, table};
-use super::resource::{Resource, add, clear, find, id, remove, set, show};
+use super::resource::{Resource, add, clear, find, id, remove, set, show, test_report};
 
 /// `talkstack trunk …`
 #[derive(Debug, Clone, Subcommand)]
@@ -396,22 +396,7 @@ fn test(socket: &Path, wanted: &str, number: Option<&str>, as_json: bool) -> Res
     };
     let path = format!("{}/{}/test", TRUNKS.path, id(&trunk));
     let report = ask_within(socket, "POST", &path, Some(&body), TEST_MAX)?;
-    let is_ok = report["ok"] == true;
-    if as_json {
-        return Ok((document(&report), is_ok));
-    }
-    let mut printed = String::new();
-    for step in report["steps"].as_array().into_iter().flatten() {
-        let verdict = match step["is_ok"].as_bool() {
-            Some(true) => "ok   ",
-            Some(false) => "FAULT",
-            None => "-    ",
-        };
-        let text = |name: &str| step[name].as_str().unwrap_or_default().to_owned();
-        printed.push_str(&format!("{verdict}  {:9} {} ({} ms)\n", text("step"), text("found"), step["took_ms"]));
-    }
-    printed.push_str(if is_ok { "All is well.\n" } else { "A fault was found.\n" });
-    Ok((printed, is_ok))
+    Ok(test_report(&report, as_json))
 }
 
 fn refusals(
