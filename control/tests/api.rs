@@ -4,6 +4,7 @@
 mod bench;
 mod dial;
 mod documented;
+mod duties;
 mod hostile;
 mod lines;
 mod manage;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::agent_tools::{http_tool_json, http_tools, tools, transfers};
 use super::body::Fields;
 use super::error::ApiError;
-use super::native::flag;
+use super::native::{flag, number};
 use super::phone_number::{number_taken, parse_number};
 use super::principal::Principal;
 use super::{Answer, App};
@@ -38,6 +38,8 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         http_tools: Vec::new(),
         transfers: Vec::new(),
         barge_in: None,
+        ring_s: None,
+        refuse_with: None,
         protects_greeting: false,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
@@ -183,10 +185,27 @@ fn change(agent: &mut Agent, fields: &Fields, secret: &Secret) -> Result<(), Api
         None if cleared("bargeIn") => agent.barge_in = None,
         None => {}
     }
+    if cleared("ringSeconds") {
+        agent.ring_s = None;
+    } else if let Some(given) = number(fields, "ringSeconds", 1..=RING_S_MAX.into())? {
+        agent.ring_s = u8::try_from(given).ok();
+    }
+    if cleared("refuseWith") {
+        agent.refuse_with = None;
+    } else if let Some(given) = number(fields, "refuseWith", 400..=699)? {
+        let status = u16::try_from(given).ok().filter(|status| !is_procedural(*status));
+        let bad = || ApiError::new(400, "bad_field", "refuseWith must be a final status such as 480, 486, 503 or 603.");
+        agent.refuse_with = Some(status.ok_or_else(bad)?);
+    }
     if let Some(given) = flag(fields, "protectGreeting")? {
         agent.protects_greeting = given;
     }
     Ok(())
+}
+
+/// Statuses that ask for another request, and mean nothing to a person (RFC 3261 §21).
+fn is_procedural(status: u16) -> bool {
+    matches!(status, 401 | 405 | 407 | 413..=423 | 428..=429 | 436..=440 | 469..=470 | 481..=483 | 485 | 487..=489 | 491..=494)
 }
 
 /// The provider must be there, and have the voice.
@@ -238,6 +257,8 @@ fn agent_json(agent: &Agent) -> Value {
         "transfers": agent.transfers,
         "bargeIn": agent.barge_in.map(BargeIn::as_str),
         "protectGreeting": agent.protects_greeting,
+        "ringSeconds": agent.ring_s,
+        "refuseWith": agent.refuse_with,
     })
 }
 
@@ -249,7 +270,7 @@ const INSTRUCTION_BYTES_MAX: usize = 128 << 10;
 const TEXT_BYTES_MAX: i64 = 10 << 20;
 
 /// What `PUT /agent` may change.
-const CHANGEABLE: [&str; 11] = [
+const CHANGEABLE: [&str; 13] = [
     "name",
     "systemInstruction",
     "voice_id",
@@ -261,7 +282,12 @@ const CHANGEABLE: [&str; 11] = [
     "transfers",
     "bargeIn",
     "protectGreeting",
+    "ringSeconds",
+    "refuseWith",
 ];
+
+/// 30 s: six rings, after which a caller gives up.
+const RING_S_MAX: u8 = 30;
 
 /// 2,000 characters: two minutes of speech.
 const GREETING_CHARS_MAX: usize = 2000;

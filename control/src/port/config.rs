@@ -437,6 +437,12 @@ pub struct AgentRoute {
     /// Who stops it when the caller interrupts; `None` leaves it to what its provider speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barge_in: Option<BargeIn>,
+    /// Seconds that its caller hears it ring at the most while it gets ready, 1 to 30; `None`: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_s: Option<u8>,
+    /// The SIP status with which a caller is refused to whom it cannot come; `None` leaves them to the attendant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuse_with: Option<u16>,
     /// Whether what it opens with is heard to its end, whoever interrupts: a disclosure.
     #[serde(default)]
     pub protects_greeting: bool,
@@ -457,6 +463,8 @@ impl AgentRoute {
             http_tools: Vec::new(),
             transfers: Vec::new(),
             barge_in: None,
+            ring_s: None,
+            refuse_with: None,
             protects_greeting: false,
         }
     }

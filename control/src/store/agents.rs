@@ -9,7 +9,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT a.id, a.project_id, a.name, a.system_instruction, a.voice_id, a.provider_id, a.first_speaker, a.greeting, a.tools,
-                a.transfers, a.barge_in, a.protects_greeting, a.http_tools,
+                a.transfers, a.barge_in, a.protects_greeting, a.http_tools, a.ring_s, a.refuse_with,
                 (SELECT e164 FROM numbers n WHERE n.agent_id = a.id ORDER BY n.created_ms LIMIT 1)
              FROM agents a JOIN projects p ON p.id = a.project_id ",
             $rest
@@ -44,6 +44,10 @@ pub struct Agent {
     pub transfers: Vec<TransferTarget>,
     /// Who stops it when the caller interrupts; `None` is what its provider's kind usually has.
     pub barge_in: Option<BargeIn>,
+    /// Seconds that its caller hears it ring at the most; `None`: the usual ones.
+    pub ring_s: Option<u8>,
+    /// The SIP status with which a caller is refused to whom it cannot come.
+    pub refuse_with: Option<u16>,
     /// Nobody interrupts what it opens with.
     pub protects_greeting: bool,
     /// The number assigned to it.
@@ -64,8 +68,9 @@ pub fn first_speaker_name(first_speaker: FirstSpeaker) -> &'static str {
 /// What SQLite says.
 pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO agents (id, project_id, name, system_instruction, voice_id, provider_id, first_speaker,
-            greeting, created_ms, updated_ms, tools, transfers, barge_in, protects_greeting, http_tools)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)";
+            greeting, created_ms, updated_ms, tools, transfers, barge_in, protects_greeting, http_tools,
+            ring_s, refuse_with)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     write(connection, sql, agent, now_ms)
 }
 
@@ -76,7 +81,7 @@ pub fn insert(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::
 pub fn update(connection: &Connection, agent: &Agent, now_ms: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE agents SET name = ?3, system_instruction = ?4, voice_id = ?5, provider_id = ?6,
             first_speaker = ?7, greeting = ?8, updated_ms = ?9, tools = ?10, transfers = ?11, barge_in = ?12,
-            protects_greeting = ?13, http_tools = ?14
+            protects_greeting = ?13, http_tools = ?14, ring_s = ?15, refuse_with = ?16
         WHERE id = ?1";
     write(connection, sql, agent, now_ms)
 }
@@ -98,7 +103,9 @@ fn write(connection: &Connection, sql: &str, agent: &Agent, now_ms: i64) -> rusq
         to_json(&agent.transfers)?,
         agent.barge_in.map(BargeIn::as_str),
         agent.protects_greeting,
-        to_json(&agent.http_tools)?
+        to_json(&agent.http_tools)?,
+        agent.ring_s,
+        agent.refuse_with
     ];
     connection.execute(sql, values).map(drop)
 }
@@ -172,6 +179,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         barge_in: row.get::<_, Option<String>>(10)?.as_deref().and_then(BargeIn::named),
         protects_greeting: row.get(11)?,
         http_tools: read_json(row, 12)?,
-        phone_number: row.get(13)?,
+        ring_s: row.get(13)?,
+        refuse_with: row.get(14)?,
+        phone_number: row.get(15)?,
     })
 }

@@ -317,8 +317,10 @@ const STEPS: &[&str] = &[
     // 15: who may interrupt an agent.
     "ALTER TABLE agents ADD COLUMN barge_in TEXT;            -- box, provider, off; null is the provider's usual
     ALTER TABLE agents ADD COLUMN protects_greeting INTEGER NOT NULL DEFAULT 0;",
-    // 16: functions that web services carry out, messages that agents take down, and who is not to be called.
+    // 16: functions that web services carry out, how long a caller waits for an agent, messages that agents take down, and who is not to be called.
     "ALTER TABLE agents ADD COLUMN http_tools TEXT NOT NULL DEFAULT '[]';  -- JSON, values of secret headers sealed
+    ALTER TABLE agents ADD COLUMN ring_s INTEGER;            -- seconds; null is the usual
+    ALTER TABLE agents ADD COLUMN refuse_with INTEGER;       -- a SIP status; null leaves the caller to the attendant
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
         call_id TEXT NOT NULL,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Method;
 use serde_json::{Value, json};
 use talkstack_control::gate::DialPolicy;
 use talkstack_control::http::SignupPolicy;
@@ -50,6 +51,15 @@ async fn a_call_is_stored_answered_and_handed_over_once() {
     assert_eq!(line.bench.plane.offers(1).await.len(), 1);
     let alias = line.user.post("/call/make-call", &line.body(&json!({}))).await;
     alias.ok();
+}
+
+#[tokio::test]
+async fn a_number_on_the_account_s_list_is_not_called_by_anybody_of_it() {
+    let line = Line::new(DialSettings::default()).await;
+    line.user.post("/api/v1/do-not-call", &json!({ "number": TO })).await.created();
+    assert_eq!(line.call(&json!({})).await.code(400), "do_not_call");
+    line.user.send(Method::DELETE, &format!("/api/v1/do-not-call/{TO}"), &json!({})).await;
+    line.call(&json!({})).await.ok();
 }
 
 #[tokio::test]

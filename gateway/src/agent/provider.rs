@@ -11,6 +11,7 @@
 //! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
 use std::fmt;
+use std::time::Duration;
 
 use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings, Sealed};
 
@@ -37,6 +38,17 @@ pub struct ServicePlan {
     pub barge_in: BargeIn,
     /// Nobody interrupts what it opens with.
     pub protects_greeting: bool,
+    /// How long a caller waits for it.
+    pub patience: Patience,
+}
+
+/// How long a caller waits for an agent that is not ready yet, and what becomes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Patience {
+    /// How long it rings at the most; `None`: the usual time.
+    pub ring: Option<Duration>,
+    /// The SIP status with which they are refused if it does not come; `None` lets them in, to the attendant in the end.
+    pub refuse_with: Option<u16>,
 }
 
 /// Who calls whom, as agents are told: E.164 with `+` where it is a number, else the SIP user or `anonymous`.
@@ -111,6 +123,7 @@ impl ServicePlan {
             parties: Parties::default(),
             barge_in: usual_barge_in(*kind),
             protects_greeting: false,
+            patience: Patience::default(),
         })
     }
 

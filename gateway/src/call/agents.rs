@@ -35,9 +35,22 @@ impl Call {
 
     /// The agent could not be reached.
     pub fn handle_unreachable(&mut self, now: Instant) {
-        if self.waits_for_agent() {
+        if self.waits_for_agent() && !self.refuse_for_agent() {
             self.take_over(now);
         }
+    }
+
+    /// Refuses a caller who has not been let in, where the agent's owner wants that; `false` where not.
+    pub(super) fn refuse_for_agent(&mut self) -> bool {
+        let status = match &self.plan {
+            Plan::Service(plan) => plan.patience.refuse_with,
+            _ => None,
+        };
+        let Some(status) = status.filter(|_| matches!(self.phase, Phase::Ringing { .. })) else { return false };
+        tracing::warn!(call = %self.id, "The agent does not come; the caller is refused with {status}");
+        self.outputs.push_back(CallOutput::Refuse(status));
+        self.end(Outcome::new(Blame::Agent, EndReason::Unreachable));
+        true
     }
 
     /// The agent may still come: the caller is not with the attendant yet.
@@ -110,7 +123,9 @@ impl Call {
         self.record_last_words();
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.code())));
         self.clear(now);
-        self.take_over(now);
+        if !self.refuse_for_agent() {
+            self.take_over(now);
+        }
     }
 
     /// Forgets what is queued.

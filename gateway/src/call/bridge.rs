@@ -176,7 +176,7 @@ impl Call {
                         }
                     }
                     _ => {
-                        self.phase = Phase::Ringing { until: now + super::RING_MAX };
+                        self.phase = Phase::Ringing { until: now + super::ring_time(&self.plan) };
                         self.ring(now);
                     }
                 }

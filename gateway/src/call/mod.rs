@@ -180,8 +180,8 @@ impl Call {
         let agent = agent_of(&plan, now);
         Call {
             id,
+            phase: Phase::Ringing { until: now + ring_time(&plan) },
             plan,
-            phase: Phase::Ringing { until: now + RING_MAX },
             leg: Leg::new(line, seed),
             agent,
             outputs: VecDeque::new(),
@@ -285,6 +285,9 @@ impl Call {
             Phase::Over => return,
             Phase::Inviting { until } if until <= now => return self.give_up_ringing(),
             Phase::Ringing { until } if until <= now => {
+                if self.refuse_for_agent() {
+                    return;
+                }
                 // The caller is let in; the agent may still come.
                 self.answer(now);
                 self.phase = Phase::Answered { agent_due: Some(now + AGENT_WAIT) };
@@ -464,6 +467,14 @@ impl Call {
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(1000)));
         self.outputs.push_back(CallOutput::Record(CallEvent::Ended { outcome }));
         self.outputs.push_back(CallOutput::Finished);
+    }
+}
+
+/// How long a caller hears it ring before they are let in.
+fn ring_time(plan: &Plan) -> Duration {
+    match plan {
+        Plan::Service(plan) => plan.patience.ring.unwrap_or(RING_MAX),
+        _ => RING_MAX,
     }
 }
 

@@ -21,6 +21,7 @@ mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::civil::DateTime;
 use talkstack_control::gate::Gate;
@@ -32,7 +33,7 @@ pub use rules::Mismatch;
 pub use simulate::simulate;
 pub use targets::Unusable;
 
-use crate::agent::provider::{Greets, Opening, Parties, ServicePlan};
+use crate::agent::provider::{Greets, Opening, Parties, Patience, ServicePlan};
 use crate::agent::template::fill;
 use crate::agent::tools::Tools;
 use crate::prompts::Language;
@@ -294,6 +295,8 @@ pub fn plan(agent: Option<&AgentRoute>, variables: &BTreeMap<String, String>) ->
     let Ok(mut service) = ServicePlan::new(provider, opening) else { return attendant() };
     service.barge_in = agent.barge_in.unwrap_or(service.barge_in);
     service.protects_greeting = agent.protects_greeting;
+    let ring = agent.ring_s.map(|seconds| Duration::from_secs(seconds.into()));
+    service.patience = Patience { ring, refuse_with: agent.refuse_with };
     Plan::Service(Box::new(service))
 }
 

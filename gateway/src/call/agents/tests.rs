@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use talkstack_control::port::{CallId, FirstSpeaker, ProviderKind, Speaker, TransferTarget};
 
 use super::*;
-use crate::agent::provider::{Greets, ServicePlan};
+use crate::agent::provider::{Greets, Patience, ServicePlan};
 use crate::call::tests::limits;
 use crate::call::{CallLimits, LegAddress, LegId, Line, Offer};
 
@@ -47,6 +47,37 @@ fn a_session_that_is_not_ready_lets_the_caller_in_after_3_s_and_the_attendant_sp
         bench.call.handle_connected(b"", bench.now);
         assert_eq!(bench.outputs(), ["Disconnect"], "too late");
     }
+}
+
+#[test]
+fn a_caller_is_refused_or_rings_longer_where_the_agent_s_owner_wants_that() {
+    let refusing = Patience { ring: Some(Duration::from_secs(5)), refuse_with: Some(480) };
+    let mut late = Bench::patient(refusing);
+    late.outputs();
+    late.wait(Duration::from_millis(4990));
+    assert_eq!(late.outputs(), [""; 0], "it rings");
+    late.wait(Duration::from_millis(10));
+    assert_eq!(late.outputs(), ["Refuse 480", "End", "Disconnect", "Ended", "Finished"]);
+    assert_eq!(late.ended, Some(Outcome::new(Blame::Agent, EndReason::Unreachable)));
+    let mut unreachable = Bench::patient(refusing);
+    unreachable.outputs();
+    unreachable.call.handle_unreachable(unreachable.now);
+    assert_eq!(unreachable.outputs()[0], "Refuse 480", "at once");
+    let mut lost = Bench::patient(refusing);
+    lost.outputs();
+    lost.call.handle_connected(b"", lost.now);
+    lost.call.handle_agent_disconnect(lost.now);
+    assert!(lost.outputs().contains(&"Refuse 480"));
+    let mut ready = Bench::patient(refusing);
+    ready.call.handle_connected(b"", ready.now);
+    ready.set_up();
+    ready.outputs();
+    ready.call.handle_agent_disconnect(ready.now);
+    assert_eq!(ready.outputs(), ["Disconnect"], "who was let in has the attendant");
+    let mut longer = Bench::patient(Patience { ring: Some(Duration::from_secs(5)), refuse_with: None });
+    longer.outputs();
+    longer.wait(Duration::from_secs(5));
+    assert_eq!(longer.outputs(), ["Answer", "Answered"]);
 }
 
 #[test]
@@ -218,6 +249,17 @@ impl Bench {
         })
     }
 
+    /// With an agent that is waited for like this.
+    fn patient(patience: Patience) -> Self {
+        Bench::of(Greets::WhenReady, |mut plan, local, limits, now| {
+            let Plan::Service(service) = &mut plan else { panic!("an agent") };
+            service.patience = patience;
+            let offer =
+                Offer { sdp: Some(OFFER), local, signalling: [10, 0, 0, 1].into(), security: Default::default() };
+            Call::new(CallId(1), plan, offer, limits, 42, now)
+        })
+    }
+
     fn of(greets: Greets, make: impl FnOnce(Plan, LegAddress, CallLimits, Instant) -> Call) -> Self {
         let plan = ServicePlan::bare(ProviderKind::OpenAiRealtime, "ws://agent/v1", FirstSpeaker::Agent);
         let mut plan = plan.expect("an address");
@@ -277,6 +319,7 @@ impl Bench {
             names.push(match output {
                 CallOutput::Invite(..) => "Invite",
                 CallOutput::End(..) => "End",
+                CallOutput::Refuse(480) => "Refuse 480",
                 CallOutput::Ring(_) => "Ring",
                 CallOutput::Answer(..) => "Answer",
                 CallOutput::Connect(_) => "Connect",
