@@ -234,6 +234,14 @@ pub enum Command {
         /// Whether silence stands for what is said from now on.
         is_paused: bool,
     },
+    /// Puts the caller of an agent through to a number or an extension, as dialled, by the rules of the agent's own
+    /// transfers; the agent waits, and has them back if nobody takes them.
+    Transfer {
+        /// Which call.
+        call_id: CallId,
+        /// Whom to call.
+        to: String,
+    },
     /// Collects keys from the caller of a live call, hidden from its agent and its recording; [`CommandReply::Collected`]
     /// answers, within [`COLLECT_TIME`].
     Collect {
@@ -316,6 +324,7 @@ impl Command {
             Command::Audition(_) => Some(AUDITION_TIME),
             Command::HangUp { .. }
             | Command::PauseRecording { .. }
+            | Command::Transfer { .. }
             | Command::Dial(_)
             | Command::Lines
             | Command::Simulate(_) => None,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::live_call::is_dialled;
 use crate::model::line;
 use crate::port::{AgentTool, HttpMethod, HttpTool, Sealed, TransferTarget};
 use crate::secret::{Secret, TOOL_HEADER_PURPOSE};
@@ -41,7 +42,7 @@ pub(super) fn transfers(given: &Value) -> Result<Vec<TransferTarget>, ApiError> 
         {
             return Err(wrong(&format!("have names of 1 to {TRANSFER_NAME_CHARS_MAX} characters, each once")));
         }
-        if !(1..=TRANSFER_TO_CHARS_MAX).contains(&to.len()) || !to.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_dialled(to) {
             return Err(wrong("name a number or an extension in to, as a phone would dial it"));
         }
     }
@@ -280,9 +281,6 @@ const TRANSFERS_MAX: usize = 16;
 
 /// 64 characters: a person, their office and their town.
 const TRANSFER_NAME_CHARS_MAX: usize = 64;
-
-/// 40 characters: any number and most names, as routing shows them.
-const TRANSFER_TO_CHARS_MAX: usize = 40;
 
 /// 16 functions of web services, as many as people to be put through to.
 const HTTP_TOOLS_MAX: usize = 16;

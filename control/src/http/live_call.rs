@@ -83,6 +83,33 @@ pub(super) async fn digits(State(app): State<App>, asker: Asker, Path(id): Path<
     }
 }
 
+/// `POST /api/v1/calls/<callSid>/transfer`: `{"to": "101"}` puts the caller of an agent through, to a number or an extension
+/// as dialled, by the rules that the agent's own transfers go by. The agent waits meanwhile, and has the caller back if
+/// nobody takes them.
+pub(super) async fn transfer(State(app): State<App>, asker: Asker, Path(id): Path<String>, fields: Fields) -> Answer {
+    fields.only(&["to"])?;
+    let wrong = || bad_field("to", "must be a number or an extension, as a phone would dial it");
+    let to = text(&fields, "to")?.filter(|to| is_dialled(to)).ok_or_else(wrong)?;
+    let call_id = find(&app, asker, id).await?;
+    ask(&app, Command::Transfer { call_id, to }).await?;
+    Ok(Json(json!({ "sid": call_id.to_string(), "transfer": "begun" })))
+}
+
+/// `POST /api/v1/calls/<callSid>/hangup`.
+pub(super) async fn hang_up(State(app): State<App>, asker: Asker, Path(id): Path<String>) -> Answer {
+    let call_id = find(&app, asker, id).await?;
+    ask(&app, Command::HangUp { call_id }).await?;
+    Ok(Json(json!({ "sid": call_id.to_string(), "hangup": "begun" })))
+}
+
+/// What a phone could dial.
+pub(super) fn is_dialled(text: &str) -> bool {
+    (1..=DIALLED_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// 40 characters: any number and most names, as routing shows them.
+const DIALLED_CHARS_MAX: usize = 40;
+
 fn order(fields: &Fields) -> Result<CollectOrder, ApiError> {
     fields.only(&["max", "finish_on", "first_within_s", "next_within_s"])?;
     let within = |name, max, default| {

@@ -28,6 +28,7 @@ mod route_fields;
 mod trunk;
 mod trunk_fields;
 mod trunk_media;
+mod twilio;
 mod user;
 mod voice;
 mod webhook;
@@ -198,6 +199,7 @@ fn talkstack_routes() -> Router<App> {
         .route("/call", post(call::find))
         .route("/call/get-call-history", post(call::history))
         .route("/recordings/{file}", get(recording::fetch))
+        .route("/2010-04-01/Accounts/{account}/Calls/{sid}", get(twilio::find).post(twilio::update))
         .route("/healthz", get(health::healthz))
         .route("/livez", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -217,6 +219,8 @@ fn native_routes() -> Router<App> {
         .route("/api/v1/sip-refusals", get(refusal::list))
         .route("/api/v1/emergency", get(emergency::show))
         .route("/api/v1/calls/{id}/recording", post(live_call::recording))
+        .route("/api/v1/calls/{id}/transfer", post(live_call::transfer))
+        .route("/api/v1/calls/{id}/hangup", post(live_call::hang_up))
         .route("/api/v1/calls/{id}/digits", post(live_call::digits))
         .route("/api/v1/messages", get(message::list))
         .route("/api/v1/messages/{id}", patch(message::update).delete(message::remove))

@@ -347,6 +347,16 @@ pub fn find_anywhere(connection: &Connection, id: &str) -> rusqlite::Result<Opti
     connection.prepare_cached(select!("WHERE c.id = ?1"))?.query_row([id], read).optional()
 }
 
+/// Which way a call went.
+///
+/// # Errors
+/// What SQLite says.
+pub fn direction(connection: &Connection, id: &str) -> rusqlite::Result<Direction> {
+    let sql = "SELECT direction = 'outbound' FROM calls WHERE id = ?1";
+    let is_outbound: Option<bool> = connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+    Ok(if is_outbound == Some(true) { Direction::Outbound } else { Direction::Inbound })
+}
+
 /// Finds a call of a project of the account.
 ///
 /// # Errors

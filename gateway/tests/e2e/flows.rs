@@ -447,20 +447,20 @@ fn marked_call() -> (Site, RtpPhone) {
 }
 
 /// A box that was set up by the API alone: its owner, provider, trunk, project, agent and number.
-struct Site {
-    client: Client,
+pub(crate) struct Site {
+    pub(crate) client: Client,
     trunk: TrunkPhone,
     trunk_id: String,
-    provider_id: String,
+    pub(crate) provider_id: String,
     project: String,
     agent: String,
-    server: RealtimeServer,
-    daemon: Daemon,
+    pub(crate) server: RealtimeServer,
+    pub(crate) daemon: Daemon,
     _dir: TempDir,
 }
 
 impl Site {
-    fn new(settings: &[(&str, &str)], flags: &[&str], agent: Value) -> Self {
+    pub(crate) fn new(settings: &[(&str, &str)], flags: &[&str], agent: Value) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let server = RealtimeServer::start(dir.path(), &[&["--bearer", KEY], flags].concat());
         let daemon = Daemon::serve(settings);
@@ -496,7 +496,7 @@ impl Site {
         answer["webhookSecret"].as_str().expect("a secret").to_owned()
     }
 
-    fn latest_call(&self) -> Value {
+    pub(crate) fn latest_call(&self) -> Value {
         wait_until("there is a call", || {
             let history = self.client.post("/call/get-call-history", &json!({ "projectId": self.project }));
             history["data"].get(0).cloned()
@@ -513,7 +513,7 @@ impl Site {
     }
 
     /// The call once it has ended.
-    fn ended(&self, call: &Value) -> Value {
+    pub(crate) fn ended(&self, call: &Value) -> Value {
         wait_until("the call has ended", || {
             let found = self.find(call);
             let is_open = ["queued", "initiated", "ringing", "in-progress"].contains(&found["status"].as_str()?);
@@ -605,12 +605,12 @@ fn at(event: &Value) -> SystemTime {
 
 const NUMBER: &str = "+15551234567";
 
-const DIGITS: &str = "15551234567";
+pub(crate) const DIGITS: &str = "15551234567";
 
 const KEY: &str = "sk-test-1234567890";
 
 /// µ-law for nothing.
-const SILENCE: u8 = 0xff;
+pub(crate) const SILENCE: u8 = 0xff;
 
 /// µ-law for a voice; no tone of the server's.
 const LOUD: u8 = 0x30;

@@ -25,6 +25,13 @@ impl SipThread {
             (None, Command::PauseRecording { call_id, is_paused }) => {
                 self.command(call_id, ToCall::PauseRecording { is_paused })
             }
+            (None, Command::Transfer { call_id, to }) => {
+                let is_up = self.switchboard.entry(call_id).is_some();
+                if is_up {
+                    self.put_through(call_id, &to);
+                }
+                if is_up { CommandReply::Accepted } else { CommandReply::NoSuchCall }
+            }
             (None, Command::Collect { call_id, order }) => return self.collect(call_id, order, reply),
             (None, Command::Dial(order)) => return self.handle_dial(command_id, *order, reply),
             // What changes nothing need not be remembered.
