@@ -16,7 +16,7 @@ use std::time::Duration;
 use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings, Sealed};
 
 use super::tools::Tools;
-use crate::io::cascade::{CascadeTarget, ServiceTarget};
+use crate::io::cascade::{CascadeTarget, Greeting, ServiceTarget};
 use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace, WebSocketTarget};
 
 /// An agent behind a provider: where it is, and what it is told.
@@ -106,7 +106,10 @@ impl ServicePlan {
     pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
         let ProviderRoute { kind, model, api_key, settings, .. } = provider;
         let target = match kind {
-            ProviderKind::Cascade => AgentTarget::Cascade(Box::new(cascade(provider, opening.voice.as_deref())?)),
+            ProviderKind::Cascade => {
+                let target = cascade(provider, opening.voice.as_deref())?;
+                AgentTarget::Cascade(Box::new(CascadeTarget { greeting: Greeting(opening.greeting.clone()), ..target }))
+            }
             _ => AgentTarget::WebSocket(WebSocketTarget {
                 url: url(provider)?,
                 api_key: api_key.clone(),
@@ -192,6 +195,7 @@ fn cascade(provider: &ProviderRoute, voice: Option<&str>) -> Result<CascadeTarge
         language: settings.language.clone(),
         voice: voice.or(settings.voice.as_deref()).map(str::to_owned),
         sample_rate: settings.sample_rate,
+        greeting: Greeting::default(),
     })
 }
 

@@ -12,6 +12,7 @@
 //! | `http`, `https` | `POST /audio/transcriptions`, a WAV file in a form | `POST /chat/completions`, streaming | `POST /audio/speech`, WAV or bare samples, streaming |
 //! | `tcp` (Wyoming) | `transcribe`, `audio-…` → `transcript` | | `synthesize` → `audio-…` |
 
+mod greetings;
 mod http;
 mod listen;
 mod speak;
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 use super::connect::{AgentStream, AgentUrl, CONNECT_TIMEOUT, ConnectError, Connected};
 use crate::agent::cascade::UTTERANCE_BYTES_MAX;
 use crate::agent::cascade::message::{Failure, Inbound, News, Order};
+pub use greetings::{Greeting, Greetings};
 use http::HttpService;
 use listen::Listener;
 use speak::Talker;
@@ -52,6 +54,8 @@ pub struct CascadeTarget {
     pub voice: Option<String>,
     /// Hertz of bare samples; `None` asks for a WAV file.
     pub sample_rate: Option<u32>,
+    /// What the agent opens with.
+    pub greeting: Greeting,
 }
 
 /// Where a service is.
@@ -83,7 +87,7 @@ struct Services {
 }
 
 /// Connects to all services within [`CONNECT_TIMEOUT`], so that the first turn need not, and starts the task between
-/// them and the call.
+/// them and the call. What has been spoken of `greetings` is not asked for again.
 ///
 /// # Errors
 /// [`ConnectError`] of the first that cannot be reached.
@@ -91,8 +95,9 @@ pub async fn open(
     target: &CascadeTarget,
     keys: ServiceKeys,
     tls: &Arc<ClientConfig>,
+    greetings: &Greetings,
 ) -> Result<Connected, ConnectError> {
-    let CascadeTarget { listen, think, speak, language, voice, sample_rate } = target;
+    let CascadeTarget { listen, think, speak, language, voice, sample_rate, greeting } = target;
     let http = |service: &ServiceTarget, key| HttpService::new(&service.url, key, tls);
     let listener = if listen.url.is_wyoming() {
         Listener::wyoming(WyomingService::new(&listen.url), listen.model.clone(), language.clone())
@@ -104,6 +109,8 @@ pub async fn open(
     } else {
         Talker::http(http(speak, keys.speak)?, speak.model.clone(), voice.clone(), *sample_rate)
     };
+    let prefix = format!("{} {:?} {voice:?} {language:?} {sample_rate:?}", speak.url, speak.model);
+    let talker = talker.keeping(greetings.clone(), greeting.clone(), prefix);
     let services = Services { listener, thinker: Thinker::new(http(think, keys.think)?), talker };
     let all =
         async { tokio::try_join!(services.listener.connect(), services.thinker.connect(), services.talker.connect()) };

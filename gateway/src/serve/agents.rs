@@ -10,7 +10,7 @@ use talkstack_control::webhook::{Fetch, HookUrl, Outbound, PostError, Poster};
 use tokio::sync::Semaphore;
 
 use crate::agent::http_tool::{Prepared, answer};
-use crate::io::cascade::{self, ServiceKeys, ServiceTarget};
+use crate::io::cascade::{self, Greetings, ServiceKeys, ServiceTarget};
 use crate::io::connect::{
     AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect,
 };
@@ -25,6 +25,7 @@ pub(super) struct Agents {
     /// Set once it is known where the box itself listens.
     poster: Arc<OnceLock<Poster>>,
     fetches: Arc<Semaphore>,
+    greetings: Greetings,
 }
 
 impl Agents {
@@ -39,6 +40,7 @@ impl Agents {
             tls: client_config()?,
             poster: Arc::default(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
+            greetings: Greetings::default(),
         })
     }
 
@@ -67,7 +69,7 @@ impl Agents {
                         think: key(&target.think)?,
                         speak: key(&target.speak)?,
                     };
-                    Ok(cascade::open(&target, keys, &self.tls).await?)
+                    Ok(cascade::open(&target, keys, &self.tls, &self.greetings).await?)
                 };
                 connected.await.map_err(|error| (target.think.url.clone(), error))
             }

@@ -22,7 +22,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use talkstack_gateway::agent::cascade::message::{Failure, Inbound, News, Order};
-use talkstack_gateway::io::cascade::{CascadeTarget, ServiceKeys, ServiceTarget, open};
+use talkstack_gateway::io::cascade::{CascadeTarget, Greeting, Greetings, ServiceKeys, ServiceTarget, open};
 use talkstack_gateway::io::connect::{AgentStream, AgentUrl, ConnectError, client_config};
 use talkstack_media::audio::frame::SampleRate;
 use tokio::runtime::Runtime;
@@ -143,6 +143,35 @@ fn speech_of_a_rate_that_no_line_has_comes_at_the_line_s() {
 }
 
 #[test]
+fn a_greeting_is_spoken_once_for_all_callers_and_nothing_else_is_kept() {
+    let services = OpenAiServices::start(&[]);
+    let greetings = Greetings::default();
+    let asked = || services.events("speech").len();
+    let mut heard = Vec::new();
+    for round in 1..=2 {
+        let greeting = Greeting(Some("Hello, who is it? Speak.".into()));
+        let target = CascadeTarget { greeting, ..target(services.port) };
+        let mut task = Task::open_with(target, KEY, &greetings).expect("connected");
+        task.order(1, Order::Speak(SampleRate::Hz8000, "Hello, who is it?"));
+        heard.push(samples(&task.told(1)));
+        assert_eq!(asked(), round, "the greeting once, the rest each time");
+        task.order(2, Order::Speak(SampleRate::Hz8000, "It is noon."));
+        samples(&task.told(2));
+        assert_eq!(asked(), round + 1);
+    }
+    assert_eq!(heard[0], heard[1], "as it was");
+    let other = CascadeTarget {
+        voice: Some("echo".into()),
+        greeting: Greeting(Some("Hello, who is it?".into())),
+        ..target(services.port)
+    };
+    let mut task = Task::open_with(other, KEY, &greetings).expect("connected");
+    task.order(1, Order::Speak(SampleRate::Hz8000, "Hello, who is it?"));
+    samples(&task.told(1));
+    assert_eq!(asked(), 4, "another voice is another sound");
+}
+
+#[test]
 fn openai_s_own_client_is_served_by_the_fake() {
     let Some(python) = python() else { return };
     let services = OpenAiServices::start(&["--loading", "1"]);
@@ -225,12 +254,17 @@ enum Told {
 
 impl Task {
     fn open(target: CascadeTarget, key: &str) -> Result<Self, ConnectError> {
+        Task::open_with(target, key, &Greetings::default())
+    }
+
+    /// The same for an agent whose greeting others may have had spoken.
+    fn open_with(target: CascadeTarget, key: &str, greetings: &Greetings) -> Result<Self, ConnectError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let key = || Some(key.to_owned());
         let keys = ServiceKeys { listen: key(), think: key(), speak: key() };
         let tls = client_config().expect("TLS");
-        let connected = runtime.block_on(open(&target, keys, &tls))?;
+        let connected = runtime.block_on(open(&target, keys, &tls, greetings))?;
         let AgentStream::Local(stream) = connected.stream else { panic!("a socket to elsewhere") };
         stream.set_nonblocking(false).expect("set");
         stream.set_read_timeout(Some(ANSWER_MAX)).expect("set");
@@ -304,6 +338,7 @@ fn target(port: u16) -> CascadeTarget {
         language: Some("en-GB".into()),
         voice: None,
         sample_rate: None,
+        greeting: Greeting::default(),
     }
 }
 

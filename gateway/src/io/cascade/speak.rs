@@ -4,6 +4,7 @@ use serde_json::json;
 use talkstack_media::audio::frame::{Form, SampleRate};
 use talkstack_media::audio::resample::Resampler;
 
+use super::greetings::{Greeting, Greetings, SPOKEN_BYTES_MAX, Spoken};
 use super::http::HttpService;
 use super::wyoming::WyomingService;
 use super::{SOUND_BYTES, Told};
@@ -16,6 +17,10 @@ use crate::io::connect::ConnectError;
 pub(super) struct Talker {
     service: Service,
     voice: Option<String>,
+    greetings: Greetings,
+    greeting: Greeting,
+    /// Who speaks, and how: what makes the same text another sound.
+    who: String,
 }
 
 enum Service {
@@ -30,11 +35,21 @@ impl Talker {
         voice: Option<String>,
         sample_rate: Option<u32>,
     ) -> Self {
-        Talker { service: Service::Http { service, model, sample_rate }, voice }
+        Talker::of(Service::Http { service, model, sample_rate }, voice)
     }
 
     pub(super) fn wyoming(service: WyomingService, voice: Option<String>, language: Option<String>) -> Self {
-        Talker { service: Service::Wyoming { service, language }, voice }
+        Talker::of(Service::Wyoming { service, language }, voice)
+    }
+
+    fn of(service: Service, voice: Option<String>) -> Self {
+        let (greetings, greeting) = (Greetings::default(), Greeting::default());
+        Talker { service, voice, greetings, greeting, who: String::new() }
+    }
+
+    /// Keeps what it speaks of a greeting among others'; `who` says who speaks, and how.
+    pub(super) fn keeping(self, greetings: Greetings, greeting: Greeting, who: String) -> Self {
+        Talker { greetings, greeting, who, ..self }
     }
 
     /// Makes the connection ahead of the first request.
@@ -53,7 +68,26 @@ impl Talker {
     /// # Errors
     /// [`Failure`].
     pub(super) async fn speak(&self, text: &str, line: SampleRate, told: &Told) -> Result<(), Failure> {
-        let mut sound = Sound { told, line, resampler: None, has_begun: false };
+        let key = self.greeting.has(text).then(|| format!("{} {} {text}", self.who, line.hertz()));
+        if let Some(spoken) = key.as_ref().and_then(|key| self.greetings.find(key)) {
+            told.tell(News::Rate(spoken.rate)).await;
+            for part in spoken.samples.chunks(SOUND_BYTES) {
+                told.tell(News::Sound(part)).await;
+            }
+            told.tell(News::Spoken).await;
+            return Ok(());
+        }
+        let kept = key.is_some().then(Vec::new);
+        let mut sound = Sound { told, line, resampler: None, rate: None, kept };
+        self.have_spoken(text, &mut sound).await?;
+        if let (Some(key), Some(samples), Some(rate)) = (key, sound.kept, sound.rate) {
+            self.greetings.keep(key, Spoken { rate, samples });
+        }
+        told.tell(News::Spoken).await;
+        Ok(())
+    }
+
+    async fn have_spoken(&self, text: &str, sound: &mut Sound<'_>) -> Result<(), Failure> {
         match &self.service {
             Service::Http { service, model, sample_rate } => {
                 let model = model.as_deref().unwrap_or(SPEAK_MODEL);
@@ -101,7 +135,6 @@ impl Talker {
                 service.put_back(line);
             }
         }
-        told.tell(News::Spoken).await;
         Ok(())
     }
 }
@@ -111,19 +144,22 @@ struct Sound<'a> {
     told: &'a Told,
     line: SampleRate,
     resampler: Option<Resampler>,
-    has_begun: bool,
+    /// What it goes out at, once it has begun.
+    rate: Option<SampleRate>,
+    /// All that has gone out, where it is to be kept; up to more than is kept.
+    kept: Option<Vec<u8>>,
 }
 
 impl Sound<'_> {
     /// Tells of whole samples of a rate.
     async fn tell(&mut self, hertz: u32, samples: &[u8]) -> Result<(), Failure> {
-        if !self.has_begun {
-            self.has_begun = true;
+        if self.rate.is_none() {
             let known = SampleRate::ALL.into_iter().find(|rate| rate.hertz() == hertz);
             if known.is_none() {
                 self.resampler = Some(Resampler::of_file(hertz, self.line).ok_or(Failure::Format)?);
             }
-            self.told.tell(News::Rate(known.unwrap_or(self.line))).await;
+            let rate = *self.rate.insert(known.unwrap_or(self.line));
+            self.told.tell(News::Rate(rate)).await;
         }
         let mut resampled = Vec::new();
         let samples = match &mut self.resampler {
@@ -137,6 +173,9 @@ impl Sound<'_> {
                 &resampled
             }
         };
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.len() <= SPOKEN_BYTES_MAX) {
+            kept.extend_from_slice(samples);
+        }
         for part in samples.chunks(SOUND_BYTES) {
             self.told.tell(News::Sound(part)).await;
         }
