@@ -12,6 +12,7 @@ mod dns;
 mod durable;
 mod flows;
 mod hooks;
+mod hosted;
 mod http;
 mod ledger;
 mod outbound;
