@@ -18,6 +18,7 @@ mod refusals;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -33,8 +34,11 @@ use crate::rtp_phone::{Packet, RtpPhone};
 use crate::signal::best_match;
 use crate::survival::ScriptedControl;
 
-/// Shows the same of every vendor, at the same time.
+/// Shows the same of every vendor, at the same time, and of nobody else's: four boxes are enough for one machine.
 fn each(check: impl Fn(ProviderKind) + Sync) {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that fails leaves nothing behind that the next could stumble over.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         for kind in HOSTED {
             let check = &check;
@@ -160,11 +164,12 @@ impl Bench {
     /// The attendant has taken the call, and says so.
     fn is_apologised_for(&self, phone: &mut RtpPhone) {
         let apology = &prompt("en/apology")[..8000];
-        let is_heard = |phone: &RtpPhone| best_match(&phone.samples_since(phone.invited_at), apology).1 >= 0.9;
-        // Searching takes time: what has not come cannot be in it.
-        phone.say_until(SILENCE, |phone| phone.heard.iter().filter(|packet| is_loud(packet)).count() >= 40);
+        let is_other = |packet: &&Packet| is_loud(packet) && !is_tone(packet, 1);
+        phone.say_until(SILENCE, |phone| phone.heard.iter().filter(is_other).count() >= 40);
+        // What was heard by then is no whole second of it.
         phone.say(SILENCE, Duration::from_millis(700));
-        assert!(is_heard(phone), "no apology: {}", self.log());
+        let (_, score) = best_match(&phone.samples_since(phone.invited_at), apology);
+        assert!(score >= 0.9, "the apology matches with {score:.3}: {}", self.log());
         assert!(!phone.was_hung_up);
     }
 }

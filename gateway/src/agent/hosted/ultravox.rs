@@ -102,6 +102,9 @@ impl Protocol for Ultravox {
                 let was_speaking = std::mem::replace(&mut self.is_speaking, event.state.as_deref() == Some("speaking"));
                 if was_speaking && !self.is_speaking {
                     session.talk.handle_agent_done();
+                } else if !was_speaking {
+                    // A turn begins with a whole sample.
+                    session.sound.forget_begun();
                 }
                 return Ok(self.begin_call(session));
             }

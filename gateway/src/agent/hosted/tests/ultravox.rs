@@ -77,6 +77,9 @@ fn it_is_ready_by_either_of_two_messages_and_hears_linear_audio() {
         assert_eq!(bench.sent(), [json!(640), json!(640)], "16 kHz, and no greeting: it was told before");
         assert_eq!(bench.receive_frame(0x82, &[1; 641]), [Out::Play(160)]);
         assert_eq!(bench.receive_frame(0x82, &[1; 3]), [Out::Play(1)], "what is begun waits");
+        bench.receive_frame(0x82, &[1; 1]);
+        bench.receive(state("speaking"));
+        assert_eq!(bench.receive_frame(0x82, &[1; 7]), [Out::Play(1)], "a turn begins with a whole sample");
     }
 }
 
