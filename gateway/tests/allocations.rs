@@ -35,6 +35,7 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("Deepgram", payload_type, loss, service(ProviderKind::Deepgram));
         check("Gemini", payload_type, loss, service(ProviderKind::Gemini));
         check("ElevenLabs", payload_type, loss, service(ProviderKind::ElevenLabs));
+        check("Ultravox", payload_type, loss, service(ProviderKind::Ultravox));
         check("a cascade", payload_type, loss, cascade());
         // The far phone speaks µ-law, so the caller's A-law is recoded.
         check("a phone", payload_type, loss, bridge());
@@ -109,6 +110,14 @@ fn connect(call: &mut Call, kind: ProviderKind, now: Instant) -> Vec<u8> {
             let kind = "conversation_initiation_metadata";
             call.handle_connected(&frame(&format!(r#"{{"type":"{kind}","{kind}_event":{forms}}}"#)), now);
             frame(&format!(r#"{{"type":"audio","audio_event":{{"audio_base_64":"{payload}","event_id":1}}}}"#))
+        }
+        ProviderKind::Ultravox => {
+            call.handle_connected(&frame(r#"{"type":"call_started"}"#), now);
+            let mut says = frame("");
+            says[0] = 0x82;
+            says[2..4].copy_from_slice(&640u16.to_be_bytes());
+            says.extend([0x5a; 640]);
+            says
         }
         ProviderKind::Gemini => {
             call.handle_connected(&frame(r#"{"setupComplete":{}}"#), now);

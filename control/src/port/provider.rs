@@ -38,7 +38,7 @@ impl ProviderRoute {
         let needs_model = match self.kind {
             // An agent that is made there has its model.
             ProviderKind::Deepgram => self.settings.agent.is_none(),
-            ProviderKind::ElevenLabs => false,
+            ProviderKind::ElevenLabs | ProviderKind::Ultravox => false,
             kind => !kind.is_media_stream(),
         };
         if self.base_url.is_empty() {
@@ -71,6 +71,8 @@ pub enum ProviderKind {
     ElevenLabs,
     /// Google's Gemini Live API.
     Gemini,
+    /// Ultravox.
+    Ultravox,
     /// Twilio Media Streams: the box is the telephony provider.
     Twilio,
     /// Telnyx media streaming.
@@ -89,13 +91,14 @@ pub enum ProviderKind {
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 13] = [
+    pub const ALL: [ProviderKind; 14] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
         ProviderKind::Deepgram,
         ProviderKind::ElevenLabs,
         ProviderKind::Gemini,
+        ProviderKind::Ultravox,
         ProviderKind::Twilio,
         ProviderKind::Telnyx,
         ProviderKind::Plivo,
@@ -114,6 +117,7 @@ impl ProviderKind {
             ProviderKind::Deepgram => "deepgram",
             ProviderKind::ElevenLabs => "elevenlabs",
             ProviderKind::Gemini => "gemini",
+            ProviderKind::Ultravox => "ultravox",
             ProviderKind::Twilio => "twilio",
             ProviderKind::Telnyx => "telnyx",
             ProviderKind::Plivo => "plivo",
@@ -132,13 +136,17 @@ impl ProviderKind {
             ProviderKind::Deepgram => Some("wss://agent.deepgram.com"),
             ProviderKind::ElevenLabs => Some("wss://api.elevenlabs.io"),
             ProviderKind::Gemini => Some("wss://generativelanguage.googleapis.com"),
+            ProviderKind::Ultravox => Some("https://api.ultravox.ai"),
             _ => None,
         }
     }
 
     /// Whether it is a hosted agent in a protocol of its own.
     pub fn is_hosted(self) -> bool {
-        matches!(self, ProviderKind::Deepgram | ProviderKind::ElevenLabs | ProviderKind::Gemini)
+        matches!(
+            self,
+            ProviderKind::Deepgram | ProviderKind::ElevenLabs | ProviderKind::Gemini | ProviderKind::Ultravox
+        )
     }
 
     /// Whether it gets a call's audio as from a telephony provider, and does everything else by itself.
@@ -156,6 +164,7 @@ impl ProviderKind {
             | ProviderKind::Deepgram
             | ProviderKind::ElevenLabs
             | ProviderKind::Gemini
+            | ProviderKind::Ultravox
             | ProviderKind::Cascade => false,
         }
     }
@@ -246,6 +255,8 @@ mod tests {
         assert_eq!(route.missing(), Some("agent_id"));
         route.settings.agent = Some("made there".into());
         assert_eq!(route.missing(), None);
+        let ultravox = ProviderRoute::new(ProviderKind::Ultravox, "https://api.ultravox.ai", "");
+        assert_eq!(ultravox.missing(), None, "it has a model of its own");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Duties {
     presses: VecDeque<char>,
     /// The model wants the call to end once it has been heard.
     is_ending: bool,
+    /// The agent has gone, and the call ends with what it has said.
+    has_hung_up: bool,
     transfer: Transfer,
     errands: Errands,
     /// When what is wanted begins, whose announcement has been heard.
@@ -134,12 +136,23 @@ impl Duties {
 
     /// The caller has the floor: who answers a goodbye may have more to say, and the model decides anew.
     pub(super) fn handle_interruption(&mut self) {
-        self.is_ending = false;
+        self.is_ending = self.has_hung_up;
         self.due = None;
         self.handle_caller();
         if self.transfer.is_wanted() {
             self.answer_transfer(Outcome::new(Blame::Caller, EndReason::Cancelled));
         }
+    }
+
+    /// The agent has gone in good order: nobody is there any more whom the caller could interrupt.
+    pub(super) fn handle_hang_up(&mut self) {
+        self.is_ending = true;
+        self.has_hung_up = true;
+    }
+
+    /// Whether the agent has gone in good order.
+    pub(super) fn has_hung_up(&self) -> bool {
+        self.has_hung_up
     }
 
     /// Nobody has taken the caller: the model is told.

@@ -12,6 +12,7 @@ mod deepgram;
 mod elevenlabs;
 mod gemini;
 mod talk;
+mod ultravox;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use super::sound::Sound;
 use super::websocket::{Message, WebSocket};
 use super::{AgentLoss, AgentOutput, Progress, Said};
 use talk::Talk;
+pub(super) use ultravox::call as ultravox_call;
 
 /// One session of one call.
 pub struct Hosted {
@@ -70,6 +72,11 @@ trait Protocol: Send {
 
     /// Whether audio travels as binary messages.
     fn is_binary(&self) -> bool {
+        false
+    }
+
+    /// Whether the agent ends the call by ending the connection in good order.
+    fn hangs_up_by_closing(&self) -> bool {
         false
     }
 
@@ -162,6 +169,7 @@ impl Hosted {
         let protocol: Box<dyn Protocol> = match plan.kind {
             ProviderKind::ElevenLabs => Box::new(elevenlabs::ElevenLabs::default()),
             ProviderKind::Gemini => Box::new(gemini::Gemini::default()),
+            ProviderKind::Ultravox => Box::new(ultravox::Ultravox::default()),
             _ => Box::new(deepgram::Deepgram::default()),
         };
         let session = Session {
@@ -169,7 +177,7 @@ impl Hosted {
             opening: plan.opening.clone(),
             model: plan.model.clone(),
             settings: plan.settings.clone(),
-            sound: Sound::new(form(plan.kind, facts)),
+            sound: Sound::new(form(plan, facts)),
             talk: Talk::new(),
             duties: Duties::new(plan.opening.tools.clone()),
             replies: Vec::new(),
@@ -195,7 +203,7 @@ impl Hosted {
     fn next_step(&mut self, progress: Progress, now: Instant) -> Result<Option<Step>, AgentLoss> {
         let message = match self.socket.next_message()? {
             None => return Ok(None),
-            Some(Message::Close(_)) => return Err(self.ending()),
+            Some(Message::Close(code)) => return self.handle_close(code).map(|()| None),
             Some(message) => message,
         };
         let step = self.protocol.read(message, &mut self.session, progress, now)?;
@@ -231,6 +239,19 @@ impl Hosted {
         for reply in std::mem::take(&mut self.session.replies) {
             self.socket.send_json(&reply);
         }
+    }
+
+    /// The service ends the connection: with the call, if that is how its agents hang up, once all has been heard.
+    fn handle_close(&mut self, code: Option<u16>) -> Result<(), AgentLoss> {
+        let code = code.unwrap_or(NO_STATUS);
+        if self.session.stage == Stage::Ready && code == NORMAL && self.protocol.hangs_up_by_closing() {
+            self.session.duties.handle_hang_up();
+            return Ok(());
+        }
+        if code != NORMAL {
+            tracing::warn!(code, "The agent's service closes the connection with {code}");
+        }
+        Err(if self.session.stage == Stage::Opening { AgentLoss::Refused } else { self.ending() })
     }
 
     /// Why the connection has ended.
@@ -296,7 +317,9 @@ impl Service for Hosted {
     }
 
     fn handle_disconnect(&mut self) {
-        self.lose(self.ending());
+        if !self.session.duties.has_hung_up() {
+            self.lose(self.ending());
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -344,7 +367,8 @@ impl Service for Hosted {
             return Some(AgentOutput::Said(said));
         }
         let is_heard = self.session.stage == Stage::Ready && progress.is_drained();
-        self.session.duties.poll_output(is_heard, GOODBYE_WAIT, now)
+        let pause = if self.session.duties.has_hung_up() { Duration::ZERO } else { GOODBYE_WAIT };
+        self.session.duties.poll_output(is_heard, pause, now)
     }
 
     fn handle_not_transferred(&mut self, outcome: Outcome) {
@@ -390,11 +414,12 @@ impl Service for Hosted {
 }
 
 /// What the service hears, as far as it is known before it has said anything.
-fn form(kind: ProviderKind, facts: CallFacts) -> Form {
+fn form(plan: &ServicePlan, facts: CallFacts) -> Form {
     let line = facts.codec.form();
-    match kind {
+    match plan.kind {
         ProviderKind::Deepgram => deepgram::form_for(line),
         ProviderKind::Gemini => Form::Linear(SampleRate::Hz16000),
+        ProviderKind::Ultravox => ultravox::form(&plan.settings),
         _ => line,
     }
 }
@@ -406,6 +431,10 @@ fn is_told(text: &str) -> bool {
 
 /// Has an agent speak first that was given no greeting.
 pub(super) const GREET_NOW: &str = "(The call has been answered. Greet the other side.)";
+
+/// RFC 6455 §7.4.1: the purpose has been fulfilled, and what is said where no code came.
+const NORMAL: u16 = 1000;
+const NO_STATUS: u16 = 1005;
 
 /// 2 s: a model that says goodbye only once its function was answered has begun by then.
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);

@@ -5,8 +5,9 @@
 //! | `openai-realtime`, `-beta` | `/realtime?model=` | `Authorization: Bearer` | the line's G.711, or 24 kHz | when told |
 //! | `azure-openai` | `/openai/v1/realtime?model=` | `api-key` | the same | when told |
 //! | `deepgram` | `/v1/agent/converse` | `Authorization: Token` | the line's G.711, or 16 kHz | when told; a stored agent at once |
-//! | `elevenlabs` | `/v1/convai/conversation?agent_id=` | `xi-api-key` | as the agent is set there | at once |
+//! | `elevenlabs` | `/v1/convai/conversation?agent_id=`; with a key, where `…/get-signed-url` says | `xi-api-key` | as the agent is set there | at once |
 //! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
+//! | `ultravox` | where `POST /api/calls` says | `X-API-Key` | 16 kHz, or as is set | when told; a stored agent at once |
 //! | `cascade` | `/chat/completions`; see [`crate::io::cascade`] | `Authorization: Bearer` | 16 kHz in, any out | when told |
 //! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
@@ -15,9 +16,10 @@ use std::time::Duration;
 
 use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute, ProviderSettings, Sealed};
 
+use super::hosted::ultravox_call;
 use super::tools::Tools;
 use crate::io::cascade::{CascadeTarget, Greeting, ServiceTarget};
-use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace, WebSocketTarget};
+use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, Ask, KeyPlace, WebSocketTarget};
 
 /// An agent behind a provider: where it is, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +116,7 @@ impl ServicePlan {
                 url: url(provider)?,
                 api_key: api_key.clone(),
                 key_place: key_place(*kind),
+                ask: ask(provider)?,
             }),
         };
         let (model, settings) = (model.clone(), settings.clone());
@@ -146,11 +149,22 @@ impl ServicePlan {
         ServicePlan::new(&ProviderRoute::new(kind, base_url, "m"), opening)
     }
 
+    /// How to reach it now, with all that is known of the call.
+    pub fn summons(&self) -> AgentTarget {
+        let mut target = self.target.clone();
+        if let (ProviderKind::Ultravox, AgentTarget::WebSocket(WebSocketTarget { ask: Some(ask), .. })) =
+            (self.kind, &mut target)
+        {
+            ask.body = Some(ultravox_call(self).to_string());
+        }
+        target
+    }
+
     /// Whether it talks as soon as it is connected, and cannot be told to wait until the called side has answered.
     pub fn talks_at_once(&self) -> bool {
         match self.kind {
             // An agent that is made there greets as it was made.
-            ProviderKind::Deepgram => self.settings.agent.is_some(),
+            ProviderKind::Deepgram | ProviderKind::Ultravox => self.settings.agent.is_some(),
             ProviderKind::ElevenLabs => true,
             kind => kind.is_media_stream(),
         }
@@ -171,8 +185,34 @@ fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
             .with_path("/v1/convai/conversation")
             .with_query("agent_id", settings.agent.as_deref().unwrap_or_default()),
         ProviderKind::Gemini => base.with_path(GEMINI_PATH),
+        ProviderKind::Ultravox => match settings.agent.as_deref().filter(|agent| is_path_segment(agent)) {
+            Some(agent) => base.with_path(&format!("/api/agents/{agent}/calls")),
+            None if settings.agent.is_some() => return Err(AgentUrlError),
+            None => base.with_path("/api/calls"),
+        },
         _ => base,
     })
+}
+
+/// What is asked before the address of the WebSocket is known.
+fn ask(provider: &ProviderRoute) -> Result<Option<Ask>, AgentUrlError> {
+    let ProviderRoute { kind, base_url, api_key, settings, .. } = provider;
+    let base = AgentUrl::of_base(base_url)?;
+    Ok(match kind {
+        // Whoever may have one is let in by it, whether or not the agent is open to everybody.
+        ProviderKind::ElevenLabs if api_key.is_some() => {
+            let agent = settings.agent.as_deref().unwrap_or_default();
+            let url = base.with_path("/v1/convai/conversation/get-signed-url").with_query("agent_id", agent);
+            Some(Ask { url, body: None, field: "signed_url" })
+        }
+        ProviderKind::Ultravox => Some(Ask { url: url(provider)?, body: None, field: "joinUrl" }),
+        _ => None,
+    })
+}
+
+/// Whether a text is one segment of a path as it is (RFC 3986 §3.3).
+fn is_path_segment(text: &str) -> bool {
+    !text.starts_with('.') && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
 }
 
 /// Where a cascade's services are. Those without an address of their own are where it thinks; its key goes to no other
@@ -205,6 +245,7 @@ fn key_place(kind: ProviderKind) -> KeyPlace {
         ProviderKind::AzureOpenAi => KeyPlace::Header("api-key"),
         ProviderKind::Deepgram => KeyPlace::Token,
         ProviderKind::ElevenLabs => KeyPlace::Header("xi-api-key"),
+        ProviderKind::Ultravox => KeyPlace::Header("x-api-key"),
         ProviderKind::Gemini => KeyPlace::Query("key"),
         _ => KeyPlace::Bearer,
     }
@@ -258,6 +299,29 @@ mod tests {
             provider.settings.agent = Some("c d".into());
             assert_eq!(url(&provider).expect("an address").to_string(), wanted);
         }
+    }
+
+    #[test]
+    fn an_address_that_is_made_for_each_call_is_asked_for_where_there_is_a_key() {
+        let asked = |provider: &ProviderRoute| {
+            let ask = ask(provider).expect("an address")?;
+            Some((ask.url.to_string(), ask.field))
+        };
+        let mut eleven = ProviderRoute::new(ProviderKind::ElevenLabs, "wss://api.elevenlabs.io", "");
+        eleven.settings.agent = Some("a b".into());
+        assert_eq!(asked(&eleven), None, "anybody may talk to the agent");
+        eleven.api_key = Some(Sealed("k".into()));
+        let url = "wss://api.elevenlabs.io:443/v1/convai/conversation/get-signed-url?agent_id=a%20b";
+        assert_eq!(asked(&eleven), Some((url.into(), "signed_url")));
+        let mut ultravox = ProviderRoute::new(ProviderKind::Ultravox, "https://api.ultravox.ai", "");
+        assert_eq!(asked(&ultravox), Some(("wss://api.ultravox.ai:443/api/calls".into(), "joinUrl")));
+        ultravox.settings.agent = Some("6c9f-8a".into());
+        assert_eq!(asked(&ultravox).expect("asked").0, "wss://api.ultravox.ai:443/api/agents/6c9f-8a/calls");
+        for strange in ["../keys", "a/b", "a?b", ""] {
+            ultravox.settings.agent = Some(strange.into());
+            assert_eq!(ask(&ultravox).is_err(), !strange.is_empty(), "{strange}");
+        }
+        assert_eq!(asked(&ProviderRoute::new(ProviderKind::Gemini, "wss://g", "m")), None);
     }
 
     #[test]

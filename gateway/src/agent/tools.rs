@@ -276,6 +276,9 @@ pub(super) fn not_transferred(outcome: Outcome) -> String {
 /// As the model has it.
 pub(super) const TRANSFER: &str = "transfer";
 
+/// The tool that ends the call, as the model has it.
+pub(super) const END_CALL: &str = "end_call";
+
 fn is_keys(text: &str) -> bool {
     (1..=KEYS_MAX).contains(&text.len()) && text.bytes().all(|key| b"0123456789*#".contains(&key))
 }

@@ -61,7 +61,7 @@ impl Call {
     /// Has the agent come: its connection made, or its name spoken.
     pub(super) fn summon_agent(&mut self) {
         let wish = match &self.plan {
-            Plan::Service(plan) => CallOutput::Connect(plan.target.clone()),
+            Plan::Service(plan) => CallOutput::Connect(plan.summons()),
             Plan::Attendant { name: Some(name), .. } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }

@@ -1,5 +1,7 @@
-//! Connects to an agent: names, TCP, TLS and the HTTP upgrade (RFC 6455 §4), off the media threads.
+//! Connects to an agent: names, TCP, TLS and the HTTP upgrade (RFC 6455 §4), off the media threads. Where a service makes an
+//! address for each call, it is asked for that first.
 
+pub(super) mod http;
 mod tls;
 mod url;
 
@@ -17,6 +19,7 @@ use talkstack_control::port::Sealed;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
+pub use http::Ask;
 pub use tls::{client_config, trusted_roots};
 pub use url::{AgentUrl, AgentUrlError};
 
@@ -40,6 +43,8 @@ pub struct WebSocketTarget {
     pub api_key: Option<Sealed>,
     /// Where the key goes.
     pub key_place: KeyPlace,
+    /// What is asked first, where the service makes an address for each call.
+    pub ask: Option<Ask>,
 }
 
 /// Where a service wants its key.
@@ -109,16 +114,31 @@ pub enum ConnectError {
     /// 101 without the accept key: whoever answered did not understand the request.
     #[error("the agent's handshake carries the wrong key")]
     WrongKey,
+    /// The service was asked for an address, and its answer has none.
+    #[error("the service's answer has no address of a WebSocket")]
+    NoAddress,
+    /// The service has answered with an address on a network that it is not on itself, or without TLS.
+    #[error("the service's answer has an address that it must not lead to")]
+    StrangeAddress,
 }
 
-/// Connects and upgrades within [`CONNECT_TIMEOUT`].
+/// Asks for the address where there is to be one for each call, connects and upgrades, all within [`CONNECT_TIMEOUT`].
 ///
 /// # Errors
 /// [`ConnectError`].
-pub async fn connect(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Result<Connected, ConnectError> {
-    tokio::time::timeout(CONNECT_TIMEOUT, establish(url, credentials, nonce))
-        .await
-        .map_err(|_| ConnectError::TimedOut)?
+pub async fn connect(
+    url: &AgentUrl,
+    ask: Option<&Ask>,
+    credentials: Credentials,
+    nonce: u128,
+) -> Result<Connected, ConnectError> {
+    let connected = async {
+        let Some(ask) = ask else { return establish(url, credentials, nonce).await };
+        let made = http::ask(ask, &credentials).await?;
+        // Whoever knows the address may come in.
+        establish(&made, Credentials { key: None, ..credentials }, nonce).await
+    };
+    tokio::time::timeout(CONNECT_TIMEOUT, connected).await.map_err(|_| ConnectError::TimedOut)?
 }
 
 async fn establish(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Result<Connected, ConnectError> {

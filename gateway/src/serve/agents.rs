@@ -53,11 +53,11 @@ impl Agents {
     /// Connects to an agent; where it is, if it cannot be reached.
     pub(super) async fn connect(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
         match target {
-            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place }) => {
+            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place, ask }) => {
                 let connected = async {
                     let credentials =
                         Credentials { key: self.key(api_key.as_ref())?, place, tls: Arc::clone(&self.tls) };
-                    Ok(connect(&url, credentials, Random::default().u128()).await?)
+                    Ok(connect(&url, ask.as_ref(), credentials, Random::default().u128()).await?)
                 };
                 connected.await.map_err(|error| (url, error))
             }

@@ -347,14 +347,14 @@ impl Bench {
 }
 
 /// A certificate authority for one test, and a server's certificate that it signed.
-struct TestCa {
-    ca: String,
-    cert: String,
-    key: String,
+pub(crate) struct TestCa {
+    pub(crate) ca: String,
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 impl TestCa {
-    fn make(dir: &Path) -> Self {
+    pub(crate) fn make(dir: &Path) -> Self {
         let path = |name: &str| dir.join(name).to_str().expect("text").to_owned();
         let made = TestCa { ca: path("ca.pem"), cert: path("server.pem"), key: path("server.key") };
         let (ca_key, request) = (path("ca.key"), path("server.csr"));

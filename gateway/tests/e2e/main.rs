@@ -14,6 +14,7 @@ mod durable;
 mod flows;
 mod functions;
 mod hooks;
+mod hosted;
 mod http;
 mod ledger;
 mod outbound;

@@ -4,6 +4,8 @@ mod deepgram;
 mod elevenlabs;
 mod functions;
 mod gemini;
+mod hang_up;
+mod ultravox;
 
 use std::time::Duration;
 

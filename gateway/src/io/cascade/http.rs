@@ -5,20 +5,16 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
 
 use crate::agent::cascade::message::Failure;
 use crate::agent::wire::loggable;
+use crate::io::connect::http::dial;
 use crate::io::connect::{AgentUrl, CONNECT_TIMEOUT, ConnectError};
 
 /// A service.
@@ -61,7 +57,7 @@ impl HttpService {
     /// # Errors
     /// [`ConnectError`].
     pub(super) async fn connect(&self) -> Result<(), ConnectError> {
-        let sender = self.dial().await?;
+        let sender = dial(&self.url, &self.tls).await?;
         self.put_back(sender);
         Ok(())
     }
@@ -115,7 +111,7 @@ impl HttpService {
                 Err(_) => return Err(Failure::Failing),
             }
         }
-        let dialled = timeout(CONNECT_TIMEOUT, self.dial()).await.map_err(|_| Failure::Unreachable)?;
+        let dialled = timeout(CONNECT_TIMEOUT, dial(&self.url, &self.tls)).await.map_err(|_| Failure::Unreachable)?;
         let mut sender = dialled.map_err(|error| {
             tracing::warn!("The service at {} cannot be reached: {error}", self.url);
             Failure::Unreachable
@@ -133,29 +129,9 @@ impl HttpService {
         }
     }
 
-    async fn dial(&self) -> Result<Sender, ConnectError> {
-        let stream = TcpStream::connect((self.url.host(), self.url.port())).await?;
-        stream.set_nodelay(true)?;
-        if !self.url.is_tls() {
-            return start(stream).await;
-        }
-        let name = ServerName::try_from(self.url.host().to_owned()).map_err(|_| ConnectError::BadName)?;
-        start(TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?).await
-    }
-
     fn put_back(&self, sender: Sender) {
         *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
     }
-}
-
-/// HTTP on a connection. It runs until its sender is dropped.
-async fn start<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<Sender, ConnectError> {
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| ConnectError::NotHttp)?;
-    tokio::spawn(async move {
-        // Its sender hears of an error, too.
-        let _ = connection.await;
-    });
-    Ok(sender)
 }
 
 impl Reply<'_> {

@@ -1,6 +1,7 @@
 //! Where an agent listens.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// An agent's address: `ws://host:port/path` or `wss://host:port/path`; of a service of a cascade, the same with `http`,
@@ -78,6 +79,22 @@ impl AgentUrl {
     /// Whether both are at one host and port: what the one may know, the other may.
     pub fn shares_origin_with(&self, other: &AgentUrl) -> bool {
         (self.scheme, &self.host, self.port) == (other.scheme, &other.host, other.port)
+    }
+
+    /// Whether a service here may name that address: on the public internet, or on a network of the box's own where it is
+    /// on one itself, and behind TLS where it is.
+    pub(in crate::io) fn may_lead_to(&self, other: &AgentUrl) -> bool {
+        (self.is_near() || !other.is_near()) && (!self.is_tls() || other.is_tls())
+    }
+
+    /// Whether it is on this machine or a network of its own, as far as its name tells.
+    fn is_near(&self) -> bool {
+        let host = self.host().trim_end_matches('.').to_ascii_lowercase();
+        match host.parse::<IpAddr>() {
+            Ok(address) => is_near_address(address.to_canonical()),
+            // A number in another notation is a name for some resolvers.
+            Err(_) => !host.contains('.') || NEAR.iter().any(|end| host.ends_with(end)) || !ends_in_letters(&host),
+        }
     }
 
     /// Whether it is a Wyoming service.
@@ -163,6 +180,35 @@ impl fmt::Display for AgentUrl {
     }
 }
 
+fn is_near_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            // 100.64.0.0/10: RFC 6598.
+            let is_shared = first == 100 && second & 0xc0 == 64;
+            address.is_loopback()
+                || address.is_private()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || first == 0
+                || is_shared
+        }
+        IpAddr::V6(address) => {
+            let is_own = address.is_unique_local() || address.is_unicast_link_local();
+            address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_own
+        }
+    }
+}
+
+/// A name on the internet ends in a domain of letters; `127.1` and `0x7f.1` do not.
+fn ends_in_letters(host: &str) -> bool {
+    host.rsplit('.').next().is_some_and(|last| last.starts_with(|first: char| first.is_ascii_alphabetic()))
+}
+
+/// Names that lead nowhere else (RFC 6761, RFC 6762, RFC 9476 and what routers call their own).
+const NEAR: [&str; 6] = [".localhost", ".local", ".internal", ".home.arpa", ".lan", ".alt"];
+
 /// RFC 3986 §2.1: what is not unreserved, as `%` and two hex digits.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -196,6 +242,39 @@ mod tests {
         ] {
             assert_eq!(text.parse::<AgentUrl>().ok().map(|url| url.to_string()).as_deref(), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_service_on_the_internet_leads_to_the_internet_alone_and_keeps_tls() {
+        let url = |text: &str| AgentUrl::of_base(text).expect("an address");
+        let (internet, lan) = (url("https://api.service.com"), url("http://192.168.1.9:8000"));
+        for far in ["wss://voice.service.com/a", "wss://8.8.8.8/a", "wss://[2001:db8::1]/a"] {
+            assert!(internet.may_lead_to(&url(far)) && lan.may_lead_to(&url(far)), "{far}");
+        }
+        for near in [
+            "wss://127.0.0.1/a",
+            "wss://localhost/a",
+            "wss://LOCALHOST./a",
+            "wss://a.localhost/a",
+            "wss://printer.local/a",
+            "wss://box/a",
+            "wss://10.1.2.3/a",
+            "wss://100.64.0.1/a",
+            "wss://169.254.169.254/latest",
+            "wss://0.0.0.0/a",
+            "wss://[::1]/a",
+            "wss://[::ffff:127.0.0.1]/a",
+            "wss://[fd00::1]/a",
+            "wss://[fe80::1]/a",
+            "wss://127.1/a",
+            "wss://2130706433/a",
+            "wss://0x7f.0.0.1/a",
+        ] {
+            assert!(!internet.may_lead_to(&url(near)), "{near}");
+            assert!(lan.may_lead_to(&url(near)), "{near}");
+        }
+        assert!(!internet.may_lead_to(&url("ws://voice.service.com/a")));
+        assert!(lan.may_lead_to(&url("ws://192.168.1.9:8001/a")));
     }
 
     #[test]
