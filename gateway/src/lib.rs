@@ -135,6 +135,7 @@
 
 pub mod accept;
 pub mod agent;
+pub mod asterisk;
 pub mod call;
 pub mod caller;
 pub mod caller_id;

@@ -8,6 +8,7 @@
 //! | `elevenlabs` | `/v1/convai/conversation?agent_id=` | `xi-api-key` | as the agent is set there | at once |
 //! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
 //! | `cascade` | `/chat/completions`; see [`crate::io::cascade`] | `Authorization: Bearer` | 16 kHz in, any out | when told |
+//! | `audiosocket` | a TCP port | none | 8 kHz, or as set | at once |
 //! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
 use std::fmt;
@@ -16,7 +17,7 @@ use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute
 
 use super::tools::Tools;
 use crate::io::cascade::{CascadeTarget, ServiceTarget};
-use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace, WebSocketTarget};
+use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, KeyPlace, WebSocketTarget, percent_encoded};
 
 /// An agent behind a provider: where it is, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,11 +95,13 @@ impl ServicePlan {
     pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
         let ProviderRoute { kind, model, api_key, settings, .. } = provider;
         let target = match kind {
+            ProviderKind::AudioSocket => AgentTarget::Port(AgentUrl::of_port(&provider.base_url)?),
             ProviderKind::Cascade => AgentTarget::Cascade(Box::new(cascade(provider, opening.voice.as_deref())?)),
             _ => AgentTarget::WebSocket(WebSocketTarget {
                 url: url(provider)?,
                 api_key: api_key.clone(),
                 key_place: key_place(*kind),
+                protocol: (*kind == ProviderKind::AsteriskWebSocket).then_some("media"),
             }),
         };
         let (model, settings) = (model.clone(), settings.clone());
@@ -155,6 +158,10 @@ fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
             .with_path("/v1/convai/conversation")
             .with_query("agent_id", settings.agent.as_deref().unwrap_or_default()),
         ProviderKind::Gemini => base.with_path(GEMINI_PATH),
+        // What an Asterisk is told by `v()`.
+        ProviderKind::AsteriskWebSocket => {
+            settings.parameters.iter().fold(base, |url, (name, value)| url.with_query(&percent_encoded(name), value))
+        }
         _ => base,
     })
 }
@@ -236,9 +243,11 @@ mod tests {
                 "ws://lan:80/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
             ),
             (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
+            (ProviderKind::AsteriskWebSocket, "ws://agent:9000/media", "ws://agent:9000/media?a%20b=1%262&shop=7"),
         ] {
             let mut provider = ProviderRoute::new(kind, base, "a b");
             provider.settings.agent = Some("c d".into());
+            provider.settings.parameters = [("shop", "7"), ("a b", "1&2")].map(|(a, b)| (a.into(), b.into())).into();
             assert_eq!(url(&provider).expect("an address").to_string(), wanted);
         }
     }

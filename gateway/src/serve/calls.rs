@@ -23,7 +23,7 @@ use crate::call::CallLimits;
 use crate::config::Config;
 use crate::io::cascade::{self, ServiceKeys, ServiceTarget};
 use crate::io::connect::{
-    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect,
+    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect, dial,
 };
 use crate::io::handshakes::HandshakesHandle;
 use crate::io::inbox::{Address, Inbox, inbox};
@@ -351,14 +351,15 @@ impl Agents {
     /// Connects to an agent; where it is, if it cannot be reached.
     async fn connect(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
         match target {
-            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place }) => {
+            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place, protocol }) => {
                 let connected = async {
-                    let credentials =
-                        Credentials { key: self.key(api_key.as_ref())?, place, tls: Arc::clone(&self.tls) };
+                    let key = self.key(api_key.as_ref())?;
+                    let credentials = Credentials { key, place, protocol, tls: Arc::clone(&self.tls) };
                     Ok(connect(&url, credentials, Random::default().u128()).await?)
                 };
                 connected.await.map_err(|error| (url, error))
             }
+            AgentTarget::Port(url) => dial(&url).await.map_err(|error| (url, error.into())),
             AgentTarget::Cascade(target) => {
                 let connected = async {
                     let key = |service: &ServiceTarget| self.key(service.api_key.as_ref());

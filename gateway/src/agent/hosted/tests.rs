@@ -75,6 +75,7 @@ impl Bench {
                 AgentOutput::Transfer(to) => Out::Transfer(to.0),
                 AgentOutput::HangUp => Out::HangUp,
                 AgentOutput::Lost(loss) => Out::Lost(loss),
+                AgentOutput::Pause | AgentOutput::GoOn => unreachable!("no hosted agent pauses"),
             });
         }
         outputs
