@@ -40,6 +40,8 @@ pub struct Config {
     pub auth: Auth,
     /// Letters.
     pub mail: Mail,
+    /// Asterisks that give their calls to the box.
+    pub asterisk: Asterisk,
     /// Calls.
     pub calls: Calls,
     /// Calls that are placed.
@@ -181,6 +183,22 @@ pub struct Mail {
     pub smtp: Option<SmtpUrl>,
 }
 
+/// `[asterisk]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Asterisk {
+    /// Addresses for AudioSocket, as `127.0.0.1:9092`. Default none.
+    pub audiosocket_listen: OpenList,
+    /// Addresses for the WebSocket channel, as `127.0.0.1:8787`. Default none.
+    pub websocket_listen: OpenList,
+    /// Networks whose Asterisks are answered, as `192.0.2.0/24`: nobody else proves anything. Default none named: this
+    /// machine's.
+    pub allow: NetworkList,
+    /// The number, or the built-in user, that their calls are routed by; a WebSocket's `to` parameter names another.
+    /// Default `attendant`.
+    pub number: String,
+}
+
 /// `[calls]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -310,6 +328,17 @@ impl Sip {
 impl Default for Store {
     fn default() -> Self {
         Store { dir: "./data".into() }
+    }
+}
+
+impl Default for Asterisk {
+    fn default() -> Self {
+        Asterisk {
+            audiosocket_listen: OpenList::default(),
+            websocket_listen: OpenList::default(),
+            allow: NetworkList::default(),
+            number: "attendant".into(),
+        }
     }
 }
 
@@ -476,7 +505,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 35, "every key");
+        assert_eq!(keys, 39, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },

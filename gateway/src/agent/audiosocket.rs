@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn the_call_s_id_comes_first_and_the_line_in_frames_of_20_ms() {
         let mut bench = Bench::new(None, None);
-        assert_eq!(bench.sent(), ["Id([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 31])"]);
+        assert_eq!(bench.sent(), ["Id([0, 0, 0, 0, 0, 0, 64, 0, 128, 0, 0, 0, 0, 0, 1, 31])"]);
         // Packets of 30 ms: five of them are seven frames and a half.
         for _ in 0..5 {
             bench.hear(240);

@@ -75,9 +75,15 @@ pub fn write_hang_up(out: &mut Vec<u8>) {
     write(out, HANG_UP, &[]);
 }
 
-/// Appends the call's id.
+/// Appends an id as a UUID of version 4 (RFC 9562 §5.4), whose six fixed bits take the place of the id's: there are
+/// servers that hang up on any other.
 pub fn write_id(out: &mut Vec<u8>, id: u128) {
-    write(out, ID, &id.to_be_bytes());
+    write(out, ID, &uuid(id).to_be_bytes());
+}
+
+/// The id with those bits set.
+pub fn uuid(id: u128) -> u128 {
+    id & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
 }
 
 /// Appends a key; what is no ASCII character is left out.
@@ -145,7 +151,7 @@ mod tests {
         bytes.extend_from_slice(&[0x11, 0, 1, 5, 0xff, 0, 2, 4, 3, 0xff, 0, 0, 0x02, 0, 1, 1, 0x03, 0, 0]);
         write_hang_up(&mut bytes);
         let wanted = [
-            format!("{:?}", Frame::Id(&0x0102u128.to_be_bytes())),
+            format!("{:?}", Frame::Id(&uuid(0x0102).to_be_bytes())),
             "8000: 320 of 7".into(),
             "48000: 0 of 0".into(),
             "Key('#')".into(),
@@ -172,6 +178,12 @@ mod tests {
             }
             assert_eq!(read, wanted, "{step} bytes at a time");
         }
+    }
+
+    #[test]
+    fn an_id_is_a_uuid() {
+        assert_eq!(format!("{:032x}", uuid(u128::MAX)), "ffffffffffff4fffbfffffffffffffff");
+        assert_eq!(format!("{:032x}", uuid(0)), "00000000000040008000000000000000");
     }
 
     #[test]

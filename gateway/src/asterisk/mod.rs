@@ -3,3 +3,4 @@
 
 pub mod audiosocket;
 pub mod control;
+pub mod line;

@@ -1,5 +1,6 @@
 //! The only place that awaits sockets and timers. Nothing in it decides: it calls machines.
 
+pub mod asterisk;
 pub mod cascade;
 pub mod connect;
 pub mod handshakes;

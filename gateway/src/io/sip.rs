@@ -59,8 +59,8 @@ pub use dial::DialProgress;
 use dial::Dialling;
 pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
-pub use streams::Opened;
 use streams::{CONNECT_MAX, Streams};
+pub use streams::{LineEnd, Opened};
 pub use tls::TlsFault;
 pub use trunk_test::TestId;
 use watch::ShardWatch;
@@ -98,6 +98,9 @@ pub enum ToSip {
     Reached(TestId, Reached, Option<Opened>),
     /// A leg of another call for this one; its shard is to have it.
     Given(CallId, Box<GivenLeg>),
+    /// A line of our own is to be a phone at this address, where its media is. Nobody is answered where the box has no
+    /// owner and needs one.
+    Line(SocketAddr, oneshot::Sender<LineEnd>),
     /// End all calls and stop.
     Stop,
 }
@@ -313,6 +316,14 @@ impl SipThread {
             ToSip::Found(name, addresses) => self.handle_found(&name, addresses, Instant::now()),
             ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Given(id, given) => self.hand_over(id, given),
+            ToSip::Line(at, made) => {
+                if self.snapshot.is_claimed || !self.config.setup_required {
+                    // Whoever has gone away meanwhile leaves nothing behind.
+                    if let Err(line) = made.send(self.streams.line(at)) {
+                        self.streams.forget(line.id());
+                    }
+                }
+            }
             ToSip::Stop => return false,
         }
         true

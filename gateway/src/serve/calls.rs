@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::call::CallLimits;
 use crate::config::Config;
+use crate::io::asterisk::{self, AsteriskAddress, AsteriskBindError, AsteriskConfig};
 use crate::io::cascade::{self, ServiceKeys, ServiceTarget};
 use crate::io::connect::{
     AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect, dial,
@@ -50,6 +51,9 @@ pub enum StartError {
     /// SIP cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Asterisk cannot be listened for.
+    #[error(transparent)]
+    Asterisk(#[from] AsteriskBindError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] OpenError),
@@ -119,6 +123,7 @@ impl Calls {
             bindings: dir.join("bindings"),
         };
         let (sip_thread, bound) = start_sip(config, dtls, addresses, snapshot, surroundings, random, sip_inbox)?;
+        let bound = SipBound { asterisk: asterisk::start(asterisk_config(config), sip.clone())?, ..bound };
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path };
         Ok(Calls { sip, sip_thread, shards, recorder, journal, sip_bound: bound, plane })
     }
@@ -152,6 +157,15 @@ impl Calls {
             recorder.close();
         }
         self.journal.close();
+    }
+}
+
+fn asterisk_config(config: &Config) -> AsteriskConfig {
+    AsteriskConfig {
+        audiosocket: config.asterisk.audiosocket_listen.0.clone(),
+        websocket: config.asterisk.websocket_listen.0.clone(),
+        allow: config.asterisk.allow.0.clone(),
+        number: config.asterisk.number.clone(),
     }
 }
 
@@ -282,7 +296,7 @@ fn start_sip(
             };
             let plain = listeners.addresses().into_iter().map(|address| address.0).collect();
             let secured = listeners.secured().to_vec();
-            if bound.send(Ok(SipBound { plain, secured, fingerprint })).is_err() {
+            if bound.send(Ok(SipBound { plain, secured, fingerprint, ..SipBound::default() })).is_err() {
                 return;
             }
             let (sip, sockets) =
@@ -301,6 +315,8 @@ pub struct SipBound {
     pub plain: Vec<SocketAddr>,
     /// TLS, WS and WSS.
     pub secured: Vec<SecuredAddress>,
+    /// Where Asterisks are listened for.
+    pub asterisk: Vec<AsteriskAddress>,
     /// Of our certificate: SHA-256 in hex digits.
     pub fingerprint: Option<String>,
 }

@@ -40,6 +40,7 @@ struct Open {
     writer: Option<mpsc::Sender<Vec<u8>>>,
     /// Octets that wait to be written.
     waiting: Arc<AtomicUsize>,
+    opener: Opener,
 }
 
 /// A connection that was accepted, or that we have made.
@@ -224,7 +225,19 @@ impl Streams {
         if self.per_source.get(&remote.ip()).is_some_and(|count| *count >= STREAMS_PER_SOURCE_MAX) {
             return Err(AdoptError::TooManyOfSource);
         }
-        *self.per_source.entry(remote.ip()).or_default() += 1;
+        Ok(self.insert(local, remote, transport, opener))
+    }
+
+    fn insert(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        transport: Transport,
+        opener: Opener,
+    ) -> (Connection, mpsc::Receiver<Vec<u8>>) {
+        if opener != Opener::Line {
+            *self.per_source.entry(remote.ip()).or_default() += 1;
+        }
         self.next_id += 1;
         let id = StreamId(self.next_id);
         let (writer, outgoing) = mpsc::channel(OUTGOING_MAX);
@@ -238,8 +251,16 @@ impl Streams {
             sender: self.sender.clone(),
             opener,
         };
-        self.open.insert(id, Open { flow, writer: Some(writer), waiting });
-        Ok((connection, outgoing))
+        self.open.insert(id, Open { flow, writer: Some(writer), waiting, opener });
+        (connection, outgoing)
+    }
+
+    /// A connection through memory, for a line of our own that is no SIP phone. How many there are is for its maker to
+    /// bound.
+    pub(super) fn line(&mut self, at: SocketAddr) -> LineEnd {
+        let local = SocketAddr::new(at.ip(), LINE_PORT);
+        let (connection, outgoing) = self.insert(local, at, Transport::Tcp, Opener::Line);
+        LineEnd { connection, outgoing }
     }
 
     /// Where an open connection leads.
@@ -268,7 +289,9 @@ impl Streams {
     /// The connection is gone; returns where it led.
     pub(super) fn forget(&mut self, id: StreamId) -> Option<Flow> {
         let open = self.open.remove(&id)?;
-        if let Some(count) = self.per_source.get_mut(&open.flow.remote.ip()) {
+        if open.opener != Opener::Line
+            && let Some(count) = self.per_source.get_mut(&open.flow.remote.ip())
+        {
             *count -= 1;
             if *count == 0 {
                 self.per_source.remove(&open.flow.remote.ip());
@@ -283,6 +306,43 @@ impl Streams {
 enum Opener {
     Us,
     Peer,
+    /// A line of our own.
+    Line,
+}
+
+/// A line's end of a connection through memory.
+pub struct LineEnd {
+    connection: Connection,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+}
+
+impl LineEnd {
+    pub(super) fn id(&self) -> StreamId {
+        self.connection.id
+    }
+
+    /// Hands the box a message; `false` when nobody takes it.
+    pub(in crate::io) async fn send(&self, bytes: Vec<u8>) -> bool {
+        self.connection.received(bytes).await
+    }
+
+    /// The next message of the box's; `None` when there will be none.
+    pub(in crate::io) async fn next(&mut self) -> Option<Vec<u8>> {
+        let bytes = self.outgoing.recv().await?;
+        self.connection.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
+        Some(bytes)
+    }
+
+    /// Says that the line is gone.
+    pub(in crate::io) async fn close(self) {
+        self.connection.close().await;
+    }
+}
+
+impl std::fmt::Debug for LineEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LineEnd({:?})", self.connection.id)
+    }
 }
 
 /// One connection, as its task sees it.
@@ -460,6 +520,9 @@ const ACCEPTED_MAX: usize = STREAMS_MAX - 128;
 /// 64 from one address: a PBX with a connection per trunk group.
 const STREAMS_PER_SOURCE_MAX: usize = 64;
 
+/// Where the box is, as lines of our own name it: nothing is sent there.
+const LINE_PORT: u16 = 5060;
+
 /// 64 messages wait at the most; a peer further behind does not read.
 const OUTGOING_MAX: usize = 64;
 
@@ -616,6 +679,7 @@ mod tests {
             assert!(begin(count / STREAMS_PER_SOURCE_MAX, Opener::Us).is_ok(), "ours have their own room");
         }
         assert!(matches!(begin(99, Opener::Us), Err(AdoptError::TooMany)));
+        let _line = streams.line(of(0));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
         ids.iter().for_each(|id| assert!(streams.forget(*id).is_some()));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));
