@@ -40,8 +40,6 @@ pub struct Config {
     pub auth: Auth,
     /// Letters.
     pub mail: Mail,
-    /// Asterisks that give their calls to the box.
-    pub asterisk: Asterisk,
     /// Calls.
     pub calls: Calls,
     /// Calls that are placed.
@@ -183,22 +181,6 @@ pub struct Mail {
     pub smtp: Option<SmtpUrl>,
 }
 
-/// `[asterisk]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Asterisk {
-    /// Addresses for AudioSocket, as `127.0.0.1:9092`. Default none.
-    pub audiosocket_listen: OpenList,
-    /// Addresses for the WebSocket channel, as `127.0.0.1:8787`. Default none.
-    pub websocket_listen: OpenList,
-    /// Networks whose Asterisks are answered, as `192.0.2.0/24`: nobody else proves anything. Default none named: this
-    /// machine's.
-    pub allow: NetworkList,
-    /// The number, or the built-in user, that their calls are routed by; a WebSocket's `to` parameter names another.
-    /// Default `attendant`.
-    pub number: String,
-}
-
 /// `[calls]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -209,6 +191,16 @@ pub struct Calls {
     pub max_duration_s: DurationMax,
     /// How long a called phone may ring, in seconds, 5 to 180. Default 45.
     pub ring_timeout_s: RingTimeout,
+    /// Addresses at which Asterisks give their calls over AudioSocket, as `127.0.0.1:9092`. Default none.
+    pub asterisk_audiosocket: OpenList,
+    /// The same over their WebSocket channel, as `127.0.0.1:8787`. Default none.
+    pub asterisk_websocket: OpenList,
+    /// Networks whose Asterisks are answered, as `192.0.2.0/24`: none of them proves who it is. Default none named: this
+    /// machine's.
+    pub asterisk_allow: NetworkList,
+    /// The number or built-in user that their calls are routed by; a WebSocket's parameter `to` names another. Default
+    /// `attendant`.
+    pub asterisk_number: String,
 }
 
 /// `[dial]`
@@ -331,20 +323,17 @@ impl Default for Store {
     }
 }
 
-impl Default for Asterisk {
-    fn default() -> Self {
-        Asterisk {
-            audiosocket_listen: OpenList::default(),
-            websocket_listen: OpenList::default(),
-            allow: NetworkList::default(),
-            number: "attendant".into(),
-        }
-    }
-}
-
 impl Default for Calls {
     fn default() -> Self {
-        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600), ring_timeout_s: RingTimeout(45) }
+        Calls {
+            max: CallsMax(1000),
+            max_duration_s: DurationMax(3600),
+            ring_timeout_s: RingTimeout(45),
+            asterisk_audiosocket: OpenList::default(),
+            asterisk_websocket: OpenList::default(),
+            asterisk_allow: NetworkList::default(),
+            asterisk_number: "attendant".into(),
+        }
     }
 }
 

@@ -25,19 +25,19 @@ use crate::random::Random;
 /// What an Asterisk is served with.
 #[derive(Debug, Clone, Default)]
 pub struct AsteriskConfig {
-    /// `asterisk.audiosocket_listen`.
+    /// `calls.asterisk_audiosocket`.
     pub audiosocket: Vec<SocketAddr>,
-    /// `asterisk.websocket_listen`.
+    /// `calls.asterisk_websocket`.
     pub websocket: Vec<SocketAddr>,
-    /// `asterisk.allow`; none is loopback.
+    /// `calls.asterisk_allow`; none is loopback.
     pub allow: Vec<Network>,
-    /// `asterisk.number`.
+    /// `calls.asterisk_number`.
     pub number: String,
 }
 
 /// An address that cannot be listened on, or a thread that cannot be started. The operator's to mend.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on TCP {address} for Asterisk ({source}); free the port or set asterisk.{key}")]
+#[error("cannot listen on TCP {address} for Asterisk ({source}); free the port or set calls.{key}")]
 pub struct AsteriskBindError {
     key: &'static str,
     address: SocketAddr,
@@ -73,8 +73,8 @@ struct Shared {
 pub fn start(config: AsteriskConfig, sip: mpsc::Sender<ToSip>) -> Result<Vec<AsteriskAddress>, AsteriskBindError> {
     let mut listeners = Vec::new();
     for (kind, key, addresses) in [
-        (Kind::AudioSocket, "audiosocket_listen", &config.audiosocket),
-        (Kind::WebSocket, "websocket_listen", &config.websocket),
+        (Kind::AudioSocket, "asterisk_audiosocket", &config.audiosocket),
+        (Kind::WebSocket, "asterisk_websocket", &config.websocket),
     ] {
         for &address in addresses {
             let failed = |source| AsteriskBindError { key, address, source };
@@ -85,7 +85,7 @@ pub fn start(config: AsteriskConfig, sip: mpsc::Sender<ToSip>) -> Result<Vec<Ast
         }
     }
     let Some((_, first, _)) = listeners.first() else { return Ok(Vec::new()) };
-    let failed = |source| AsteriskBindError { key: "audiosocket_listen", address: *first, source };
+    let failed = |source| AsteriskBindError { key: "asterisk_audiosocket", address: *first, source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let bound = listeners.iter().map(|(kind, address, _)| AsteriskAddress { kind: kind.name(), address: *address });
     let bound: Vec<_> = bound.collect();
@@ -104,7 +104,7 @@ pub fn start(config: AsteriskConfig, sip: mpsc::Sender<ToSip>) -> Result<Vec<Ast
                 }
             });
         })
-        .map_err(|source| AsteriskBindError { key: "audiosocket_listen", address, source })?;
+        .map_err(|source| AsteriskBindError { key: "asterisk_audiosocket", address, source })?;
     Ok(bound)
 }
 
@@ -138,7 +138,7 @@ async fn accept(kind: Kind, listener: TcpListener, shared: Arc<Shared>) {
             }
         };
         if !shared.admits(remote.ip()) {
-            tracing::warn!("Closed a connection for Asterisk: asterisk.allow does not admit its source");
+            tracing::warn!("Closed a connection for Asterisk: calls.asterisk_allow does not admit its source");
             continue;
         }
         let Ok(place) = Arc::clone(&shared.calls).try_acquire_owned() else {

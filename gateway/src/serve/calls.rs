@@ -162,10 +162,10 @@ impl Calls {
 
 fn asterisk_config(config: &Config) -> AsteriskConfig {
     AsteriskConfig {
-        audiosocket: config.asterisk.audiosocket_listen.0.clone(),
-        websocket: config.asterisk.websocket_listen.0.clone(),
-        allow: config.asterisk.allow.0.clone(),
-        number: config.asterisk.number.clone(),
+        audiosocket: config.calls.asterisk_audiosocket.0.clone(),
+        websocket: config.calls.asterisk_websocket.0.clone(),
+        allow: config.calls.asterisk_allow.0.clone(),
+        number: config.calls.asterisk_number.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Received;
 use super::keep_alive::{Due, KeepAlive};
+pub(super) use super::link::ConnectFault;
 use super::link::{HANDSHAKE_MAX, Link, accept_tls};
 use super::tls::{PeerIdentity, Tls, TlsFault};
 use super::websocket;
@@ -61,26 +62,6 @@ pub(super) struct Connector {
     pub(super) tls: Option<(Tls, PeerIdentity)>,
     /// How long TCP may take.
     pub(super) within: Duration,
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectFault {
-    /// Nobody took it, or not in time.
-    #[error("no connection ({0})")]
-    Tcp(#[from] std::io::Error),
-    /// It was taken, and TLS did not come to be.
-    #[error(transparent)]
-    Tls(#[from] TlsFault),
-    /// Nothing here connects so: a WebSocket is the far end's to open.
-    #[error("nothing here opens such a connection")]
-    NotOurs,
-}
-
-impl ConnectFault {
-    pub(super) fn tls(&self) -> Option<TlsFault> {
-        if let ConnectFault::Tls(fault) = self { Some(*fault) } else { None }
-    }
 }
 
 /// Connects to a peer, and begins TLS where it is wanted.
@@ -228,7 +209,7 @@ impl Streams {
         Ok(self.insert(local, remote, transport, opener))
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
@@ -253,14 +234,6 @@ impl Streams {
         };
         self.open.insert(id, Open { flow, writer: Some(writer), waiting, opener });
         (connection, outgoing)
-    }
-
-    /// A connection through memory, for a line of our own that is no SIP phone. How many there are is for its maker to
-    /// bound.
-    pub(super) fn line(&mut self, at: SocketAddr) -> LineEnd {
-        let local = SocketAddr::new(at.ip(), LINE_PORT);
-        let (connection, outgoing) = self.insert(local, at, Transport::Tcp, Opener::Line);
-        LineEnd { connection, outgoing }
     }
 
     /// Where an open connection leads.
@@ -303,51 +276,16 @@ impl Streams {
 
 /// Who has opened a connection; whoever did sees to it that it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opener {
+pub(super) enum Opener {
     Us,
     Peer,
     /// A line of our own.
     Line,
 }
 
-/// A line's end of a connection through memory.
-pub struct LineEnd {
-    connection: Connection,
-    outgoing: mpsc::Receiver<Vec<u8>>,
-}
-
-impl LineEnd {
-    pub(super) fn id(&self) -> StreamId {
-        self.connection.id
-    }
-
-    /// Hands the box a message; `false` when nobody takes it.
-    pub(in crate::io) async fn send(&self, bytes: Vec<u8>) -> bool {
-        self.connection.received(bytes).await
-    }
-
-    /// The next message of the box's; `None` when there will be none.
-    pub(in crate::io) async fn next(&mut self) -> Option<Vec<u8>> {
-        let bytes = self.outgoing.recv().await?;
-        self.connection.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
-        Some(bytes)
-    }
-
-    /// Says that the line is gone.
-    pub(in crate::io) async fn close(self) {
-        self.connection.close().await;
-    }
-}
-
-impl std::fmt::Debug for LineEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LineEnd({:?})", self.connection.id)
-    }
-}
-
 /// One connection, as its task sees it.
 pub(super) struct Connection {
-    id: StreamId,
+    pub(super) id: StreamId,
     writer: mpsc::WeakSender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     sender: mpsc::Sender<Received>,
@@ -519,9 +457,6 @@ const ACCEPTED_MAX: usize = STREAMS_MAX - 128;
 
 /// 64 from one address: a PBX with a connection per trunk group.
 const STREAMS_PER_SOURCE_MAX: usize = 64;
-
-/// Where the box is, as lines of our own name it: nothing is sent there.
-const LINE_PORT: u16 = 5060;
 
 /// 64 messages wait at the most; a peer further behind does not read.
 const OUTGOING_MAX: usize = 64;

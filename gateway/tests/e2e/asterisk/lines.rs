@@ -102,11 +102,11 @@ fn a_call_that_leads_nowhere_and_one_from_a_stranger_are_refused() {
     let mut pbx = Pbx::call(bench.audiosocket());
     pbx.say_until(SILENCE, |pbx| pbx.is_hung_up);
     assert!(bench.log().contains("was refused with 4"), "{}", bench.log());
-    let bench = Bench::with("echo", None, &[("TALKSTACK__ASTERISK__ALLOW", "192.0.2.0/24")]);
+    let bench = Bench::with("echo", None, &[("TALKSTACK__CALLS__ASTERISK_ALLOW", "192.0.2.0/24")]);
     let mut stream = TcpStream::connect(bench.audiosocket()).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
     assert!(matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_)), "closed without a word");
-    assert!(bench.log().contains("asterisk.allow does not admit"), "{}", bench.log());
+    assert!(bench.log().contains("calls.asterisk_allow does not admit"), "{}", bench.log());
 }
 
 #[test]
@@ -158,9 +158,9 @@ impl Bench {
     fn with(number: &str, provider: Option<ProviderRoute>, more: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let settings = [
-            ("TALKSTACK__ASTERISK__AUDIOSOCKET_LISTEN", "127.0.0.1:0"),
-            ("TALKSTACK__ASTERISK__WEBSOCKET_LISTEN", "127.0.0.1:0"),
-            ("TALKSTACK__ASTERISK__NUMBER", number),
+            ("TALKSTACK__CALLS__ASTERISK_AUDIOSOCKET", "127.0.0.1:0"),
+            ("TALKSTACK__CALLS__ASTERISK_WEBSOCKET", "127.0.0.1:0"),
+            ("TALKSTACK__CALLS__ASTERISK_NUMBER", number),
         ];
         let daemon = Daemon::start("calls", dir.path(), &[&settings[..], more].concat());
         let mut control = ScriptedControl::connect(dir.path());
