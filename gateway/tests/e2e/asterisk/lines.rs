@@ -98,7 +98,7 @@ fn a_probe_nonsense_and_mislabelled_audio_harm_nothing() {
 
 #[test]
 fn a_call_that_leads_nowhere_and_one_from_a_stranger_are_refused() {
-    let bench = Bench::start("999", None);
+    let bench = Bench::start("nobody", None);
     let mut pbx = Pbx::call(bench.audiosocket());
     pbx.say_until(SILENCE, |pbx| pbx.is_hung_up);
     assert!(bench.log().contains("was refused with 4"), "{}", bench.log());
@@ -112,7 +112,7 @@ fn a_call_that_leads_nowhere_and_one_from_a_stranger_are_refused() {
 #[test]
 fn a_call_over_the_websocket_channel_is_routed_by_its_parameter_and_ends_either_way() {
     for (is_json, format, bytes) in [(true, "ulaw", 160), (false, "slin16", 640)] {
-        let mut bench = Bench::start("999", None);
+        let mut bench = Bench::start("nobody", None);
         let mut channel = Channel::call(bench.websocket(), "/media?to=echo&from=%2B3611111111", is_json, format, bytes);
         channel.say_until(|channel| channel.loud >= 10);
         assert_eq!(channel.commands.first().map(String::as_str), Some("ANSWER"));
