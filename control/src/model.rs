@@ -113,7 +113,8 @@ pub fn realtime_url(text: &str) -> Option<String> {
     base_url(text, &["wss://", "ws://", "https://", "http://"])
 }
 
-/// The base address of a service of a cascade, as [`realtime_url`]: of HTTP, or of Wyoming, which has a port and no path.
+/// The base address of a service of a cascade, as [`realtime_url`]: of HTTP, or of Wyoming or AudioSocket,
+/// which has a port and no path.
 pub fn service_url(text: &str) -> Option<String> {
     let is_complete = |url: &String| {
         let wyoming = url.strip_prefix("tcp://");

@@ -46,7 +46,7 @@ pub use event::{
 pub use lines::{ContactState, LineStates, RegistrationState, RouteAnswer, RouteQuestion, TestStep, TrunkState};
 pub use media::{Dtmf, SpeechCodec, Srtp, TrunkMedia};
 pub use pipe::{DecodeError, Decoder, MESSAGE_BYTES_MAX, encode};
-pub use provider::{ProviderKind, ProviderKindError, ProviderRoute, ProviderSettings};
+pub use provider::{ControlFormat, ProviderKind, ProviderKindError, ProviderRoute, ProviderSettings};
 pub use quality::{CallLeg, Encryption, InboundQuality, KeyExchange, LegQuality, OutboundQuality};
 
 /// What the control plane needs from whoever carries the calls.

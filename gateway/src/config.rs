@@ -192,6 +192,16 @@ pub struct Calls {
     pub max_duration_s: DurationMax,
     /// How long a called phone may ring, in seconds, 5 to 180. Default 45.
     pub ring_timeout_s: RingTimeout,
+    /// Addresses at which Asterisks give their calls over AudioSocket, as `127.0.0.1:9092`. Default none.
+    pub asterisk_audiosocket: OpenList,
+    /// The same over their WebSocket channel, as `127.0.0.1:8787`. Default none.
+    pub asterisk_websocket: OpenList,
+    /// Networks whose Asterisks are answered, as `192.0.2.0/24`: none of them proves who it is. Default none named: this
+    /// machine's.
+    pub asterisk_allow: NetworkList,
+    /// The number or built-in user that their calls are routed by; a WebSocket's parameter `to` names another. Default
+    /// `attendant`.
+    pub asterisk_number: String,
 }
 
 /// `[dial]`
@@ -316,7 +326,15 @@ impl Default for Store {
 
 impl Default for Calls {
     fn default() -> Self {
-        Calls { max: CallsMax(1000), max_duration_s: DurationMax(3600), ring_timeout_s: RingTimeout(45) }
+        Calls {
+            max: CallsMax(1000),
+            max_duration_s: DurationMax(3600),
+            ring_timeout_s: RingTimeout(45),
+            asterisk_audiosocket: OpenList::default(),
+            asterisk_websocket: OpenList::default(),
+            asterisk_allow: NetworkList::default(),
+            asterisk_number: "attendant".into(),
+        }
     }
 }
 
@@ -483,7 +501,7 @@ mod tests {
             })
             .collect();
         let keys = set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 35, "every key");
+        assert_eq!(keys, 39, "every key");
         let set: Config = toml::from_str(&set).expect("with every key set");
         let shown = Config {
             http: Http { public_url: set.http.public_url.clone(), ..Http::default() },

@@ -135,6 +135,7 @@
 
 pub mod accept;
 pub mod agent;
+pub mod asterisk;
 pub mod audition;
 pub mod call;
 pub mod caller;

@@ -26,6 +26,7 @@ use talkstack_control::server::{Control, ControlConfig, OpenError as ControlOpen
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::io::asterisk::AsteriskAddress;
 use crate::io::sip::SecuredAddress;
 pub use auditions::Auditions;
 pub use calls::{Calls, SipBound, StartError};
@@ -226,6 +227,9 @@ fn announce(sip: &SipBound, http: Option<SocketAddr>) {
     }
     for SecuredAddress { transport, address } in &sip.secured {
         line.push_str(&format!(" sip={}:{address}", transport.uri_name().unwrap_or("udp")));
+    }
+    for AsteriskAddress { kind, address } in &sip.asterisk {
+        line.push_str(&format!(" asterisk={kind}:{address}"));
     }
     if let Some(address) = http {
         line.push_str(&format!(" http={address}"));

@@ -36,6 +36,8 @@ fn ten_seconds_of_a_call_allocate_nothing() {
         check("Gemini", payload_type, loss, service(ProviderKind::Gemini));
         check("ElevenLabs", payload_type, loss, service(ProviderKind::ElevenLabs));
         check("Ultravox", payload_type, loss, service(ProviderKind::Ultravox));
+        check("AudioSocket", payload_type, loss, audiosocket());
+        check("Asterisk's WebSocket", payload_type, loss, service(ProviderKind::AsteriskWebSocket));
         check("a cascade", payload_type, loss, cascade());
         // The far phone speaks µ-law, so the caller's A-law is recoded.
         check("a phone", payload_type, loss, bridge());
@@ -72,6 +74,11 @@ fn service(kind: ProviderKind) -> Plan {
     Plan::Service(Box::new(ServicePlan::bare(kind, "ws://agent/", FirstSpeaker::Caller).expect("a URL")))
 }
 
+fn audiosocket() -> Plan {
+    let plan = ServicePlan::bare(ProviderKind::AudioSocket, "tcp://agent:9092", FirstSpeaker::Caller);
+    Plan::Service(Box::new(plan.expect("an address")))
+}
+
 /// A cascade whose greeting never ends.
 fn cascade() -> Plan {
     let mut plan = ServicePlan::bare(ProviderKind::Cascade, "http://agent", FirstSpeaker::Agent).expect("a URL");
@@ -96,14 +103,20 @@ fn connect(call: &mut Call, kind: ProviderKind, now: Instant) -> Vec<u8> {
             call.handle_connected(&[], now);
             frame(&format!(r#"{{"event":"media","streamSid":"MZ","media":{{"payload":"{payload}"}}}}"#))
         }
+        ProviderKind::AudioSocket => {
+            call.handle_connected(&[], now);
+            let mut says = vec![0x10, 1, 0x40];
+            says.extend([0x5a; 320]);
+            says
+        }
+        ProviderKind::AsteriskWebSocket => {
+            call.handle_connected(&[], now);
+            binary([0x5a; 160])
+        }
         ProviderKind::Deepgram => {
             call.handle_connected(&frame(r#"{"type":"Welcome"}"#), now);
             call.handle_agent_bytes(&frame(r#"{"type":"SettingsApplied"}"#), now);
-            let mut says = frame("");
-            says[0] = 0x82;
-            says[2..4].copy_from_slice(&160u16.to_be_bytes());
-            says.extend([0x5a; 160]);
-            says
+            binary([0x5a; 160])
         }
         ProviderKind::ElevenLabs => {
             let forms = r#"{"agent_output_audio_format":"ulaw_8000","user_input_audio_format":"ulaw_8000"}"#;
@@ -138,6 +151,15 @@ fn connect(call: &mut Call, kind: ProviderKind, now: Instant) -> Vec<u8> {
             ))
         }
     }
+}
+
+/// A binary message of the agent's.
+fn binary(audio: [u8; 160]) -> Vec<u8> {
+    let mut message = frame("");
+    message[0] = 0x82;
+    message[2..4].copy_from_slice(&160u16.to_be_bytes());
+    message.extend(audio);
+    message
 }
 
 /// A phone of the box's.

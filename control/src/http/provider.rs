@@ -12,7 +12,7 @@ use super::native::{Owner, ask_plane, bad_field, clearable, flag, new_id, text, 
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{line, name, realtime_url, service_url, voice_id};
-use crate::port::{AuditionOrder, Command, CommandReply, ProviderKind, ProviderRoute};
+use crate::port::{AuditionOrder, Command, CommandReply, ControlFormat, ProviderKind, ProviderRoute};
 use crate::secret::{PROVIDER_KEY_PURPOSE, Secret};
 use crate::snapshot;
 use crate::store::StoreError;
@@ -135,6 +135,10 @@ fn change(provider: &mut Provider, fields: &Fields, secret: &Secret) -> Result<(
                 service_url(&given).filter(|url| !url.starts_with("tcp")),
                 "must be an https or http address without user, query or fragment",
             ),
+            ProviderKind::AudioSocket => (
+                service_url(&given).filter(|url| url.starts_with("tcp")),
+                "must be tcp, a host and a port, as tcp://host:9092",
+            ),
             _ => (realtime_url(&given), "must be a wss, ws, https or http address without user, query or fragment"),
         };
         route.base_url = taken.ok_or_else(|| bad_field("base_url", what))?;
@@ -205,6 +209,17 @@ fn change_settings(route: &mut ProviderRoute, fields: &Fields) -> Result<(), Api
             _ => Some(rate.filter(|rate| rates.contains(rate)).ok_or_else(|| bad_field("sample_rate", what))?),
         };
     }
+    if let Some(given) = fields.given("dtmf") {
+        settings.dtmf = match given {
+            Value::Null => None,
+            _ => Some(given.as_bool().ok_or_else(|| bad_field("dtmf", "must be true, false or null"))?),
+        };
+    }
+    if let Some(given) = clearable(fields, "control_format")? {
+        let wrong = || bad_field("control_format", "must be json or plain-text, or null");
+        let named = |text: String| ControlFormat::ALL.into_iter().find(|format| format.as_str() == text);
+        settings.control_format = given.map(|text| named(text).ok_or_else(wrong)).transpose()?;
+    }
     if let Some(given) = fields.given("parameters") {
         let wrong = || bad_field("parameters", "must be an object of at most 20 texts of 500 characters in all each");
         let given = given.as_object().filter(|given| given.len() <= PARAMETERS_MAX).ok_or_else(wrong)?;
@@ -237,6 +252,8 @@ fn provider_json(provider: &Provider) -> Value {
         "speak_url": settings.speak_url,
         "speakApiKeySet": settings.speak_api_key.is_some(),
         "voice": settings.voice,
+        "dtmf": settings.dtmf,
+        "control_format": settings.control_format,
         "parameters": settings.parameters,
         "voices": provider.voices,
         "default": provider.is_default,
@@ -246,7 +263,7 @@ fn provider_json(provider: &Provider) -> Value {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 20] = [
     "name",
     "kind",
     "base_url",
@@ -262,6 +279,8 @@ const FIELDS: [&str; 18] = [
     "speak_url",
     "speak_api_key",
     "voice",
+    "dtmf",
+    "control_format",
     "parameters",
     "voices",
     "default",

@@ -85,13 +85,19 @@ pub enum ProviderKind {
     Vonage,
     /// Samples as they are, and a few texts: for an agent of one's own.
     Pcm,
+    /// Asterisk's WebSocket channel: the box is the Asterisk that connects to the agent.
+    #[serde(rename = "asterisk-websocket")]
+    AsteriskWebSocket,
+    /// Asterisk's AudioSocket: the box is the Asterisk that dials the agent's port.
+    #[serde(rename = "audiosocket")]
+    AudioSocket,
     /// Three services, one that listens, one that thinks, one that speaks, and the box takes the turns.
     Cascade,
 }
 
 impl ProviderKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [ProviderKind; 14] = [
+    pub const ALL: [ProviderKind; 16] = [
         ProviderKind::OpenAiRealtime,
         ProviderKind::OpenAiRealtimeBeta,
         ProviderKind::AzureOpenAi,
@@ -105,6 +111,8 @@ impl ProviderKind {
         ProviderKind::Exotel,
         ProviderKind::Vonage,
         ProviderKind::Pcm,
+        ProviderKind::AsteriskWebSocket,
+        ProviderKind::AudioSocket,
         ProviderKind::Cascade,
     ];
 
@@ -124,6 +132,8 @@ impl ProviderKind {
             ProviderKind::Exotel => "exotel",
             ProviderKind::Vonage => "vonage",
             ProviderKind::Pcm => "pcm",
+            ProviderKind::AsteriskWebSocket => "asterisk-websocket",
+            ProviderKind::AudioSocket => "audiosocket",
             ProviderKind::Cascade => "cascade",
         }
     }
@@ -157,7 +167,9 @@ impl ProviderKind {
             | ProviderKind::Plivo
             | ProviderKind::Exotel
             | ProviderKind::Vonage
-            | ProviderKind::Pcm => true,
+            | ProviderKind::Pcm
+            | ProviderKind::AsteriskWebSocket
+            | ProviderKind::AudioSocket => true,
             ProviderKind::OpenAiRealtime
             | ProviderKind::OpenAiRealtimeBeta
             | ProviderKind::AzureOpenAi
@@ -186,6 +198,30 @@ impl FromStr for ProviderKind {
 
     fn from_str(text: &str) -> Result<Self, ProviderKindError> {
         ProviderKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(ProviderKindError)
+    }
+}
+
+/// How the control messages of Asterisk's WebSocket channel are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlFormat {
+    /// As `f(json)` has it.
+    #[default]
+    Json,
+    /// As Asterisk 22.6 has it, which knows nothing else.
+    PlainText,
+}
+
+impl ControlFormat {
+    /// All of them.
+    pub const ALL: [ControlFormat; 2] = [ControlFormat::Json, ControlFormat::PlainText];
+
+    /// As the API and the command line have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ControlFormat::Json => "json",
+            ControlFormat::PlainText => "plain-text",
+        }
     }
 }
 
@@ -224,6 +260,12 @@ pub struct ProviderSettings {
     /// The voice of agents that have none of their own, where the service needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub voice: Option<String>,
+    /// Whether an AudioSocket server is told of keys, as few were before 2025; `None`: it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtmf: Option<bool>,
+    /// How an agent behind Asterisk's WebSocket channel is written to; `None`: in JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_format: Option<ControlFormat>,
     /// What goes along with each call, where the protocol has a place for it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,

@@ -376,7 +376,7 @@ fn linear(settings: &ProviderSettings, usual: SampleRate) -> Form {
 }
 
 /// What goes along with a call: who talks, by the names that Pipecat looks for, and what the owner has set.
-fn parameters(plan: &ServicePlan) -> Map<String, Value> {
+pub(super) fn parameters(plan: &ServicePlan) -> Map<String, Value> {
     let own = plan.settings.parameters.iter().map(|(name, value)| (name.as_str(), value));
     let parties = [("from_number", &plan.parties.from), ("to_number", &plan.parties.to)];
     let told = parties.into_iter().filter(|(_, party)| !party.is_empty()).chain(own);

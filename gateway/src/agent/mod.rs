@@ -4,7 +4,9 @@
 //! from its connection go in by [`AgentSession::handle_bytes`], bytes for it wait in [`AgentSession::outbound`].
 
 pub mod attendant;
+pub mod audiosocket;
 pub mod cascade;
+pub mod chan_websocket;
 mod conversation;
 mod duties;
 pub mod echo;
@@ -62,6 +64,10 @@ pub enum AgentOutput<'a> {
     Said(Said),
     /// Forget what is queued: the caller has interrupted.
     Clear,
+    /// What is queued waits, until [`AgentOutput::GoOn`] or [`AgentOutput::Clear`].
+    Pause,
+    /// What waits goes on.
+    GoOn,
     /// Press this key for the far end.
     Press(char),
     /// Put the caller through to this number; [`AgentSession::handle_not_transferred`] tells when nobody takes them.

@@ -9,6 +9,7 @@
 //! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
 //! | `ultravox` | where `POST /api/calls` says | `X-API-Key` | 16 kHz, or as is set | when told; a stored agent at once |
 //! | `cascade` | `/chat/completions`; see [`crate::io::cascade`] | `Authorization: Bearer` | 16 kHz in, any out | when told |
+//! | `audiosocket` | a TCP port | none | 8 kHz, or as set | at once |
 //! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |
 
 use std::fmt;
@@ -19,7 +20,7 @@ use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute
 use super::hosted::ultravox_call;
 use super::tools::Tools;
 use crate::io::cascade::{CascadeTarget, Greeting, ServiceTarget};
-use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, Ask, KeyPlace, WebSocketTarget};
+use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, Ask, KeyPlace, WebSocketTarget, percent_encoded};
 
 /// An agent behind a provider: where it is, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +109,7 @@ impl ServicePlan {
     pub fn new(provider: &ProviderRoute, opening: Opening) -> Result<Self, AgentUrlError> {
         let ProviderRoute { kind, model, api_key, settings, .. } = provider;
         let target = match kind {
+            ProviderKind::AudioSocket => AgentTarget::Port(AgentUrl::of_port(&provider.base_url)?),
             ProviderKind::Cascade => {
                 let target = cascade(provider, opening.voice.as_deref())?;
                 AgentTarget::Cascade(Box::new(CascadeTarget { greeting: Greeting(opening.greeting.clone()), ..target }))
@@ -117,6 +119,7 @@ impl ServicePlan {
                 api_key: api_key.clone(),
                 key_place: key_place(*kind),
                 ask: ask(provider)?,
+                protocol: (*kind == ProviderKind::AsteriskWebSocket).then_some("media"),
             }),
         };
         let (model, settings) = (model.clone(), settings.clone());
@@ -190,6 +193,10 @@ fn url(provider: &ProviderRoute) -> Result<AgentUrl, AgentUrlError> {
             None if settings.agent.is_some() => return Err(AgentUrlError),
             None => base.with_path("/api/calls"),
         },
+        // What an Asterisk is told by `v()`.
+        ProviderKind::AsteriskWebSocket => {
+            settings.parameters.iter().fold(base, |url, (name, value)| url.with_query(&percent_encoded(name), value))
+        }
         _ => base,
     })
 }
@@ -294,9 +301,11 @@ mod tests {
                 "ws://lan:80/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
             ),
             (ProviderKind::Twilio, "ws://agent:9000/twilio", "ws://agent:9000/twilio"),
+            (ProviderKind::AsteriskWebSocket, "ws://agent:9000/media", "ws://agent:9000/media?a%20b=1%262&shop=7"),
         ] {
             let mut provider = ProviderRoute::new(kind, base, "a b");
             provider.settings.agent = Some("c d".into());
+            provider.settings.parameters = [("shop", "7"), ("a b", "1&2")].map(|(a, b)| (a.into(), b.into())).into();
             assert_eq!(url(&provider).expect("an address").to_string(), wanted);
         }
     }

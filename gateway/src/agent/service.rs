@@ -9,7 +9,9 @@ use talkstack_control::port::{CallId, Outcome, ProviderKind};
 use talkstack_media::audio::frame::Frame;
 use talkstack_media::codec::Codec;
 
+use super::audiosocket::AudioSocket;
 use super::cascade::Cascade;
+use super::chan_websocket::ChanWebSocket;
 use super::errands::Done;
 use super::hosted::Hosted;
 use super::media_stream::MediaStream;
@@ -92,8 +94,12 @@ pub(super) trait Service {
 /// A session with one of the services that are known.
 #[derive(Debug)]
 pub enum ServiceSession {
+    /// An agent behind Asterisk's AudioSocket: the box plays Asterisk.
+    AudioSocket(Box<AudioSocket>),
     /// Services that listen, think and speak, with the box between them.
     Cascade(Box<Cascade>),
+    /// An agent behind Asterisk's WebSocket channel: the box plays Asterisk.
+    ChanWebSocket(Box<ChanWebSocket>),
     /// A media-stream service: the box plays the telephony provider.
     MediaStream(Box<MediaStream>),
     /// A hosted agent in a protocol of its own.
@@ -106,6 +112,8 @@ impl ServiceSession {
     /// Starts a session behind the connection that has just been made.
     pub fn new(plan: &ServicePlan, facts: CallFacts) -> Self {
         match plan.kind {
+            ProviderKind::AudioSocket => ServiceSession::AudioSocket(Box::new(AudioSocket::new(plan, facts))),
+            ProviderKind::AsteriskWebSocket => ServiceSession::ChanWebSocket(Box::new(ChanWebSocket::new(plan, facts))),
             ProviderKind::Cascade => ServiceSession::Cascade(Box::new(Cascade::new(plan, facts))),
             kind if kind.is_media_stream() => ServiceSession::MediaStream(Box::new(MediaStream::new(plan, facts))),
             kind if kind.is_hosted() => ServiceSession::Hosted(Box::new(Hosted::new(plan, facts))),
@@ -115,7 +123,9 @@ impl ServiceSession {
 
     pub(super) fn service(&self) -> &dyn Service {
         match self {
+            ServiceSession::AudioSocket(session) => &**session,
             ServiceSession::Cascade(session) => &**session,
+            ServiceSession::ChanWebSocket(session) => &**session,
             ServiceSession::Hosted(session) => &**session,
             ServiceSession::MediaStream(session) => &**session,
             ServiceSession::OpenAiRealtime(session) => &**session,
@@ -124,7 +134,9 @@ impl ServiceSession {
 
     pub(super) fn service_mut(&mut self) -> &mut dyn Service {
         match self {
+            ServiceSession::AudioSocket(session) => &mut **session,
             ServiceSession::Cascade(session) => &mut **session,
+            ServiceSession::ChanWebSocket(session) => &mut **session,
             ServiceSession::Hosted(session) => &mut **session,
             ServiceSession::MediaStream(session) => &mut **session,
             ServiceSession::OpenAiRealtime(session) => &mut **session,

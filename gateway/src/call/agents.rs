@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome, Utterance};
 use talkstack_media::codec::Codec;
-use talkstack_media::session::NotQueued;
+use talkstack_media::session::{NotQueued, RtpSession};
 
 use super::bridge::Waits;
 use super::{Call, CallOutput, Phase};
@@ -81,6 +81,9 @@ impl Call {
                 Some(AgentOutput::Said(said)) => self.record_said(said),
                 Some(AgentOutput::Clear) if is_uninterruptible => {}
                 Some(AgentOutput::Clear) => self.clear(now),
+                Some(AgentOutput::Pause) if is_uninterruptible => {}
+                Some(AgentOutput::Pause) => self.leg.session.iter_mut().for_each(RtpSession::pause),
+                Some(AgentOutput::GoOn) => self.leg.session.iter_mut().for_each(RtpSession::unpause),
                 Some(AgentOutput::Play(_)) if self.bridge.is_some() => {}
                 Some(AgentOutput::Play(speech)) => {
                     let Some(session) = &mut self.leg.session else { continue };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use talkstack_control::port::{AUDITION_TIME, ProviderKind};
+use talkstack_control::port::{AUDITION_TIME, ControlFormat, ProviderKind};
 
 use super::admin::{ANSWER_MAX, AdminError, ask, ask_within, document, read_secret, table};
 use super::resource::{Resource, add, find, id, remove, test_report};
@@ -15,7 +15,7 @@ use super::resource::{Resource, add, find, id, remove, test_report};
 pub enum ProviderCommand {
     /// Add a service that runs agents.
     #[command(
-        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n  talkstack provider add --name deepgram --kind deepgram --model open_ai/gpt-4o-mini --api-key-file /root/key\n  talkstack provider add --name eleven --kind elevenlabs --agent-id agent_7\n  talkstack provider add --name ultravox --kind ultravox --api-key-file /root/key\n  talkstack provider add --name lan --kind cascade --base-url http://127.0.0.1:11434/v1 --model llama3.2 --listen-url tcp://127.0.0.1:10300 --speak-url tcp://127.0.0.1:10200\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
+        after_help = "Examples:\n  talkstack provider add --name openai --base-url wss://api.openai.com/v1 --model gpt-realtime --api-key-file /root/key --default\n  talkstack provider add --name local --base-url ws://127.0.0.1:9000/v1 --model any\n  talkstack provider add --name pipecat --kind twilio --base-url ws://127.0.0.1:7860/ws\n  talkstack provider add --name bot --kind audiosocket --base-url tcp://127.0.0.1:9092\n  talkstack provider add --name deepgram --kind deepgram --model open_ai/gpt-4o-mini --api-key-file /root/key\n  talkstack provider add --name eleven --kind elevenlabs --agent-id agent_7\n  talkstack provider add --name ultravox --kind ultravox --api-key-file /root/key\n  talkstack provider add --name lan --kind cascade --base-url http://127.0.0.1:11434/v1 --model llama3.2 --listen-url tcp://127.0.0.1:10300 --speak-url tcp://127.0.0.1:10200\n\nExit codes: 0 done, 1 refused, 4 the name is taken, 6 the daemon does not run"
     )]
     Add(Box<NewProvider>),
     /// All providers, the oldest first.
@@ -86,9 +86,8 @@ pub struct NewProvider {
     speak_model: Option<String>,
     #[command(flatten)]
     cascade: CascadeFlags,
-    /// What goes along with each call of a media stream, as name=value; may be repeated.
-    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
-    parameters: Vec<(String, String)>,
+    #[command(flatten)]
+    stream: StreamFlags,
     /// A file that holds the API key; - reads it from stdin.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
@@ -101,6 +100,20 @@ pub struct NewProvider {
     /// One JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// What only media streams have.
+#[derive(Debug, Clone, Args)]
+struct StreamFlags {
+    /// What goes along with each call of a media stream, as name=value; may be repeated.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
+    /// The AudioSocket server is not told of keys: older ones take them for errors.
+    #[arg(long)]
+    no_dtmf: bool,
+    /// How an agent behind Asterisk's WebSocket channel is written to; json unless it is given.
+    #[arg(long, value_name = "FORMAT", value_parser = ControlFormat::ALL.map(ControlFormat::as_str))]
+    control_format: Option<String>,
 }
 
 /// What only a cascade has.
@@ -139,7 +152,7 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(Stri
                 "kind": new.kind,
                 "voices": new.voices,
                 "default": new.default,
-                "parameters": new.parameters.iter().cloned().collect::<BTreeMap<_, _>>(),
+                "parameters": new.stream.parameters.iter().cloned().collect::<BTreeMap<_, _>>(),
             });
             for (field, given) in [
                 ("base_url", &new.base_url),
@@ -151,10 +164,14 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(Stri
                 ("listen_url", &new.cascade.listen_url),
                 ("speak_url", &new.cascade.speak_url),
                 ("voice", &new.cascade.default_voice),
+                ("control_format", &new.stream.control_format),
             ] {
                 if let Some(given) = given {
                     body[field] = json!(given);
                 }
+            }
+            if new.stream.no_dtmf {
+                body["dtmf"] = json!(false);
             }
             if let Some(rate) = new.sample_rate.as_ref().and_then(|rate| rate.parse::<u32>().ok()) {
                 body["sample_rate"] = json!(rate);

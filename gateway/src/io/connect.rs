@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 pub use http::Ask;
 pub use tls::{client_config, trusted_roots};
-pub use url::{AgentUrl, AgentUrlError};
+pub use url::{AgentUrl, AgentUrlError, percent_encoded};
 
 use super::cascade::CascadeTarget;
 
@@ -30,6 +30,8 @@ use super::cascade::CascadeTarget;
 pub enum AgentTarget {
     /// Behind a WebSocket.
     WebSocket(WebSocketTarget),
+    /// Behind a bare TCP port.
+    Port(AgentUrl),
     /// Behind services that a task of ours speaks to.
     Cascade(Box<CascadeTarget>),
 }
@@ -45,6 +47,8 @@ pub struct WebSocketTarget {
     pub key_place: KeyPlace,
     /// What is asked first, where the service makes an address for each call.
     pub ask: Option<Ask>,
+    /// The subprotocol that is asked for (RFC 6455 §1.9).
+    pub protocol: Option<&'static str>,
 }
 
 /// Where a service wants its key.
@@ -66,6 +70,8 @@ pub struct Credentials {
     pub key: Option<String>,
     /// Where it goes.
     pub place: KeyPlace,
+    /// The subprotocol that is asked for.
+    pub protocol: Option<&'static str>,
     /// Whom to trust.
     pub tls: Arc<ClientConfig>,
 }
@@ -122,6 +128,17 @@ pub enum ConnectError {
     StrangeAddress,
 }
 
+/// Connects to a bare port within [`CONNECT_TIMEOUT`].
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn dial(url: &AgentUrl) -> Result<Connected, ConnectError> {
+    let dialled = tokio::net::TcpStream::connect((url.host(), url.port()));
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.map_err(|_| ConnectError::TimedOut)??;
+    stream.set_nodelay(true)?;
+    Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: None, leftover: Vec::new() })
+}
+
 /// Asks for the address where there is to be one for each call, connects and upgrades, all within [`CONNECT_TIMEOUT`].
 ///
 /// # Errors
@@ -172,7 +189,8 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     nonce: u128,
 ) -> Result<Vec<u8>, ConnectError> {
     let key = STANDARD.encode_to_string(nonce.to_be_bytes());
-    let request = request(url, credentials.key.as_deref().map(|own| (own, credentials.place)), &key)?;
+    let own = credentials.key.as_deref().map(|own| (own, credentials.place));
+    let request = request(url, own, credentials.protocol, &key)?;
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut response = Vec::with_capacity(1024);
@@ -187,7 +205,13 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(response.split_off(head_bytes))
 }
 
-fn request(url: &AgentUrl, own: Option<(&str, KeyPlace)>, key: &str) -> Result<String, ConnectError> {
+fn request(
+    url: &AgentUrl,
+    own: Option<(&str, KeyPlace)>,
+    protocol: Option<&str>,
+    key: &str,
+) -> Result<String, ConnectError> {
+    let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     let mut with_key = None;
     let authorization = match own {
         None => String::new(),
@@ -202,7 +226,7 @@ fn request(url: &AgentUrl, own: Option<(&str, KeyPlace)>, key: &str) -> Result<S
     };
     Ok(format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n",
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{protocol}{authorization}\r\n",
         with_key.as_ref().unwrap_or(url).path(),
         url.authority(),
     ))
@@ -245,16 +269,20 @@ mod tests {
     #[test]
     fn a_key_goes_out_as_a_bearer_and_never_breaks_the_header() {
         let url = "wss://agent/v1".parse().expect("an address");
-        let sent = request(&url, Some(("sk-1", KeyPlace::Header("api-key"))), "AAAA").expect("a key");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Header("api-key"))), None, "AAAA").expect("a key");
         assert!(sent.contains("\r\napi-key: sk-1\r\n"), "{sent}");
-        let sent = request(&url, Some(("sk-1", KeyPlace::Token)), "AAAA").expect("a key");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Token)), None, "AAAA").expect("a key");
         assert!(sent.contains("\r\nAuthorization: Token sk-1\r\n"), "{sent}");
-        let sent = request(&url, Some(("sk-1", KeyPlace::Bearer)), "AAAA").expect("a key");
+        let sent = request(&url, Some(("sk-1", KeyPlace::Bearer)), None, "AAAA").expect("a key");
         assert!(sent.contains("\r\nHost: agent\r\n") && sent.contains("\r\nAuthorization: Bearer sk-1\r\n"), "{sent}");
-        let sent = request(&url, Some(("a&b", KeyPlace::Query("key"))), "AAAA").expect("a key");
+        let sent = request(&url, Some(("a&b", KeyPlace::Query("key"))), None, "AAAA").expect("a key");
         assert!(sent.starts_with("GET /v1?key=a%26b HTTP/1.1\r\n") && !sent.contains("Authorization"), "{sent}");
-        assert!(!request(&url, None, "AAAA").expect("no key").contains("Authorization"));
-        assert!(matches!(request(&url, Some(("sk\r\nX: y", KeyPlace::Bearer)), "AAAA"), Err(ConnectError::BadKey)));
+        let sent = request(&url, None, Some("media"), "AAAA").expect("no key");
+        assert!(!sent.contains("Authorization") && sent.contains("\r\nSec-WebSocket-Protocol: media\r\n"), "{sent}");
+        assert!(matches!(
+            request(&url, Some(("sk\r\nX: y", KeyPlace::Bearer)), None, "AAAA"),
+            Err(ConnectError::BadKey)
+        ));
     }
 
     #[test]

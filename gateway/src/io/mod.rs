@@ -1,6 +1,7 @@
 //! The only place that awaits sockets and timers. Nothing in it decides: it calls machines.
 
 mod agent_socket;
+pub mod asterisk;
 pub mod audition;
 pub mod cascade;
 pub mod connect;

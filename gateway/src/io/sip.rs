@@ -19,6 +19,7 @@ mod extensions;
 mod health;
 mod keep_alive;
 mod lead;
+mod line_end;
 mod link;
 mod listen;
 mod offered;
@@ -57,6 +58,7 @@ use accounts::Accounts;
 use advertise::Addresses;
 pub use dial::DialProgress;
 use dial::Dialling;
+pub use line_end::LineEnd;
 pub use listen::{BindError, Listeners, MoreListeners, SecuredAddress, SipAddress};
 use refusals::Pace;
 pub use streams::Opened;
@@ -98,6 +100,9 @@ pub enum ToSip {
     Reached(TestId, Reached, Option<Opened>),
     /// A leg of another call for this one; its shard is to have it.
     Given(CallId, Box<GivenLeg>),
+    /// A line of our own is to be a phone at this address, where its media is. Nobody is answered where the box has no
+    /// owner and needs one.
+    Line(SocketAddr, oneshot::Sender<LineEnd>),
     /// End all calls and stop.
     Stop,
 }
@@ -313,6 +318,14 @@ impl SipThread {
             ToSip::Found(name, addresses) => self.handle_found(&name, addresses, Instant::now()),
             ToSip::Reached(id, reached, opened) => self.handle_test_reached(id, reached, opened),
             ToSip::Given(id, given) => self.hand_over(id, given),
+            ToSip::Line(at, made) => {
+                if self.snapshot.is_claimed || !self.config.setup_required {
+                    // Whoever has gone away meanwhile leaves nothing behind.
+                    if let Err(line) = made.send(self.streams.line(at)) {
+                        self.streams.forget(line.id());
+                    }
+                }
+            }
             ToSip::Stop => return false,
         }
         true

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::agent::http_tool::{Prepared, answer};
 use crate::io::cascade::{self, Greetings, ServiceKeys, ServiceTarget};
 use crate::io::connect::{
-    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect,
+    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect, dial,
 };
 use crate::random::Random;
 
@@ -53,14 +53,15 @@ impl Agents {
     /// Connects to an agent; where it is, if it cannot be reached.
     pub(super) async fn connect(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
         match target {
-            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place, ask }) => {
+            AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place, ask, protocol }) => {
                 let connected = async {
-                    let credentials =
-                        Credentials { key: self.key(api_key.as_ref())?, place, tls: Arc::clone(&self.tls) };
+                    let key = self.key(api_key.as_ref())?;
+                    let credentials = Credentials { key, place, protocol, tls: Arc::clone(&self.tls) };
                     Ok(connect(&url, ask.as_ref(), credentials, Random::default().u128()).await?)
                 };
                 connected.await.map_err(|error| (url, error))
             }
+            AgentTarget::Port(url) => dial(&url).await.map_err(|error| (url, error.into())),
             AgentTarget::Cascade(target) => {
                 let connected = async {
                     let key = |service: &ServiceTarget| self.key(service.api_key.as_ref());

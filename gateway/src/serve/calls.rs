@@ -23,6 +23,7 @@ use super::auditions::Auditions;
 use crate::agent::http_tool::Prepared;
 use crate::call::CallLimits;
 use crate::config::Config;
+use crate::io::asterisk::{self, AsteriskAddress, AsteriskBindError, AsteriskConfig};
 use crate::io::connect::AgentTarget;
 use crate::io::handshakes::HandshakesHandle;
 use crate::io::inbox::{Address, Inbox, inbox};
@@ -49,6 +50,9 @@ pub enum StartError {
     /// SIP cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Asterisk cannot be listened for.
+    #[error(transparent)]
+    Asterisk(#[from] AsteriskBindError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] OpenError),
@@ -118,6 +122,7 @@ impl Calls {
             bindings: dir.join("bindings"),
         };
         let (sip_thread, bound) = start_sip(config, dtls, addresses, snapshot, surroundings, random, sip_inbox)?;
+        let bound = SipBound { asterisk: asterisk::start(asterisk_config(config), sip.clone())?, ..bound };
         agents.open_outside(config.outbound(bound.ports().chain([http.port()]).collect()));
         let auditions = Auditions::new(agents);
         let plane = Plane { journal: journal.handle(), sip: sip.clone(), snapshot_path, auditions };
@@ -153,6 +158,15 @@ impl Calls {
             recorder.close();
         }
         self.journal.close();
+    }
+}
+
+fn asterisk_config(config: &Config) -> AsteriskConfig {
+    AsteriskConfig {
+        audiosocket: config.calls.asterisk_audiosocket.0.clone(),
+        websocket: config.calls.asterisk_websocket.0.clone(),
+        allow: config.calls.asterisk_allow.0.clone(),
+        number: config.calls.asterisk_number.clone(),
     }
 }
 
@@ -283,7 +297,7 @@ fn start_sip(
             };
             let plain = listeners.addresses().into_iter().map(|address| address.0).collect();
             let secured = listeners.secured().to_vec();
-            if bound.send(Ok(SipBound { plain, secured, fingerprint })).is_err() {
+            if bound.send(Ok(SipBound { plain, secured, fingerprint, ..SipBound::default() })).is_err() {
                 return;
             }
             let (sip, sockets) =
@@ -302,6 +316,8 @@ pub struct SipBound {
     pub plain: Vec<SocketAddr>,
     /// TLS, WS and WSS.
     pub secured: Vec<SecuredAddress>,
+    /// Where Asterisks are listened for.
+    pub asterisk: Vec<AsteriskAddress>,
     /// Of our certificate: SHA-256 in hex digits.
     pub fingerprint: Option<String>,
 }

@@ -81,6 +81,13 @@ impl Daemon {
         word.parse().expect("an address")
     }
 
+    /// Where an Asterisk reaches it, over `audiosocket` or `websocket`.
+    pub(crate) fn asterisk(&self, kind: &str) -> SocketAddr {
+        let prefix = format!("asterisk={kind}:");
+        let word = self.line.split(' ').find_map(|word| word.strip_prefix(&prefix)).expect("it listens there");
+        word.trim().parse().expect("an address")
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }

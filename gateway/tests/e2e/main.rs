@@ -3,6 +3,7 @@
 //! `gateway/tests/run` installs what these need; without it they fail and say what is missing.
 
 mod agents;
+mod asterisk;
 mod auditions;
 mod caller;
 mod calls;

@@ -83,6 +83,7 @@ impl Bench {
                 AgentOutput::Run(number, _) => Out::Run(number),
                 AgentOutput::Note(note) => Out::Note(note),
                 AgentOutput::Lost(loss) => Out::Lost(loss),
+                AgentOutput::Pause | AgentOutput::GoOn => unreachable!("no hosted agent pauses"),
             });
         }
         outputs

@@ -20,7 +20,7 @@ enum Scheme {
     Wss,
     Http,
     Https,
-    /// Wyoming's.
+    /// Wyoming's and AudioSocket's.
     Tcp,
 }
 
@@ -53,6 +53,14 @@ impl AgentUrl {
             Some(("tcp", rest)) => AgentUrl::parse(Scheme::Tcp, rest),
             _ => Err(AgentUrlError),
         }
+    }
+
+    /// A bare TCP port's address as its owner gives it: `tcp`.
+    ///
+    /// # Errors
+    /// [`AgentUrlError`] when it is no address.
+    pub fn of_port(base_url: &str) -> Result<Self, AgentUrlError> {
+        AgentUrl::of_service(base_url).ok().filter(|url| url.scheme == Scheme::Tcp).ok_or(AgentUrlError)
     }
 
     /// With `path` behind its own; a query stays.
@@ -210,7 +218,7 @@ fn ends_in_letters(host: &str) -> bool {
 const NEAR: [&str; 6] = [".localhost", ".local", ".internal", ".home.arpa", ".lan", ".alt"];
 
 /// RFC 3986 §2.1: what is not unreserved, as `%` and two hex digits.
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::client::TlsStream;
 
+use super::tls::TlsFault;
 use super::websocket::Origins;
 
 /// A connection before it carries SIP.
@@ -70,6 +71,26 @@ impl Link {
             Link::Plain(stream) | Link::AwaitsTls(stream, _) | Link::AwaitsWebSocket(stream, ..) => stream,
             Link::Tls(stream) => stream.get_ref().0,
         }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectFault {
+    /// Nobody took it, or not in time.
+    #[error("no connection ({0})")]
+    Tcp(#[from] std::io::Error),
+    /// It was taken, and TLS did not come to be.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// Nothing here connects so: a WebSocket is the far end's to open.
+    #[error("nothing here opens such a connection")]
+    NotOurs,
+}
+
+impl ConnectFault {
+    pub(super) fn tls(&self) -> Option<TlsFault> {
+        if let ConnectFault::Tls(fault) = self { Some(*fault) } else { None }
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Received;
 use super::keep_alive::{Due, KeepAlive};
+pub(super) use super::link::ConnectFault;
 use super::link::{HANDSHAKE_MAX, Link, accept_tls};
 use super::tls::{PeerIdentity, Tls, TlsFault};
 use super::websocket;
@@ -40,6 +41,7 @@ struct Open {
     writer: Option<mpsc::Sender<Vec<u8>>>,
     /// Octets that wait to be written.
     waiting: Arc<AtomicUsize>,
+    opener: Opener,
 }
 
 /// A connection that was accepted, or that we have made.
@@ -60,26 +62,6 @@ pub(super) struct Connector {
     pub(super) tls: Option<(Tls, PeerIdentity)>,
     /// How long TCP may take.
     pub(super) within: Duration,
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectFault {
-    /// Nobody took it, or not in time.
-    #[error("no connection ({0})")]
-    Tcp(#[from] std::io::Error),
-    /// It was taken, and TLS did not come to be.
-    #[error(transparent)]
-    Tls(#[from] TlsFault),
-    /// Nothing here connects so: a WebSocket is the far end's to open.
-    #[error("nothing here opens such a connection")]
-    NotOurs,
-}
-
-impl ConnectFault {
-    pub(super) fn tls(&self) -> Option<TlsFault> {
-        if let ConnectFault::Tls(fault) = self { Some(*fault) } else { None }
-    }
 }
 
 /// Connects to a peer, and begins TLS where it is wanted.
@@ -224,7 +206,19 @@ impl Streams {
         if self.per_source.get(&remote.ip()).is_some_and(|count| *count >= STREAMS_PER_SOURCE_MAX) {
             return Err(AdoptError::TooManyOfSource);
         }
-        *self.per_source.entry(remote.ip()).or_default() += 1;
+        Ok(self.insert(local, remote, transport, opener))
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        transport: Transport,
+        opener: Opener,
+    ) -> (Connection, mpsc::Receiver<Vec<u8>>) {
+        if opener != Opener::Line {
+            *self.per_source.entry(remote.ip()).or_default() += 1;
+        }
         self.next_id += 1;
         let id = StreamId(self.next_id);
         let (writer, outgoing) = mpsc::channel(OUTGOING_MAX);
@@ -238,8 +232,8 @@ impl Streams {
             sender: self.sender.clone(),
             opener,
         };
-        self.open.insert(id, Open { flow, writer: Some(writer), waiting });
-        Ok((connection, outgoing))
+        self.open.insert(id, Open { flow, writer: Some(writer), waiting, opener });
+        (connection, outgoing)
     }
 
     /// Where an open connection leads.
@@ -268,7 +262,9 @@ impl Streams {
     /// The connection is gone; returns where it led.
     pub(super) fn forget(&mut self, id: StreamId) -> Option<Flow> {
         let open = self.open.remove(&id)?;
-        if let Some(count) = self.per_source.get_mut(&open.flow.remote.ip()) {
+        if open.opener != Opener::Line
+            && let Some(count) = self.per_source.get_mut(&open.flow.remote.ip())
+        {
             *count -= 1;
             if *count == 0 {
                 self.per_source.remove(&open.flow.remote.ip());
@@ -280,14 +276,16 @@ impl Streams {
 
 /// Who has opened a connection; whoever did sees to it that it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opener {
+pub(super) enum Opener {
     Us,
     Peer,
+    /// A line of our own.
+    Line,
 }
 
 /// One connection, as its task sees it.
 pub(super) struct Connection {
-    id: StreamId,
+    pub(super) id: StreamId,
     writer: mpsc::WeakSender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     sender: mpsc::Sender<Received>,
@@ -616,6 +614,7 @@ mod tests {
             assert!(begin(count / STREAMS_PER_SOURCE_MAX, Opener::Us).is_ok(), "ours have their own room");
         }
         assert!(matches!(begin(99, Opener::Us), Err(AdoptError::TooMany)));
+        let _line = streams.line(of(0));
         let ids: Vec<StreamId> = streams.open.keys().copied().collect();
         ids.iter().for_each(|id| assert!(streams.forget(*id).is_some()));
         assert_eq!((streams.open.len(), streams.per_source.len()), (0, 0));

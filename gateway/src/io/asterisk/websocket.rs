@@ -1,0 +1,200 @@
+//! A call over the WebSocket channel: `Dial(WebSocket/<connection>/c(ulaw)f(json)v(to=3612345678))`, where the connection
+//! is a client of Asterisk's that connects to the box.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use talkstack_media::audio::frame::{Form, SampleRate};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
+
+use super::{FIRST_MAX, Far, FromAsterisk, Incoming, Shared, WRITE_MAX, carry};
+use crate::asterisk::control::{Event, Start};
+
+/// Notes what the request says of the call, and takes the subprotocol where it is offered.
+#[derive(Default)]
+struct Handshake<'a> {
+    query: Option<&'a mut String>,
+}
+
+impl Callback for Handshake<'_> {
+    // The type is the library's.
+    #[allow(clippy::result_large_err)]
+    fn on_request(self, request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+        if let Some(query) = self.query {
+            request.uri().query().unwrap_or_default().clone_into(query);
+        }
+        let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+        let mut offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        if offered.any(|protocol| protocol.trim() == "media") {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("media"));
+        }
+        Ok(response)
+    }
+}
+
+/// The connection.
+struct Socket {
+    socket: WebSocketStream<TcpStream>,
+    form: Form,
+    /// Commands are told in JSON.
+    is_json: bool,
+    /// Asterisk takes no more for now.
+    is_full: bool,
+}
+
+pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
+    let mut query = String::new();
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MESSAGE_BYTES_MAX);
+    config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+    let handshake = accept_hdr_async_with_config(stream, Handshake { query: Some(&mut query) }, Some(config));
+    let Ok(Ok(socket)) = timeout(FIRST_MAX, handshake).await else { return };
+    let mut socket = Socket { socket, form: Form::Mulaw, is_json: true, is_full: false };
+    let Ok(Some(start)) = timeout(FIRST_MAX, socket.start()).await else { return };
+    let Some(form) = form(&start.format) else {
+        tracing::warn!(
+            "Refused a call of an Asterisk: its WebSocket channel has another format than ulaw, alaw, slin, slin16, slin24 \
+             and slin48; add one to its Dial, as in c(ulaw)"
+        );
+        return socket.hang_up().await;
+    };
+    socket.form = form;
+    let told = |name: &str| {
+        let of_query = query.split('&').filter_map(|pair| pair.split_once('='));
+        let of_query = of_query.filter(|(own, _)| *own == name).map(|(_, value)| unescaped(value)).next();
+        of_query.filter(|value| is_user(value))
+    };
+    let called = told("to").unwrap_or_else(|| shared.config.number.clone());
+    let name = told("from").unwrap_or_default();
+    let is_number = name.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    // No extension of the box's can be called so: who calls has not proven to be one.
+    let caller = if is_number { name.clone() } else { NOBODY.to_owned() };
+    carry(&mut socket, Incoming { called, caller, name, form }, shared).await;
+}
+
+impl Socket {
+    /// Waits for the event that comes first; audio before it is heard by nobody.
+    async fn start(&mut self) -> Option<Start> {
+        loop {
+            match self.socket.next().await?.ok()? {
+                Message::Text(text) => {
+                    self.is_json = text.trim_start().starts_with('{');
+                    if let Ok(Some(Event::Start(start))) = Event::read(&text) {
+                        return Some(start);
+                    }
+                }
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
+    async fn command(&mut self, name: &str) {
+        let text = if self.is_json { json!({ "command": name }).to_string() } else { name.to_owned() };
+        // An Asterisk that is gone needs no command.
+        let _ = timeout(WRITE_MAX, self.socket.send(Message::text(text))).await;
+    }
+}
+
+impl Far for Socket {
+    async fn next(&mut self) -> FromAsterisk {
+        match self.socket.next().await {
+            Some(Ok(Message::Binary(bytes))) => FromAsterisk::Audio(self.form, bytes.to_vec()),
+            Some(Ok(Message::Text(text))) => match Event::read(&text) {
+                Ok(Some(Event::Digit(key))) => FromAsterisk::Key(key),
+                Ok(Some(Event::Xoff)) => {
+                    self.is_full = true;
+                    FromAsterisk::Nothing
+                }
+                Ok(Some(Event::Xon)) => {
+                    self.is_full = false;
+                    FromAsterisk::Nothing
+                }
+                _ => FromAsterisk::Nothing,
+            },
+            Some(Ok(Message::Close(_)) | Err(_)) | None => FromAsterisk::HungUp,
+            Some(Ok(_)) => FromAsterisk::Nothing,
+        }
+    }
+
+    async fn play(&mut self, audio: Vec<u8>) -> bool {
+        self.is_full || matches!(timeout(WRITE_MAX, self.socket.send(Message::binary(audio))).await, Ok(Ok(())))
+    }
+
+    async fn answered(&mut self) {
+        self.command("ANSWER").await;
+    }
+
+    async fn hang_up(&mut self) {
+        self.command("HANGUP").await;
+        // Asterisk closes; its close is answered by the library.
+        let _ = timeout(WRITE_MAX, async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
+    }
+}
+
+/// How a format of Asterisk's lies.
+fn form(name: &str) -> Option<Form> {
+    Some(match name {
+        "ulaw" => Form::Mulaw,
+        "alaw" => Form::Alaw,
+        "slin" => Form::Linear(SampleRate::Hz8000),
+        "slin16" => Form::Linear(SampleRate::Hz16000),
+        "slin24" => Form::Linear(SampleRate::Hz24000),
+        "slin48" => Form::Linear(SampleRate::Hz48000),
+        _ => return None,
+    })
+}
+
+/// A number or user: 1 to 64 letters, digits and the marks that numbers and users have.
+fn is_user(text: &str) -> bool {
+    let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.*#".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(is_clean)
+}
+
+/// RFC 3986 §2.1; what is no UTF-8 then is nothing.
+fn unescaped(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let escaped = tail.first_chunk::<2>().and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            (byte, _) => bytes.push(*byte),
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Who calls where it is not told, or is no number.
+const NOBODY: &str = "asterisk+websocket";
+
+/// 64 KiB: as much as an Asterisk writes at once.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_query_says_is_unescaped_and_taken_only_as_a_number_or_user() {
+        for (text, wanted, is_taken) in [
+            ("%2B361", "+361", true),
+            ("101", "101", true),
+            ("a%20b", "a b", false),
+            ("%", "%", false),
+            ("%zz%2", "%zz%2", false),
+            ("%ff", "", false),
+            ("", "", false),
+            ("x%0d%0aVia", "x\r\nVia", false),
+        ] {
+            assert_eq!((unescaped(text).as_str(), is_user(&unescaped(text))), (wanted, is_taken), "{text}");
+        }
+    }
+}
