@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::error::ApiError;
-use super::native::{Owner, ask_plane, bad_field, clearable, flag, new_id, text, texts, too_many};
+use super::native::{Owner, ask_plane, bad_field, clearable, flag, new_id, number, text, texts, too_many};
 use super::{Answer, App};
 use crate::clock::iso8601;
 use crate::model::{line, name, realtime_url, service_url, voice_id};
@@ -220,6 +220,11 @@ fn change_settings(route: &mut ProviderRoute, fields: &Fields) -> Result<(), Api
         let named = |text: String| ControlFormat::ALL.into_iter().find(|format| format.as_str() == text);
         settings.control_format = given.map(|text| named(text).ok_or_else(wrong)).transpose()?;
     }
+    if fields.given("drain_s").is_some_and(Value::is_null) {
+        settings.drain_s = None;
+    } else if let Some(seconds) = number(fields, "drain_s", 0..=DRAIN_S_MAX.into())? {
+        settings.drain_s = u8::try_from(seconds).ok();
+    }
     if let Some(given) = fields.given("parameters") {
         let wrong = || bad_field("parameters", "must be an object of at most 20 texts of 500 characters in all each");
         let given = given.as_object().filter(|given| given.len() <= PARAMETERS_MAX).ok_or_else(wrong)?;
@@ -254,6 +259,7 @@ fn provider_json(provider: &Provider) -> Value {
         "voice": settings.voice,
         "dtmf": settings.dtmf,
         "control_format": settings.control_format,
+        "drain_s": settings.drain_s,
         "parameters": settings.parameters,
         "voices": provider.voices,
         "default": provider.is_default,
@@ -263,7 +269,7 @@ fn provider_json(provider: &Provider) -> Value {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "name",
     "kind",
     "base_url",
@@ -281,6 +287,7 @@ const FIELDS: [&str; 20] = [
     "voice",
     "dtmf",
     "control_format",
+    "drain_s",
     "parameters",
     "voices",
     "default",
@@ -295,6 +302,9 @@ const PARAMETER_BYTES_MAX: usize = 500;
 
 /// 1,024 characters: keys that are tokens fit.
 const KEY_CHARS_MAX: usize = 1024;
+
+/// 60 s: longer speeches are cut off.
+const DRAIN_S_MAX: u8 = 60;
 
 /// 200 voices: more than any provider offers.
 const VOICES_MAX: usize = 200;

@@ -266,6 +266,9 @@ pub struct ProviderSettings {
     /// How an agent behind Asterisk's WebSocket channel is written to; `None`: in JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_format: Option<ControlFormat>,
+    /// Seconds that what an agent has said is heard after it has closed its connection, 0 to 60; `None`: 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_s: Option<u8>,
     /// What goes along with each call, where the protocol has a place for it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,

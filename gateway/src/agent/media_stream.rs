@@ -161,6 +161,8 @@ impl MediaStream {
                 Request::Play
             }
             Some(Message::Binary(_)) => Request::Nothing,
+            // As at these providers: whose agent closes has nothing more to say.
+            Some(Message::Close(None | Some(NORMAL_CLOSURE))) => Request::HangUp,
             Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
         };
         Ok(Some(match request {
@@ -385,6 +387,9 @@ pub(super) fn parameters(plan: &ServicePlan) -> Map<String, Value> {
 
 /// The box is one account; Twilio's shape is `AC` and 32 hex digits.
 const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
+
+/// RFC 6455 §7.4.1.
+const NORMAL_CLOSURE: u16 = 1000;
 
 /// 1,000 marks: one per 20 ms of 20 s of queued speech. Further ones are dropped.
 const MARKS_MAX: usize = 1000;

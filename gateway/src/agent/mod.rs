@@ -8,6 +8,7 @@ pub mod audiosocket;
 pub mod cascade;
 pub mod chan_websocket;
 mod conversation;
+pub mod departed;
 mod duties;
 pub mod echo;
 pub mod errands;
@@ -33,6 +34,7 @@ use talkstack_control::port::{Outcome, Speaker};
 use talkstack_media::audio::frame::{Frame, Speech};
 
 use attendant::Attendant;
+use departed::Departed;
 use echo::Echo;
 use errands::{Done, Errand, Note};
 use service::{Service, ServiceSession};
@@ -43,6 +45,8 @@ use tone_test::{ToneHeard, ToneTest};
 pub enum AgentSession {
     /// Nobody yet: the agent is being connected to.
     Awaited,
+    /// Gone, with words left that are still to be heard.
+    Departed(Departed),
     /// The built-in agent that needs no network.
     Attendant(Attendant),
     /// Says back what it hears.
@@ -151,6 +155,11 @@ pub enum AgentLoss {
 }
 
 impl AgentLoss {
+    /// Whether what it has said before is worth hearing: it has gone, and not gone wrong.
+    pub fn is_a_parting(self) -> bool {
+        matches!(self, AgentLoss::Disconnected | AgentLoss::Expired | AgentLoss::Refused | AgentLoss::Stalled)
+    }
+
     /// The close code that tells the agent (RFC 6455 §7.4.1).
     pub fn code(self) -> u16 {
         match self {
@@ -195,7 +204,7 @@ impl AgentSession {
     /// Hears a stretch of the caller's audio.
     pub fn handle_audio(&mut self, frame: &Frame<'_>) {
         match self {
-            AgentSession::Awaited => {}
+            AgentSession::Awaited | AgentSession::Departed(_) => {}
             AgentSession::Attendant(attendant) => attendant.handle_audio(frame),
             AgentSession::Echo(echo) => echo.handle_audio(frame),
             AgentSession::Service(session) => session.service_mut().handle_audio(frame),
@@ -215,9 +224,11 @@ impl AgentSession {
     pub fn wants_voice(&self) -> bool {
         match self {
             AgentSession::Service(session) => session.service().wants_voice(),
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
-                false
-            }
+            AgentSession::Awaited
+            | AgentSession::Departed(_)
+            | AgentSession::Attendant(_)
+            | AgentSession::Echo(_)
+            | AgentSession::ToneTest(_) => false,
         }
     }
 
@@ -239,7 +250,10 @@ impl AgentSession {
     pub fn handle_digit(&mut self, digit: char) {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
-            AgentSession::Awaited | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
+            AgentSession::Awaited
+            | AgentSession::Departed(_)
+            | AgentSession::Echo(_)
+            | AgentSession::ToneTest(_) => {}
             AgentSession::Service(session) => session.service_mut().handle_digit(digit),
         }
     }
@@ -271,7 +285,7 @@ impl AgentSession {
             AgentSession::Attendant(attendant) => attendant.handle_timeout(now),
             AgentSession::Service(session) => session.service_mut().handle_timeout(now),
             AgentSession::ToneTest(test) => test.handle_timeout(now),
-            AgentSession::Awaited | AgentSession::Echo(_) => {}
+            AgentSession::Awaited | AgentSession::Departed(_) | AgentSession::Echo(_) => {}
         }
     }
 
@@ -279,6 +293,7 @@ impl AgentSession {
     pub fn poll_output(&mut self, progress: Progress, now: Instant) -> Option<AgentOutput<'_>> {
         match self {
             AgentSession::Awaited => None,
+            AgentSession::Departed(departed) => departed.poll_output(progress, now),
             AgentSession::Attendant(attendant) => attendant.poll_output(progress, now),
             AgentSession::Echo(echo) => echo.poll_output(progress),
             AgentSession::Service(session) => session.service_mut().poll_output(progress, now),
@@ -289,6 +304,7 @@ impl AgentSession {
     /// When the agent wants [`AgentSession::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self {
+            AgentSession::Departed(departed) => departed.poll_timeout(),
             AgentSession::Attendant(attendant) => attendant.poll_timeout(),
             AgentSession::Service(session) => session.service().poll_timeout(),
             AgentSession::ToneTest(test) => test.poll_timeout(),
@@ -305,7 +321,10 @@ impl AgentSession {
     pub fn is_ready(&self) -> bool {
         match self {
             AgentSession::Awaited => false,
-            AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => true,
+            AgentSession::Departed(_)
+            | AgentSession::Attendant(_)
+            | AgentSession::Echo(_)
+            | AgentSession::ToneTest(_) => true,
             AgentSession::Service(session) => session.service().is_ready(),
         }
     }
@@ -363,9 +382,11 @@ impl AgentSession {
     fn service_mut(&mut self) -> Option<&mut dyn Service> {
         match self {
             AgentSession::Service(session) => Some(session.service_mut()),
-            AgentSession::Awaited | AgentSession::Attendant(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {
-                None
-            }
+            AgentSession::Awaited
+            | AgentSession::Departed(_)
+            | AgentSession::Attendant(_)
+            | AgentSession::Echo(_)
+            | AgentSession::ToneTest(_) => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A call's agent: it comes, talks, and is replaced by the attendant when it is gone.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use talkstack_control::port::{Blame, CallEvent, EndReason, Outcome, Utterance};
 use talkstack_media::codec::Codec;
@@ -9,6 +9,7 @@ use talkstack_media::session::{NotQueued, RtpSession};
 use super::bridge::Waits;
 use super::{Call, CallOutput, Phase};
 use crate::agent::attendant::Attendant;
+use crate::agent::departed::Departed;
 use crate::agent::service::{CallFacts, ServiceSession};
 use crate::agent::{AgentLoss, AgentOutput, AgentSession, Progress, Said};
 use crate::route::Plan;
@@ -102,7 +103,9 @@ impl Call {
                 Some(AgentOutput::Run(number, errand)) => self.run(number, errand, now),
                 Some(AgentOutput::Note(note)) => self.note(note),
                 Some(AgentOutput::Transfer(to)) => self.outputs.push_back(CallOutput::PutThrough(to)),
+                Some(AgentOutput::HangUp) if self.hear_out(None, now) => {}
                 Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
+                Some(AgentOutput::Lost(loss)) if self.hear_out(Some(loss), now) => {}
                 Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
             }
         }
@@ -118,6 +121,27 @@ impl Call {
     /// An agent that waits for what becomes of another line is heard by nobody; what it says is gone.
     pub(super) fn is_agent_waiting(&self) -> bool {
         self.bridge.as_ref().is_some_and(|bridge| bridge.agent_waits != Waits::NoAgent)
+    }
+
+    /// Has what a service has said heard to its end, when it goes while some of that is queued; `false` where there is
+    /// nothing to be heard, or it was heard as long as it may be.
+    fn hear_out(&mut self, loss: Option<AgentLoss>, now: Instant) -> bool {
+        let is_worth_it = loss.is_none_or(AgentLoss::is_a_parting);
+        let hear_out = match &self.plan {
+            Plan::Service(plan) => Duration::from_secs(plan.settings.drain_s.unwrap_or(DRAIN_S).into()),
+            _ => Duration::ZERO,
+        };
+        let is_service = matches!(self.agent, AgentSession::Service(_));
+        if !is_worth_it || !is_service || hear_out.is_zero() || self.progress().is_drained() {
+            return false;
+        }
+        if let Some(loss) = loss {
+            tracing::warn!(call = %self.id, "{loss}; what it has said is heard first");
+        }
+        self.record_last_words();
+        self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.map_or(1000, AgentLoss::code))));
+        self.agent = AgentSession::Departed(Departed::new(now + hear_out, loss));
+        true
     }
 
     /// The attendant takes the call; the dialog and the audio clock stay as they are.
@@ -165,6 +189,9 @@ impl Call {
         Progress { pushed: self.leg.pushed(), played: self.leg.played() }
     }
 }
+
+/// 10 s: three sentences, of which the caller has heard the first words.
+const DRAIN_S: u8 = 10;
 
 #[cfg(test)]
 mod tests;

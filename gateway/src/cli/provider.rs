@@ -75,6 +75,9 @@ pub struct NewProvider {
     /// Hertz of linear audio, where there is a choice; for a cascade of the bare samples that it speaks, in place of WAV.
     #[arg(long, value_parser = ["8000", "16000", "22050", "24000", "32000", "44100", "48000"])]
     sample_rate: Option<String>,
+    /// Seconds that what an agent has said is heard after it has closed its connection, 0 to 60; 10 unless given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(0..=60))]
+    drain_s: Option<u8>,
     /// The language that is spoken, as de or en-US.
     #[arg(long)]
     language: Option<String>,
@@ -175,6 +178,9 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(Stri
             }
             if let Some(rate) = new.sample_rate.as_ref().and_then(|rate| rate.parse::<u32>().ok()) {
                 body["sample_rate"] = json!(rate);
+            }
+            if let Some(seconds) = new.drain_s {
+                body["drain_s"] = json!(seconds);
             }
             for (field, file) in [
                 ("api_key", &new.api_key_file),
