@@ -187,6 +187,8 @@ async fn a_provider_that_cannot_be_is_refused_with_what_is_wrong() {
     ] {
         assert_eq!(owner.post("/api/v1/providers", &body).await.code(400), code, "{body}");
     }
+    let ultravox = owner.post("/api/v1/providers", &json!({ "name": "u", "kind": "ultravox" })).await.created();
+    assert_eq!(ultravox["base_url"], "https://api.ultravox.ai", "it has an address and a model of its own");
 }
 
 #[tokio::test]

@@ -72,6 +72,12 @@ impl AgentUrl {
         self
     }
 
+    /// With one more segment behind its path (RFC 3986 §3.3), which is encoded.
+    #[must_use]
+    pub fn with_segment(self, segment: &str) -> Self {
+        self.with_path(&format!("/{}", percent_encoded(segment)))
+    }
+
     /// With one more parameter in its query (RFC 3986 §3.4), whose value is encoded.
     #[must_use]
     pub fn with_query(mut self, name: &str, value: &str) -> Self {
