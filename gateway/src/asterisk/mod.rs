@@ -2,5 +2,7 @@
 //! ([`crate::agent::audiosocket`], [`crate::agent::chan_websocket`]), or an Asterisk gives its calls to the box.
 
 pub mod audiosocket;
+pub mod channel;
 pub mod control;
 pub mod line;
+pub mod parameters;

@@ -13,6 +13,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 use super::{FIRST_MAX, Far, FromAsterisk, Incoming, Shared, WRITE_MAX, carry};
 use crate::asterisk::control::{Event, Start};
+use crate::asterisk::parameters::Parameters;
 
 /// Notes what the request says of the call, and takes the subprotocol where it is offered.
 #[derive(Default)]
@@ -63,16 +64,8 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
         return socket.hang_up().await;
     };
     socket.form = form;
-    let told = |name: &str| {
-        let of_query = query.split('&').filter_map(|pair| pair.split_once('='));
-        let of_query = of_query.filter(|(own, _)| *own == name).map(|(_, value)| unescaped(value)).next();
-        of_query.filter(|value| is_user(value))
-    };
-    let called = told("to").unwrap_or_else(|| shared.config.number.clone());
-    let name = told("from").unwrap_or_default();
-    let is_number = name.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    // No extension of the box's can be called so: who calls has not proven to be one.
-    let caller = if is_number { name.clone() } else { NOBODY.to_owned() };
+    let Parameters { called, caller, name } = Parameters::read(&query);
+    let called = called.unwrap_or_else(|| shared.config.number.clone());
     carry(&mut socket, Incoming { called, caller, name, form }, shared).await;
 }
 
@@ -149,52 +142,5 @@ fn form(name: &str) -> Option<Form> {
     })
 }
 
-/// A number or user: 1 to 64 letters, digits and the marks that numbers and users have.
-fn is_user(text: &str) -> bool {
-    let is_clean = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.*#".contains(&byte);
-    (1..=64).contains(&text.len()) && text.bytes().all(is_clean)
-}
-
-/// RFC 3986 §2.1; what is no UTF-8 then is nothing.
-fn unescaped(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let escaped = tail.first_chunk::<2>().and_then(|hex| std::str::from_utf8(hex).ok());
-        match (first, escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            (byte, _) => bytes.push(*byte),
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Who calls where it is not told, or is no number.
-const NOBODY: &str = "asterisk+websocket";
-
 /// 64 KiB: as much as an Asterisk writes at once.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_query_says_is_unescaped_and_taken_only_as_a_number_or_user() {
-        for (text, wanted, is_taken) in [
-            ("%2B361", "+361", true),
-            ("101", "101", true),
-            ("a%20b", "a b", false),
-            ("%", "%", false),
-            ("%zz%2", "%zz%2", false),
-            ("%ff", "", false),
-            ("", "", false),
-            ("x%0d%0aVia", "x\r\nVia", false),
-        ] {
-            assert_eq!((unescaped(text).as_str(), is_user(&unescaped(text))), (wanted, is_taken), "{text}");
-        }
-    }
-}
