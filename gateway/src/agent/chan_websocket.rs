@@ -112,7 +112,7 @@ impl ChanWebSocket {
                 }
             },
             Some(Message::Close(None | Some(1000))) => Request::Command(Command::HangUp),
-            Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
+            Some(Message::Close(_)) => return Err(AgentLoss::Closed),
         }))
     }
 

@@ -251,7 +251,11 @@ impl Hosted {
         if code != NORMAL {
             tracing::warn!(code, "The agent's service closes the connection with {code}");
         }
-        Err(if self.session.stage == Stage::Opening { AgentLoss::Refused } else { self.ending() })
+        Err(match self.session.stage {
+            Stage::Opening => AgentLoss::Refused,
+            _ if code == NORMAL && !self.session.is_leaving => AgentLoss::Closed,
+            _ => self.ending(),
+        })
     }
 
     /// Why the connection has ended.

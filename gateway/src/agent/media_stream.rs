@@ -163,7 +163,7 @@ impl MediaStream {
             Some(Message::Binary(_)) => Request::Nothing,
             // As at these providers: whose agent closes has nothing more to say.
             Some(Message::Close(None | Some(NORMAL_CLOSURE))) => Request::HangUp,
-            Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
+            Some(Message::Close(_)) => return Err(AgentLoss::Closed),
         };
         Ok(Some(match request {
             Request::Play if self.sound.ticks() == 0 => Request::Nothing,

@@ -122,6 +122,9 @@ pub enum AgentLoss {
     /// The connection broke.
     #[error("the agent's connection broke")]
     Disconnected,
+    /// It has closed the connection in good order, in mid-call.
+    #[error("the agent has closed its connection")]
+    Closed,
     /// It sent what its protocol does not allow.
     #[error("the agent broke its protocol: {0}")]
     Protocol(#[from] websocket::WebSocketError),
@@ -155,9 +158,9 @@ pub enum AgentLoss {
 }
 
 impl AgentLoss {
-    /// Whether what it has said before is worth hearing: it has gone, and not gone wrong.
+    /// Whether what it has said before is heard to its end: it has gone, and nothing is broken.
     pub fn is_a_parting(self) -> bool {
-        matches!(self, AgentLoss::Disconnected | AgentLoss::Expired | AgentLoss::Refused | AgentLoss::Stalled)
+        matches!(self, AgentLoss::Closed | AgentLoss::Expired)
     }
 
     /// The close code that tells the agent (RFC 6455 §7.4.1).
@@ -165,6 +168,7 @@ impl AgentLoss {
         match self {
             AgentLoss::Unreachable
             | AgentLoss::Disconnected
+            | AgentLoss::Closed
             | AgentLoss::Expired
             | AgentLoss::Refused
             | AgentLoss::Failing => 1000,
@@ -250,10 +254,7 @@ impl AgentSession {
     pub fn handle_digit(&mut self, digit: char) {
         match self {
             AgentSession::Attendant(attendant) => attendant.handle_digit(digit),
-            AgentSession::Awaited
-            | AgentSession::Departed(_)
-            | AgentSession::Echo(_)
-            | AgentSession::ToneTest(_) => {}
+            AgentSession::Awaited | AgentSession::Departed(_) | AgentSession::Echo(_) | AgentSession::ToneTest(_) => {}
             AgentSession::Service(session) => session.service_mut().handle_digit(digit),
         }
     }

@@ -107,7 +107,7 @@ impl OpenAiRealtime {
             None => return Ok(None),
             Some(Message::Text(text)) => text,
             Some(Message::Binary(_)) => return Ok(Some(Step::Nothing)),
-            Some(Message::Close(_)) => return Err(AgentLoss::Disconnected),
+            Some(Message::Close(_)) => return Err(AgentLoss::Closed),
         };
         let event: Event<'_> = read_event(text)?;
         let kind = event.kind();

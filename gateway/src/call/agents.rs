@@ -138,7 +138,12 @@ impl Call {
         if let Some(loss) = loss {
             tracing::warn!(call = %self.id, "{loss}; what it has said is heard first");
         }
-        self.record_last_words();
+        // Ticks of 125 µs.
+        let Progress { pushed, played } = self.progress();
+        let heard = Progress { pushed, played: pushed.min(played + 8 * hear_out.as_millis() as u64) };
+        while let Some(said) = self.agent.poll_last_words(heard) {
+            self.record_said(said);
+        }
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.map_or(1000, AgentLoss::code))));
         self.agent = AgentSession::Departed(Departed::new(now + hear_out, loss));
         true

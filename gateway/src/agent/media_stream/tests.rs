@@ -184,6 +184,13 @@ fn what_no_dialect_has_is_ignored_and_what_is_no_json_ends_the_stream() {
         let mut gone = Bench::new(kind, None);
         gone.stream.handle_disconnect();
         assert_eq!(gone.receive(0x8a, b""), ["lost Disconnected"], "{kind}");
+        assert_eq!(
+            Bench::new(kind, None).receive(0x88, &1000u16.to_be_bytes()),
+            ["hang up"],
+            "{kind}: as it does there"
+        );
+        assert_eq!(Bench::new(kind, None).receive(0x88, b""), ["hang up"], "{kind}: no code");
+        assert_eq!(Bench::new(kind, None).receive(0x88, &1011u16.to_be_bytes()), ["lost Closed"], "{kind}");
     }
 }
 

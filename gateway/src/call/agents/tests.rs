@@ -111,6 +111,25 @@ fn a_session_lost_in_mid_call_is_followed_by_the_apology_at_once_and_what_was_he
 }
 
 #[test]
+fn an_agent_that_closes_in_good_order_is_heard_to_the_end_before_the_apology() {
+    let mut bench = Bench::new(Some(OFFER));
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.outputs();
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    bench.receive(delta(16_000));
+    bench.wait(Duration::from_millis(500));
+    bench.call.handle_agent_bytes(&[0x88, 2, 3, 232], bench.now);
+    assert_eq!(bench.outputs(), ["Disconnect"]);
+    assert!(matches!(bench.call.agent, AgentSession::Departed(_)));
+    bench.wait(Duration::from_millis(1400));
+    assert!(matches!(bench.call.agent, AgentSession::Departed(_)), "its last words");
+    bench.wait(Duration::from_millis(300));
+    assert!(matches!(bench.call.agent, AgentSession::Attendant(_)), "then the apology");
+    assert_eq!(bench.outputs(), ["Disconnect"]);
+}
+
+#[test]
 fn a_late_offer_rings_too_and_its_sound_begins_with_the_ack() {
     let mut bench = Bench::new(None);
     bench.call.handle_connected(b"", bench.now);

@@ -192,7 +192,7 @@ fn nulls_and_the_unknown_are_ignored_and_errors_garbage_and_the_end_are_losses()
     bench.agent.handle_disconnect();
     assert_eq!(bench.poll(), [Out::Lost(AgentLoss::Disconnected)]);
     let mut bench = ready(greeting("Hi"));
-    assert_eq!(bench.receive_frame(0x88, &1000u16.to_be_bytes()), [Out::Lost(AgentLoss::Disconnected)]);
+    assert_eq!(bench.receive_frame(0x88, &1000u16.to_be_bytes()), [Out::Lost(AgentLoss::Closed)]);
     let mut bench = ready(greeting("Hi"));
     bench.speak(2000);
     assert_eq!(bench.poll(), [Out::Lost(AgentLoss::Stalled)]);

@@ -24,7 +24,8 @@ fn any_other_end_is_a_loss_and_before_the_session_is_ready_a_refusal() {
             let close = code.to_be_bytes();
             let mut bench = ready(kind);
             let hangs_up = is_good && matches!(kind, ProviderKind::ElevenLabs | ProviderKind::Ultravox);
-            let end = if hangs_up { Out::HangUp } else { Out::Lost(AgentLoss::Disconnected) };
+            let loss = if is_good { AgentLoss::Closed } else { AgentLoss::Disconnected };
+            let end = if hangs_up { Out::HangUp } else { Out::Lost(loss) };
             assert_eq!(bench.receive_frame(0x88, &close), [end], "{kind} {code}");
             let mut bench = begun(kind);
             assert_eq!(bench.receive_frame(0x88, &close), [Out::Lost(AgentLoss::Refused)], "{kind} {code}");
