@@ -23,6 +23,8 @@ impl Bench {
         for _ in 0..ms / 20 {
             self.now += Duration::from_millis(20);
             self.trial.handle_tick(self.now);
+            // The service reads.
+            self.trial.outbound().map(Vec::clear);
         }
     }
 

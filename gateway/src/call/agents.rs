@@ -103,10 +103,16 @@ impl Call {
                 Some(AgentOutput::Run(number, errand)) => self.run(number, errand, now),
                 Some(AgentOutput::Note(note)) => self.note(note),
                 Some(AgentOutput::Transfer(to)) => self.outputs.push_back(CallOutput::PutThrough(to)),
-                Some(AgentOutput::HangUp) if self.hear_out(None, now) => {}
-                Some(AgentOutput::HangUp) => return self.end(Outcome::new(Blame::Agent, EndReason::HungUp)),
-                Some(AgentOutput::Lost(loss)) if self.hear_out(Some(loss), now) => {}
-                Some(AgentOutput::Lost(loss)) => return self.lose_agent(loss, now),
+                Some(AgentOutput::HangUp) => {
+                    if !self.hear_out(None, now) {
+                        return self.end(Outcome::new(Blame::Agent, EndReason::HungUp));
+                    }
+                }
+                Some(AgentOutput::Lost(loss)) => {
+                    if !self.hear_out(Some(loss), now) {
+                        return self.lose_agent(loss, now);
+                    }
+                }
             }
         }
     }
