@@ -2,8 +2,7 @@
 
 Each fake is written from its vendor's documentation alone and shares no code and no types with the gateway. Whatever a
 client does that the documentation does not allow is answered as the vendor answers it and written to the log as a
-`violation`, and fails the test that reads it. The vendor's own client talks to each fake as evidence that it is right:
-`*_sdk.py`.
+`violation`, and fails the test that reads it. The vendor's own client talks to each fake as evidence that it is right: `sdk/`.
 
 A fake hears by energy, answers each turn with a tone of its own (440 Hz, and 220 Hz more with each of its turns), and
 sends its audio far faster than real time in pieces of odd sizes.
