@@ -62,6 +62,20 @@
 //! is empty before the next frame, and the agent is told how many milliseconds left for the wire
 //! ([`agent::openai_realtime`]).
 //!
+//! # One function that an agent's model calls
+//!
+//! The service's event → [`agent::AgentSession`]: the machine looks the function up among its agent's and answers it at
+//! once, or begins an errand ([`agent::errands`]) → [`call::Call`] collects keys itself, or prepares the request
+//! ([`agent::http_tool`]; what the model says stays data) → a tokio task judges the address that the name leads to
+//! ([`talkstack_control::webhook::Outbound`]), unseals the secret headers and asks → the answer comes back through the
+//! shard's inbox, and the machine tells the model, which goes on.
+//!
+//! # One provider tried out
+//!
+//! `provider test`, or the sample of a voice → a command over the pipe → the agent's connection is made as for a call →
+//! [`audition::Trial`] stands in for the call, on a thread of its own ([`io::audition`]) → steps with their times, and what
+//! was heard.
+//!
 //! # One API request
 //!
 //! [`talkstack_control::http`]: principal → parsed values → one SQLite transaction, committed before the answer → the

@@ -5,9 +5,9 @@
 //! | `openai-realtime`, `-beta` | `/realtime?model=` | `Authorization: Bearer` | the line's G.711, or 24 kHz | when told |
 //! | `azure-openai` | `/openai/v1/realtime?model=` | `api-key` | the same | when told |
 //! | `deepgram` | `/v1/agent/converse` | `Authorization: Token` | the line's G.711, or 16 kHz | when told; a stored agent at once |
-//! | `elevenlabs` | `/v1/convai/conversation?agent_id=`; with a key, where `…/get-signed-url` says | `xi-api-key` | as the agent is set there | at once |
+//! | `elevenlabs` | `/v1/convai/conversation?agent_id=`; with a key, asked for | `xi-api-key` | as the agent is set there | at once |
 //! | `gemini` | `/ws/….BidiGenerateContent` | `key` in the query | 16 kHz in, usually 24 kHz out | when told |
-//! | `ultravox` | where `POST /api/calls` says | `X-API-Key` | 16 kHz, or as is set | when told; a stored agent at once |
+//! | `ultravox` | asked for at `/api/calls` | `X-API-Key` | 16 kHz, or as set | when told; a stored agent at once |
 //! | `cascade` | `/chat/completions`; see [`crate::io::cascade`] | `Authorization: Bearer` | 16 kHz in, any out | when told |
 //! | `audiosocket` | a TCP port | none | 8 kHz, or as set | at once |
 //! | media streams | the base itself | `Authorization: Bearer` | the dialect's | at once |

@@ -1,5 +1,5 @@
-//! Connects to an agent: names, TCP, TLS and the HTTP upgrade (RFC 6455 §4), off the media threads. Where a service makes an
-//! address for each call, it is asked for that first.
+//! Connects to an agent: names, TCP, TLS and the HTTP upgrade (RFC 6455 §4), off the media threads. Where a service
+//! makes an address for each call, it is asked for that first.
 
 pub(super) mod http;
 mod tls;

@@ -1,5 +1,5 @@
-//! Hosted agents: calls to each, over the real binary, and strict fakes of their services, which their vendors' own clients
-//! have been heard by.
+//! Hosted agents: calls to each, over the real binary, and strict fakes of their services, which their vendors' own
+//! clients have been heard by.
 //!
 //! | Fake of | Who has talked to it besides the box |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | Gemini Live | `google-genai` 3.6.1 |
 //! | Ultravox | Pipecat 1.14.0 (Ultravox's own `ultravox-client` speaks WebRTC alone) |
 //!
-//! No fake is the service: what a vendor does beyond its documentation is not seen here. `gateway/tests/run` installs the
-//! clients; without them their tests are skipped, and say so.
+//! No fake is the service: what a vendor does beyond its documentation is not seen here. `gateway/tests/run` installs
+//! the clients; without them their tests are skipped, and say so.
 
 mod calls;
 mod clients;

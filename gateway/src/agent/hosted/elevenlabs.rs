@@ -8,12 +8,12 @@
 //!           ◀─ ping (ping_ms) ──────── pong ▶                     so many milliseconds later
 //! ```
 //!
-//! The agent is made at ElevenLabs, and its forms are set there: `ulaw_8000` suits a telephone. It is found by its id, as
-//! public agents are; where there is a key, an address that is signed for this call is fetched over HTTP beforehand, which
-//! lets in to private ones. Prompt, greeting, language and voice go along only where the owner has set them, since the
-//! agent must allow each of them. It greets as soon as it is connected. What it can do besides speaking is set there too:
-//! client tools named `end_call`, `send_dtmf` (`digits`) and `transfer` (`to`) are done here. Its own tool that ends the
-//! call has the service close the connection.
+//! The agent is made at ElevenLabs, and its forms are set there: `ulaw_8000` suits a telephone. It is found by its id,
+//! as public agents are; where there is a key, an address that is signed for this call is fetched over HTTP beforehand,
+//! which lets in to private ones. Prompt, greeting, language and voice go along only where the owner has set them,
+//! since the agent must allow each of them. It greets as soon as it is connected. What it can do besides speaking is
+//! set there too: client tools named `end_call`, `send_dtmf` (`digits`) and `transfer` (`to`) are done here. Its own
+//! tool that ends the call has the service close the connection.
 
 use std::time::{Duration, Instant};
 

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The service takes the queue here for a long one and sends audio as it is made. While a function runs it listens to
-//! nobody, and for seconds at most: what takes a while is answered at once, and what came of it is told as a text. An agent that
-//! is stored at Ultravox has its own prompt, voice and tools, and greets by itself. A service that closes has hung up.
+//! nobody, and for seconds at most: what takes a while is answered at once, and what came of it is told as a text. An
+//! agent that is stored at Ultravox has its own prompt, voice and tools, and greets by itself. A service that closes has
+//! hung up.
 
 use std::time::Instant;
 

@@ -95,8 +95,8 @@ impl AgentUrl {
         (self.scheme, &self.host, self.port) == (other.scheme, &other.host, other.port)
     }
 
-    /// Whether a service here may name that address: on the public internet, or on a network of the box's own where it is
-    /// on one itself, and behind TLS where it is.
+    /// Whether a service here may name that address: on the public internet, or on a network of the box's own where it
+    /// is on one itself, and behind TLS where it is.
     pub(in crate::io) fn may_lead_to(&self, other: &AgentUrl) -> bool {
         (self.is_near() || !other.is_near()) && (!self.is_tls() || other.is_tls())
     }

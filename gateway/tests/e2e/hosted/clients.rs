@@ -7,6 +7,7 @@ use talkstack_control::port::ProviderKind;
 
 use super::Fake;
 use crate::agents::TestCa;
+use crate::realtime::RealtimeServer;
 
 #[test]
 fn deepgram_s_client_is_served_by_the_fake() {
@@ -36,8 +37,20 @@ fn pipecat_s_client_of_ultravox_is_served_by_the_fake() {
     serves(&fake, "pipecat", "with_pipecat", &[]);
 }
 
+#[test]
+fn openai_s_client_is_served_by_the_strict_realtime_server() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = RealtimeServer::start(dir.path(), &["--seconds", "0.4", "--bearer", "key"]);
+    converses(server.port, "hosted", "with_openai_realtime", &["key"], &[]);
+    server.has_no_complaint();
+}
+
 /// Has a client converse with a fake, in the environment of Python that has it.
 fn serves(fake: &Fake, environment: &str, script: &str, settings: &[(&str, &str)]) {
+    converses(fake.port, environment, script, &[], settings);
+}
+
+fn converses(port: u16, environment: &str, script: &str, arguments: &[&str], settings: &[(&str, &str)]) {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers/{environment}/bin/python"));
     if !python.exists() {
         println!("No clients under target/tmp/peers/{environment}: skipped; gateway/tests/run installs them.");
@@ -45,7 +58,7 @@ fn serves(fake: &Fake, environment: &str, script: &str, settings: &[(&str, &str)
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/e2e/hosted/sdk/{script}.py"));
     let mut command = Command::new(python);
-    command.arg("-B").arg(script).arg(fake.port.to_string()).envs(settings.iter().copied());
+    command.arg("-B").arg(script).arg(port.to_string()).args(arguments).envs(settings.iter().copied());
     let output = command.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("taken"), "{said}");

@@ -1,9 +1,9 @@
 """What the strict fakes of hosted agents share: the log, the flags, the door, an ear, a voice and the turns.
 
-Each fake is written from its vendor's documentation alone and shares no code and no types with the gateway. Whatever a
-client does that the documentation does not allow is answered as the vendor answers it and written to the log as a
-`violation`, and fails the test that reads it. The vendor's own client talks to each fake as evidence that it is right:
-`*_sdk.py`.
+Each fake is written from its vendor's documentation and, for the names of fields, the types of its vendor's client; it
+shares no code and no types with the gateway. Whatever a client does that these do not allow is answered as the vendor
+answers it, as far as that is documented or has been seen by others, and written to the log as a `violation`, and fails the
+test that reads it. The vendor's own client talks to each fake as evidence that it is right: `sdk/`.
 
 A fake hears by energy, answers each turn with a tone of its own (440 Hz, and 220 Hz more with each of its turns), and
 sends its audio far faster than real time in pieces of odd sizes.
