@@ -220,6 +220,11 @@ fn change_settings(route: &mut ProviderRoute, fields: &Fields) -> Result<(), Api
         let named = |text: String| ControlFormat::ALL.into_iter().find(|format| format.as_str() == text);
         settings.control_format = given.map(|text| named(text).ok_or_else(wrong)).transpose()?;
     }
+    if fields.given("max_sessions").is_some_and(Value::is_null) {
+        settings.max_sessions = None;
+    } else if let Some(max) = number(fields, "max_sessions", 1..=SESSIONS_MAX.into())? {
+        settings.max_sessions = u16::try_from(max).ok();
+    }
     if fields.given("drain_s").is_some_and(Value::is_null) {
         settings.drain_s = None;
     } else if let Some(seconds) = number(fields, "drain_s", 0..=DRAIN_S_MAX.into())? {
@@ -260,6 +265,7 @@ fn provider_json(provider: &Provider) -> Value {
         "dtmf": settings.dtmf,
         "control_format": settings.control_format,
         "drain_s": settings.drain_s,
+        "max_sessions": settings.max_sessions,
         "parameters": settings.parameters,
         "voices": provider.voices,
         "default": provider.is_default,
@@ -269,7 +275,7 @@ fn provider_json(provider: &Provider) -> Value {
 }
 
 /// What a request may carry.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "name",
     "kind",
     "base_url",
@@ -288,6 +294,7 @@ const FIELDS: [&str; 21] = [
     "dtmf",
     "control_format",
     "drain_s",
+    "max_sessions",
     "parameters",
     "voices",
     "default",
@@ -302,6 +309,9 @@ const PARAMETER_BYTES_MAX: usize = 500;
 
 /// 1,024 characters: keys that are tokens fit.
 const KEY_CHARS_MAX: usize = 1024;
+
+/// 1,000 sessions: as many as a box has calls.
+const SESSIONS_MAX: u16 = 1000;
 
 /// 60 s: longer speeches are cut off.
 const DRAIN_S_MAX: u8 = 60;

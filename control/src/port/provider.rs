@@ -266,6 +266,9 @@ pub struct ProviderSettings {
     /// How an agent behind Asterisk's WebSocket channel is written to; `None`: in JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_format: Option<ControlFormat>,
+    /// So many sessions at once, 1 to 1,000; further callers are as those of an agent that cannot be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u16>,
     /// Seconds that what an agent has said is heard after it has closed its connection, 0 to 60; `None`: 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_s: Option<u8>,

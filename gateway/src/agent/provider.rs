@@ -20,7 +20,9 @@ use talkstack_control::port::{BargeIn, FirstSpeaker, ProviderKind, ProviderRoute
 use super::hosted::ultravox_call;
 use super::tools::Tools;
 use crate::io::cascade::{CascadeTarget, Greeting, ServiceTarget};
-use crate::io::connect::{AgentTarget, AgentUrl, AgentUrlError, Ask, KeyPlace, WebSocketTarget, percent_encoded};
+use crate::io::connect::{
+    AgentTarget, AgentUrl, AgentUrlError, Ask, KeyPlace, SessionLimit, WebSocketTarget, percent_encoded,
+};
 
 /// An agent behind a provider: where it is, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +163,12 @@ impl ServicePlan {
             ask.body = Some(ultravox_call(self).to_string());
         }
         target
+    }
+
+    /// How many sessions its provider may have at once, where its owner has set that.
+    pub fn session_limit(&self) -> Option<SessionLimit> {
+        let max = self.settings.max_sessions?;
+        Some(SessionLimit { key: format!("{} {}", self.kind, self.target.url()), max })
     }
 
     /// Whether it talks as soon as it is connected, and cannot be told to wait until the called side has answered.

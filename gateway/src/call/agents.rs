@@ -62,7 +62,7 @@ impl Call {
     /// Has the agent come: its connection made, or its name spoken.
     pub(super) fn summon_agent(&mut self) {
         let wish = match &self.plan {
-            Plan::Service(plan) => CallOutput::Connect(plan.summons()),
+            Plan::Service(plan) => CallOutput::Connect(plan.summons(), plan.session_limit()),
             Plan::Attendant { name: Some(name), .. } => {
                 CallOutput::Speak(format!("You have reached {name}. Your call is answered by the attendant."))
             }
@@ -76,6 +76,7 @@ impl Call {
     pub(super) fn talk(&mut self, now: Instant) {
         while self.is_agent_heard() {
             let (progress, is_uninterruptible) = (self.progress(), self.is_uninterruptible());
+            let is_waiting = self.is_agent_waiting();
             match self.agent.poll_output(progress, now) {
                 None => return,
                 Some(AgentOutput::Ready) => return self.begin_talk(now),
@@ -103,6 +104,8 @@ impl Call {
                 Some(AgentOutput::Run(number, errand)) => self.run(number, errand, now),
                 Some(AgentOutput::Note(note)) => self.note(note),
                 Some(AgentOutput::Transfer(to)) => self.outputs.push_back(CallOutput::PutThrough(to)),
+                // Whoever takes its caller has them; where nobody does, they are not left alone.
+                Some(AgentOutput::HangUp) if is_waiting => return self.lose_agent(AgentLoss::Closed, now),
                 Some(AgentOutput::HangUp) => {
                     if !self.hear_out(None, now) {
                         return self.end(Outcome::new(Blame::Agent, EndReason::HungUp));
@@ -138,7 +141,9 @@ impl Call {
             _ => Duration::ZERO,
         };
         let is_service = matches!(self.agent, AgentSession::Service(_));
-        if !is_worth_it || !is_service || hear_out.is_zero() || self.progress().is_drained() {
+        // In the queue of a caller who is being put through is no word of its.
+        let has_words = self.bridge.is_none() && !self.progress().is_drained();
+        if !is_worth_it || !is_service || hear_out.is_zero() || !has_words {
             return false;
         }
         if let Some(loss) = loss {
@@ -151,6 +156,8 @@ impl Call {
             self.record_said(said);
         }
         self.outputs.push_back(CallOutput::Disconnect(self.agent.stop(loss.map_or(1000, AgentLoss::code))));
+        // Nobody is left to have it go on.
+        self.leg.session.iter_mut().for_each(RtpSession::unpause);
         self.agent = AgentSession::Departed(Departed::new(now + hear_out, loss));
         true
     }

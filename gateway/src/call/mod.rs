@@ -56,7 +56,7 @@ use crate::agent::echo::Echo;
 use crate::agent::http_tool::Prepared;
 use crate::agent::tone_test::{ToneHeard, ToneTest};
 use crate::agent::{AgentLoss, AgentSession, Destination};
-use crate::io::connect::AgentTarget;
+use crate::io::connect::{AgentTarget, SessionLimit};
 use crate::route::Plan;
 
 /// One call of ours, from the offer to its outcome.
@@ -125,8 +125,8 @@ pub enum CallOutput {
     Press(LegId, InfoDigit),
     /// Find the way for a caller whom the agent puts through; [`Call::put_through`] answers.
     PutThrough(Destination),
-    /// Connect to the agent.
-    Connect(AgentTarget),
+    /// Connect to the agent, unless its provider has as many sessions as it may have.
+    Connect(AgentTarget, Option<SessionLimit>),
     /// Have this text spoken.
     Speak(String),
     /// Write these last bytes to the agent's connection and forget it.

@@ -78,6 +78,9 @@ pub struct NewProvider {
     /// Seconds that what an agent has said is heard after it has closed its connection, 0 to 60; 10 unless given.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(0..=60))]
     drain_s: Option<u8>,
+    /// So many sessions at once, 1 to 1000; further callers are as those of an agent that cannot be reached.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_sessions: Option<u16>,
     /// The language that is spoken, as de or en-US.
     #[arg(long)]
     language: Option<String>,
@@ -178,6 +181,9 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(Stri
             }
             if let Some(rate) = new.sample_rate.as_ref().and_then(|rate| rate.parse::<u32>().ok()) {
                 body["sample_rate"] = json!(rate);
+            }
+            if let Some(max) = new.max_sessions {
+                body["max_sessions"] = json!(max);
             }
             if let Some(seconds) = new.drain_s {
                 body["drain_s"] = json!(seconds);

@@ -6,12 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustls::ClientConnection;
 
-use crate::io::connect::AgentStream;
+use crate::io::connect::{AgentStream, Place};
 
 /// One agent's socket.
 pub(in crate::io) struct AgentSocket {
     stream: AgentStream,
     tls: Option<Box<ClientConnection>>,
+    /// Given back when it is dropped.
+    _place: Option<Place>,
     /// epoll also reports when it can be written to.
     pub(in crate::io) is_watched_for_write: bool,
 }
@@ -21,9 +23,13 @@ impl AgentSocket {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(in crate::io) fn new(stream: AgentStream, tls: Option<Box<ClientConnection>>) -> std::io::Result<Self> {
+    pub(in crate::io) fn new(
+        stream: AgentStream,
+        tls: Option<Box<ClientConnection>>,
+        place: Option<Place>,
+    ) -> std::io::Result<Self> {
         stream.set_nonblocking()?;
-        Ok(AgentSocket { stream, tls, is_watched_for_write: false })
+        Ok(AgentSocket { stream, tls, _place: place, is_watched_for_write: false })
     }
 
     /// Reads from the kernel once; then [`AgentSocket::read_more`] until `None`.

@@ -20,8 +20,8 @@ pub fn run(
     connected: Connected,
     connecting: Duration,
 ) -> Audition {
-    let Connected { stream, tls, leftover } = connected;
-    let mut socket = match AgentSocket::new(stream, tls) {
+    let Connected { stream, tls, leftover, place } = connected;
+    let mut socket = match AgentSocket::new(stream, tls, place) {
         Ok(socket) => socket,
         Err(error) => {
             let step = failed("connect", "system", error.to_string(), connecting);

@@ -120,7 +120,7 @@ pub async fn open(
         // Whichever side ends, the other learns of it from the connection.
         let _ = run(Arc::new(services), theirs).await;
     });
-    Ok(Connected { stream: AgentStream::Local(ours.into_std()?), tls: None, leftover: Vec::new() })
+    Ok(Connected { stream: AgentStream::Local(ours.into_std()?), tls: None, leftover: Vec::new(), place: None })
 }
 
 /// An order that is being carried out; dropped, it is cancelled.

@@ -5,10 +5,12 @@ pub(super) mod http;
 mod tls;
 mod url;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64_simd::STANDARD;
@@ -34,6 +36,17 @@ pub enum AgentTarget {
     Port(AgentUrl),
     /// Behind services that a task of ours speaks to.
     Cascade(Box<CascadeTarget>),
+}
+
+impl AgentTarget {
+    /// Where it is; of a cascade, where it thinks.
+    pub fn url(&self) -> &AgentUrl {
+        match self {
+            AgentTarget::WebSocket(target) => &target.url,
+            AgentTarget::Port(url) => url,
+            AgentTarget::Cascade(target) => &target.think.url,
+        }
+    }
 }
 
 /// Where an agent's WebSocket is, and the key it wants.
@@ -94,6 +107,42 @@ pub struct Connected {
     pub tls: Option<Box<ClientConnection>>,
     /// What came after the handshake's blank line: the first message may ride with the 101.
     pub leftover: Vec<u8>,
+    /// Its place among its provider's sessions, until it is dropped.
+    pub place: Option<Place>,
+}
+
+/// How many sessions a provider may have at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionLimit {
+    /// The provider: what it speaks and where it is.
+    pub key: String,
+    /// So many.
+    pub max: u16,
+}
+
+/// Sessions at once, by provider.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Arc<Mutex<BTreeMap<String, Arc<AtomicU16>>>>);
+
+/// One session's place.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicU16>);
+
+impl Places {
+    /// A place for one more session; `None` when all are taken.
+    pub fn take(&self, limit: &SessionLimit) -> Option<Place> {
+        // An owner has a hundred providers at the most.
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = Arc::clone(places.entry(limit.key.clone()).or_default());
+        let more = |taken: u16| (taken < limit.max).then(|| taken + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place(taken))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The agent could not be reached. The agent's side's doing; the failover goes on.
@@ -136,7 +185,7 @@ pub async fn dial(url: &AgentUrl) -> Result<Connected, ConnectError> {
     let dialled = tokio::net::TcpStream::connect((url.host(), url.port()));
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.map_err(|_| ConnectError::TimedOut)??;
     stream.set_nodelay(true)?;
-    Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: None, leftover: Vec::new() })
+    Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: None, leftover: Vec::new(), place: None })
 }
 
 /// Asks for the address where there is to be one for each call, connects and upgrades, all within [`CONNECT_TIMEOUT`].
@@ -163,14 +212,14 @@ async fn establish(url: &AgentUrl, credentials: Credentials, nonce: u128) -> Res
     stream.set_nodelay(true)?;
     if !url.is_tls() {
         let leftover = upgrade(&mut stream, url, &credentials, nonce).await?;
-        return Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: None, leftover });
+        return Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: None, leftover, place: None });
     }
     let name = ServerName::try_from(url.host().to_owned()).map_err(|_| ConnectError::BadName)?;
     let mut stream = TlsConnector::from(Arc::clone(&credentials.tls)).connect(name, stream).await?;
     let mut leftover = upgrade(&mut stream, url, &credentials, nonce).await?;
     let (stream, mut tls) = stream.into_inner();
     read_rest(&mut tls, &mut leftover)?;
-    Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: Some(Box::new(tls)), leftover })
+    Ok(Connected { stream: AgentStream::Tcp(stream.into_std()?), tls: Some(Box::new(tls)), leftover, place: None })
 }
 
 /// What TLS has decrypted and nobody has read: the socket will not become readable for it again.
@@ -265,6 +314,17 @@ const RESPONSE_BYTES_MAX: usize = 16 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_has_no_more_sessions_than_it_may_and_each_place_comes_back() {
+        let places = Places::default();
+        let limit = SessionLimit { key: "pcm ws://a".into(), max: 2 };
+        let (first, second) = (places.take(&limit), places.take(&limit));
+        assert!(first.is_some() && second.is_some() && places.take(&limit).is_none());
+        assert!(places.take(&SessionLimit { key: "pcm ws://b".into(), max: 1 }).is_some(), "another one's");
+        drop(first);
+        assert!(places.take(&limit).is_some());
+    }
 
     #[test]
     fn a_key_goes_out_as_a_bearer_and_never_breaks_the_header() {

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use crate::agent::http_tool::{Prepared, answer};
 use crate::io::cascade::{self, Greetings, ServiceKeys, ServiceTarget};
 use crate::io::connect::{
-    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, WebSocketTarget, client_config, connect, dial,
+    AgentTarget, AgentUrl, ConnectError, Connected, Credentials, Places, SessionLimit, WebSocketTarget, client_config,
+    connect, dial,
 };
 use crate::random::Random;
 
@@ -26,6 +27,7 @@ pub(super) struct Agents {
     poster: Arc<OnceLock<Poster>>,
     fetches: Arc<Semaphore>,
     greetings: Greetings,
+    places: Places,
 }
 
 impl Agents {
@@ -41,6 +43,7 @@ impl Agents {
             poster: Arc::default(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
             greetings: Greetings::default(),
+            places: Places::default(),
         })
     }
 
@@ -50,8 +53,22 @@ impl Agents {
         let _ = self.poster.set(Poster::new(outbound, Duration::from_secs(u8::MAX.into())));
     }
 
-    /// Connects to an agent; where it is, if it cannot be reached.
-    pub(super) async fn connect(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
+    /// Connects to an agent, if its provider may have one more session; where it is, if it cannot be reached.
+    pub(super) async fn connect(
+        &self,
+        target: AgentTarget,
+        limit: Option<SessionLimit>,
+    ) -> Result<Connected, (AgentUrl, NotConnected)> {
+        let place = limit.map(|limit| self.places.take(&limit));
+        let is_full = matches!(place, Some(None));
+        if is_full {
+            return Err((target.url().clone(), NotConnected::Full));
+        }
+        let connected = self.connect_to(target).await?;
+        Ok(Connected { place: place.flatten(), ..connected })
+    }
+
+    async fn connect_to(&self, target: AgentTarget) -> Result<Connected, (AgentUrl, NotConnected)> {
         match target {
             AgentTarget::WebSocket(WebSocketTarget { url, api_key, key_place: place, ask, protocol }) => {
                 let connected = async {
@@ -118,6 +135,9 @@ pub(super) enum NotConnected {
     /// Its key cannot be opened: it was sealed with another secret. Set it again.
     #[error("{0}")]
     Key(#[from] UnsealError),
+    /// Its owner lets it have no more (`max_sessions`).
+    #[error("its provider has as many sessions as it may have (max_sessions)")]
+    Full,
     /// Its side's doing.
     #[error("{0}")]
     Connection(#[from] ConnectError),

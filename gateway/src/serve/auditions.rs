@@ -57,7 +57,7 @@ impl Auditions {
         let Ok(plan) = plan(&order) else {
             return not_connected("address", "The provider's address cannot be read; set it again.".to_owned());
         };
-        let connected = match self.agents.connect(plan.summons()).await {
+        let connected = match self.agents.connect(plan.summons(), plan.session_limit()).await {
             Ok(connected) => connected,
             Err((url, error)) => return not_connected("unreachable", format!("{url}: {error}")),
         };

@@ -24,7 +24,7 @@ use crate::agent::http_tool::Prepared;
 use crate::call::CallLimits;
 use crate::config::Config;
 use crate::io::asterisk::{self, AsteriskAddress, AsteriskBindError, AsteriskConfig};
-use crate::io::connect::AgentTarget;
+use crate::io::connect::{AgentTarget, SessionLimit};
 use crate::io::handshakes::HandshakesHandle;
 use crate::io::inbox::{Address, Inbox, inbox};
 use crate::io::ports::Ports;
@@ -405,10 +405,10 @@ impl Surroundings for Around {
         });
     }
 
-    fn connect(&self, id: CallId, target: AgentTarget) -> bool {
+    fn connect(&self, id: CallId, target: AgentTarget, limit: Option<SessionLimit>) -> bool {
         let (shard, agents) = (self.shard.clone(), self.agents.clone());
         self.agents.runtime.spawn(async move {
-            let message = match agents.connect(target).await {
+            let message = match agents.connect(target, limit).await {
                 Ok(connected) => ToCall::AgentConnected(connected),
                 Err((url, error)) => {
                     tracing::warn!(call = %id, "The agent at {url} cannot be reached: {error}");

@@ -11,6 +11,7 @@ use crate::daemon::{talkstack, wait_until};
 use crate::flows::{DIGITS, SILENCE, Site};
 use crate::http::download;
 use crate::rtp_phone::RtpPhone;
+use crate::sipp::Sipp;
 
 #[test]
 fn a_provider_is_tested_and_its_own_error_is_shown() {
@@ -24,6 +25,18 @@ fn a_provider_is_tested_and_its_own_error_is_shown() {
     let (text, is_ok) = test_provider(&site);
     assert!(!is_ok && text.contains("FAULT  connect") && text.contains("HTTP 401"), "{text}");
     site.server.has_no_complaint();
+}
+
+#[test]
+fn a_provider_has_no_more_sessions_than_its_owner_lets_it() {
+    let site = Site::new(&[], &["--seconds", "0.2"], json!({ "refuseWith": 486 }));
+    site.client.patch(&format!("/api/v1/providers/{}", site.provider_id), &json!({ "max_sessions": 1 }));
+    let mut first = RtpPhone::call(site.daemon.sip(), DIGITS);
+    first.say(SILENCE, Duration::from_millis(300));
+    Sipp::new(site.daemon.sip(), "refused").dialling(DIGITS).succeeds();
+    first.hang_up();
+    wait_until("the place comes back", || (site.server.events("closed").len() == 1).then_some(()));
+    RtpPhone::call(site.daemon.sip(), DIGITS).hang_up();
 }
 
 #[test]

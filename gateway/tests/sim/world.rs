@@ -302,7 +302,7 @@ impl World {
             | CallOutput::PutThrough(_)
             | CallOutput::Refuse(_)
             | CallOutput::Invite(..)
-            | CallOutput::Connect(_)
+            | CallOutput::Connect(..)
             | CallOutput::Measured(..)
             | CallOutput::Collected(_)
             | CallOutput::Speak(_)

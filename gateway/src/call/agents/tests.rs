@@ -341,7 +341,7 @@ impl Bench {
                 CallOutput::Refuse(480) => "Refuse 480",
                 CallOutput::Ring(_) => "Ring",
                 CallOutput::Answer(..) => "Answer",
-                CallOutput::Connect(_) => "Connect",
+                CallOutput::Connect(..) => "Connect",
                 CallOutput::Disconnect(_) => "Disconnect",
                 CallOutput::Lead(_) => "Lead",
                 CallOutput::PutThrough(to) => {

@@ -70,7 +70,10 @@ fn client() -> Box<ClientConnection> {
 fn pair(tls: Option<Box<ClientConnection>>) -> (AgentSocket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
-    (AgentSocket::new(AgentStream::Tcp(stream), tls).expect("non-blocking"), listener.accept().expect("accepted").0)
+    (
+        AgentSocket::new(AgentStream::Tcp(stream), tls, None).expect("non-blocking"),
+        listener.accept().expect("accepted").0,
+    )
 }
 
 /// Loopback delivers within microseconds; a second is long enough for any machine.

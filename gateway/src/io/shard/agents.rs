@@ -15,7 +15,7 @@ impl<S: Surroundings> Shard<S> {
     pub(super) fn adopt(&mut self, key: u32, connected: Connected, now: Instant) {
         let Some(slot) = self.slots.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let token = Token::new(SocketKind::Agent, key);
-        let adopted = AgentSocket::new(connected.stream, connected.tls).and_then(|agent| {
+        let adopted = AgentSocket::new(connected.stream, connected.tls, connected.place).and_then(|agent| {
             sockets::watch(&self.epoll, agent.as_fd(), token, false)?;
             Ok(agent)
         });

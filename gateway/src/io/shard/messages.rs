@@ -12,7 +12,7 @@ use crate::agent::Destination;
 use crate::agent::http_tool::Prepared;
 use crate::agent::tone_test::ToneHeard;
 use crate::call::{Leg, LegId, LegOrder, LineSecurity};
-use crate::io::connect::{AgentTarget, Connected};
+use crate::io::connect::{AgentTarget, Connected, SessionLimit};
 use crate::io::ports::PortPair;
 use crate::route::{BridgePlan, Plan};
 
@@ -192,7 +192,7 @@ pub trait Surroundings: Send {
     /// Has a web service asked for an agent; [`ToCall::Fetched`] answers, under this number.
     fn fetch(&self, id: CallId, number: u32, prepared: Box<Prepared>);
     /// Has the agent's connection made; [`ToCall::AgentConnected`] or [`ToCall::AgentUnreachable`] answers.
-    fn connect(&self, id: CallId, target: AgentTarget) -> bool;
+    fn connect(&self, id: CallId, target: AgentTarget, limit: Option<SessionLimit>) -> bool;
 }
 
 /// What a call asks of SIP.

@@ -10,7 +10,7 @@ use talkstack_media::session::{HandshakeId, HandshakeInput};
 use super::*;
 use crate::agent::http_tool::Prepared;
 use crate::agent::provider::ServicePlan;
-use crate::io::connect::{AgentStream, AgentTarget, Connected};
+use crate::io::connect::{AgentStream, AgentTarget, Connected, SessionLimit};
 use crate::io::inbox::inbox;
 use crate::route::Plan;
 
@@ -62,7 +62,7 @@ fn an_agent_that_takes_all_memory_for_speech_is_closed_with_1008_and_the_attenda
     let plan = ServicePlan::bare(ProviderKind::Twilio, "ws://127.0.0.1/", FirstSpeaker::Agent).expect("a URL");
     let mut bench = Bench::new(SpeechPool::new(200_000));
     let key = bench.offer(1, Plan::Service(Box::new(plan)));
-    let connected = Connected { stream: AgentStream::Tcp(stream), tls: None, leftover: Vec::new() };
+    let connected = Connected { stream: AgentStream::Tcp(stream), tls: None, leftover: Vec::new(), place: None };
     bench.shard.tell(CallId(1), ToCall::AgentConnected(connected), Instant::now());
     bench.round();
     let speech = STANDARD.encode_to_string(vec![0x55; 60_000]);
@@ -116,7 +116,7 @@ impl Surroundings for Around {
         false
     }
 
-    fn connect(&self, _: CallId, _: AgentTarget) -> bool {
+    fn connect(&self, _: CallId, _: AgentTarget, _: Option<SessionLimit>) -> bool {
         true
     }
 }

@@ -34,8 +34,8 @@ impl<S: Surroundings> Shard<S> {
                     self.record(id, event);
                     continue;
                 }
-                CallOutput::Connect(target) => {
-                    if !self.surroundings.connect(id, target) {
+                CallOutput::Connect(target, limit) => {
+                    if !self.surroundings.connect(id, target, limit) {
                         self.turn(key, |call| call.handle_unreachable(Instant::now()));
                     }
                     continue;

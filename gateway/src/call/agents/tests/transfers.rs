@@ -68,12 +68,16 @@ fn a_number_that_leads_nowhere_and_a_caller_who_speaks_first_are_told_to_the_age
 
 #[test]
 fn a_caller_whose_agent_is_lost_while_it_rings_is_taken_by_the_attendant_if_nobody_else_does() {
-    for is_taken in [false, true] {
+    for (is_taken, is_closed) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut bench = asked();
         bench.wait(Duration::from_secs(2));
         rings(&mut bench);
         bench.outputs();
-        bench.call.handle_agent_disconnect(bench.now);
+        if is_closed {
+            bench.call.handle_agent_bytes(&[0x88, 2, 3, 232], bench.now);
+        } else {
+            bench.call.handle_agent_disconnect(bench.now);
+        }
         assert_eq!(bench.outputs(), ["Disconnect"], "it rings on");
         if is_taken {
             accept(&mut bench);

@@ -17,7 +17,7 @@ use super::super::*;
 use crate::accept::Accept;
 use crate::agent::http_tool::Prepared;
 use crate::call::CallLimits;
-use crate::io::connect::AgentTarget;
+use crate::io::connect::{AgentTarget, SessionLimit};
 use crate::io::inbox::inbox;
 use crate::io::ports::Ports;
 use crate::io::shard::{GivenLeg, Shard, ShardConfig, SipWish, Surroundings};
@@ -222,7 +222,7 @@ impl Surroundings for Around {
         false
     }
 
-    fn connect(&self, _: CallId, _: AgentTarget) -> bool {
+    fn connect(&self, _: CallId, _: AgentTarget, _: Option<SessionLimit>) -> bool {
         false
     }
 }
