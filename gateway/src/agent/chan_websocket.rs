@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(bench.command("HANGUP", None), ["HangUp"]);
         let close = |code: u16| server_frame(0x88, &code.to_be_bytes());
         for (bytes, wanted) in
-            [(close(1000), "HangUp"), (server_frame(0x88, &[]), "HangUp"), (close(1011), "Lost(Disconnected)")]
+            [(close(1000), "HangUp"), (server_frame(0x88, &[]), "HangUp"), (close(1011), "Lost(Closed)")]
         {
             let mut bench = Bench::new(None, ControlFormat::Json);
             bench.session.handle_bytes(&bytes);

@@ -61,7 +61,7 @@ fn a_provider_that_speaks_and_answers_passes_with_the_time_of_each_step() {
     bench.pass(1200);
     assert!(matches!(bench.trial.stage, Stage::Asking(_)), "it was heard out: {:?}", bench.trial.stage);
     bench.pass(1000);
-    assert_eq!(bench.trial.stage, Stage::Answering);
+    assert_eq!(bench.trial.stage, Stage::Answering, "since half a second");
     bench.pass(600);
     bench.sound(20);
     assert!(bench.trial.is_over());
@@ -70,7 +70,7 @@ fn a_provider_that_speaks_and_answers_passes_with_the_time_of_each_step() {
     let took: Vec<_> = audition.steps.iter().map(|step| (step.step.as_str(), step.is_ok, step.took_ms)).collect();
     let expected = [("connect", 80), ("session", 0), ("greeting", 400)].map(|(step, took)| (step, Some(true), took));
     assert_eq!(took[..3], expected);
-    assert!(took[3].0 == "answer" && took[3].2.abs_diff(600) <= 20, "{took:?}");
+    assert!(took[3].0 == "answer" && took[3].2.abs_diff(1100) <= 20, "{took:?}");
     let wav = base64_simd::STANDARD.decode_to_vec(audition.speech.expect("speech")).expect("Base64");
     assert_eq!(wav.len(), 44 + 2 * 500 * 16, "the greeting at 16 kHz, and nothing of the answer");
     assert_eq!(wav[24..28], 16_000u32.to_le_bytes());

@@ -48,7 +48,7 @@ fn a_voice_is_heard_from_its_link() {
     let (status, _, wav) = download(marin["preview_url"].as_str().expect("a link"), None);
     assert_eq!((status, &wav[..4]), (200, &b"RIFF"[..]));
     let loud = wav[44..].as_chunks::<2>().0.iter().filter(|sample| i16::from_le_bytes(**sample).unsigned_abs() > 0);
-    assert!(loud.count() > 8000 * 3 / 10, "300 ms of the tone");
+    assert!(loud.count() > 1000, "the tone, of 1,600 samples");
     let updates = site.server.received("session.update");
     assert_eq!(updates[0]["session"]["audio"]["output"]["voice"], "marin");
     download(marin["preview_url"].as_str().expect("a link"), None);

@@ -106,7 +106,7 @@ fn each_puts_its_caller_through_to_whom_its_owner_has_named() {
 }
 
 #[test]
-fn an_agent_that_hangs_up_at_its_service_is_heard_to_the_end_and_one_that_breaks_off_is_replaced() {
+fn an_agent_that_hangs_up_at_its_service_is_heard_to_the_end_and_one_that_closes_is_replaced_behind_it() {
     each(|kind| {
         let mut bench = Bench::start(kind, &["--scenario", "hang_up", "--seconds", "1.5"]);
         let mut phone = bench.call();
@@ -118,7 +118,9 @@ fn an_agent_that_hangs_up_at_its_service_is_heard_to_the_end_and_one_that_breaks
             assert!(!bench.log().contains("takes over"), "{}", bench.log());
         } else {
             bench.is_apologised_for(&mut phone);
-            assert!(bench.log().contains("connection broke; the attendant takes over"), "{}", bench.log());
+            let heard = tones(&phone.heard, 1);
+            assert!((73..=76).contains(&heard), "{kind}: {heard} packets of 75");
+            assert!(bench.log().contains("has closed its connection; the attendant takes over"), "{}", bench.log());
             phone.hang_up();
         }
         bench.service.has_no_complaint();
