@@ -38,8 +38,8 @@ pub fn build(connection: &Connection) -> Result<Snapshot, StoreError> {
                 http_tools: agent.http_tools,
                 transfers: agent.transfers,
                 barge_in: agent.barge_in,
-                ring_s: agent.ring_s,
-                refuse_with: agent.refuse_with,
+                ring_s: agent.waiting.ring_s,
+                refuse_with: agent.waiting.refuse_with,
                 protects_greeting: agent.protects_greeting,
             };
             (agent.id, route)

@@ -16,7 +16,7 @@ use crate::model::{name, voice_id};
 use crate::port::{AgentTool, BargeIn, FirstSpeaker};
 use crate::secret::Secret;
 use crate::snapshot;
-use crate::store::agents::Agent;
+use crate::store::agents::{Agent, Waiting};
 use crate::store::numbers::{self, Assigned};
 use crate::store::{StoreError, agents, projects, providers};
 use crate::voices;
@@ -38,8 +38,7 @@ pub(super) async fn create(State(app): State<App>, Principal(user): Principal, f
         http_tools: Vec::new(),
         transfers: Vec::new(),
         barge_in: None,
-        ring_s: None,
-        refuse_with: None,
+        waiting: Waiting::default(),
         protects_greeting: false,
         phone_number: phone_number.as_ref().map(|number| number.as_str().to_owned()),
     };
@@ -186,16 +185,16 @@ fn change(agent: &mut Agent, fields: &Fields, secret: &Secret) -> Result<(), Api
         None => {}
     }
     if cleared("ringSeconds") {
-        agent.ring_s = None;
+        agent.waiting.ring_s = None;
     } else if let Some(given) = number(fields, "ringSeconds", 1..=RING_S_MAX.into())? {
-        agent.ring_s = u8::try_from(given).ok();
+        agent.waiting.ring_s = u8::try_from(given).ok();
     }
     if cleared("refuseWith") {
-        agent.refuse_with = None;
+        agent.waiting.refuse_with = None;
     } else if let Some(given) = number(fields, "refuseWith", 400..=699)? {
         let status = u16::try_from(given).ok().filter(|status| !is_procedural(*status));
         let bad = || ApiError::new(400, "bad_field", "refuseWith must be a final status such as 480, 486, 503 or 603.");
-        agent.refuse_with = Some(status.ok_or_else(bad)?);
+        agent.waiting.refuse_with = Some(status.ok_or_else(bad)?);
     }
     if let Some(given) = flag(fields, "protectGreeting")? {
         agent.protects_greeting = given;
@@ -257,8 +256,8 @@ fn agent_json(agent: &Agent) -> Value {
         "transfers": agent.transfers,
         "bargeIn": agent.barge_in.map(BargeIn::as_str),
         "protectGreeting": agent.protects_greeting,
-        "ringSeconds": agent.ring_s,
-        "refuseWith": agent.refuse_with,
+        "ringSeconds": agent.waiting.ring_s,
+        "refuseWith": agent.waiting.refuse_with,
     })
 }
 

@@ -44,14 +44,21 @@ pub struct Agent {
     pub transfers: Vec<TransferTarget>,
     /// Who stops it when the caller interrupts; `None` is what its provider's kind usually has.
     pub barge_in: Option<BargeIn>,
-    /// Seconds that its caller hears it ring at the most; `None`: the usual ones.
-    pub ring_s: Option<u8>,
-    /// The SIP status with which a caller is refused to whom it cannot come.
-    pub refuse_with: Option<u16>,
+    /// How long its callers wait for it.
+    pub waiting: Waiting,
     /// Nobody interrupts what it opens with.
     pub protects_greeting: bool,
     /// The number assigned to it.
     pub phone_number: Option<String>,
+}
+
+/// How long callers wait for an agent that is not ready yet, and what becomes of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Seconds that they hear it ring at the most; `None`: the usual ones.
+    pub ring_s: Option<u8>,
+    /// The SIP status with which they are refused if it cannot come.
+    pub refuse_with: Option<u16>,
 }
 
 /// As the API writes it.
@@ -104,8 +111,8 @@ fn write(connection: &Connection, sql: &str, agent: &Agent, now_ms: i64) -> rusq
         agent.barge_in.map(BargeIn::as_str),
         agent.protects_greeting,
         to_json(&agent.http_tools)?,
-        agent.ring_s,
-        agent.refuse_with
+        agent.waiting.ring_s,
+        agent.waiting.refuse_with
     ];
     connection.execute(sql, values).map(drop)
 }
@@ -179,8 +186,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         barge_in: row.get::<_, Option<String>>(10)?.as_deref().and_then(BargeIn::named),
         protects_greeting: row.get(11)?,
         http_tools: read_json(row, 12)?,
-        ring_s: row.get(13)?,
-        refuse_with: row.get(14)?,
+        waiting: Waiting { ring_s: row.get(13)?, refuse_with: row.get(14)? },
         phone_number: row.get(15)?,
     })
 }

@@ -75,21 +75,12 @@ pub struct NewProvider {
     /// Hertz of linear audio, where there is a choice; for a cascade of the bare samples that it speaks, in place of WAV.
     #[arg(long, value_parser = ["8000", "16000", "22050", "24000", "32000", "44100", "48000"])]
     sample_rate: Option<String>,
-    /// Seconds that what an agent has said is heard after it has closed its connection, 0 to 60; 10 unless given.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(0..=60))]
-    drain_s: Option<u8>,
-    /// So many sessions at once, 1 to 1000; further callers are as those of an agent that cannot be reached.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    max_sessions: Option<u16>,
-    /// The language that is spoken, as de or en-US.
-    #[arg(long)]
-    language: Option<String>,
-    /// The model that listens, where it is another one.
-    #[arg(long, value_name = "MODEL")]
-    listen_model: Option<String>,
-    /// The model that speaks, where it is another one.
-    #[arg(long, value_name = "MODEL")]
-    speak_model: Option<String>,
+    /// What it listens and speaks with.
+    #[command(flatten)]
+    speech: SpeechFlags,
+    /// How much of it is used.
+    #[command(flatten)]
+    limits: LimitFlags,
     #[command(flatten)]
     cascade: CascadeFlags,
     #[command(flatten)]
@@ -142,6 +133,31 @@ struct CascadeFlags {
     default_voice: Option<String>,
 }
 
+/// What a provider listens and speaks with.
+#[derive(Debug, Clone, Args)]
+struct SpeechFlags {
+    /// The language that is spoken, as de or en-US.
+    #[arg(long)]
+    language: Option<String>,
+    /// The model that listens, where it is another one.
+    #[arg(long, value_name = "MODEL")]
+    listen_model: Option<String>,
+    /// The model that speaks, where it is another one.
+    #[arg(long, value_name = "MODEL")]
+    speak_model: Option<String>,
+}
+
+/// How much of a provider is used.
+#[derive(Debug, Clone, Args)]
+struct LimitFlags {
+    /// So many sessions at once, 1 to 1000; further callers are as those of an agent that cannot be reached.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_sessions: Option<u16>,
+    /// Seconds that what an agent has said is heard after it has closed its connection, 0 to 60; 10 unless given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(0..=60))]
+    drain_s: Option<u8>,
+}
+
 /// Carries out `talkstack provider …`; what is to be printed, and whether all is well.
 pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(String, bool), AdminError> {
     let printed = match command {
@@ -164,9 +180,9 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(Stri
                 ("base_url", &new.base_url),
                 ("model", &new.model),
                 ("agent_id", &new.agent_id),
-                ("language", &new.language),
-                ("listen_model", &new.listen_model),
-                ("speak_model", &new.speak_model),
+                ("language", &new.speech.language),
+                ("listen_model", &new.speech.listen_model),
+                ("speak_model", &new.speech.speak_model),
                 ("listen_url", &new.cascade.listen_url),
                 ("speak_url", &new.cascade.speak_url),
                 ("voice", &new.cascade.default_voice),
@@ -182,10 +198,10 @@ pub(super) fn provider(command: &ProviderCommand, socket: &Path) -> Result<(Stri
             if let Some(rate) = new.sample_rate.as_ref().and_then(|rate| rate.parse::<u32>().ok()) {
                 body["sample_rate"] = json!(rate);
             }
-            if let Some(max) = new.max_sessions {
+            if let Some(max) = new.limits.max_sessions {
                 body["max_sessions"] = json!(max);
             }
-            if let Some(seconds) = new.drain_s {
+            if let Some(seconds) = new.limits.drain_s {
                 body["drain_s"] = json!(seconds);
             }
             for (field, file) in [
