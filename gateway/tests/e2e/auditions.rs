@@ -1,17 +1,21 @@
 //! Providers and voices tried out over the whole box, without a call; and bots of Twilio's that hang up and transfer by its
 //! REST API, as its own client asks for it.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use talkstack_control::port::{AuditionOrder, Command as PlaneCommand, CommandReply, ProviderKind, ProviderRoute};
 
-use crate::daemon::{talkstack, wait_until};
+use crate::daemon::{Daemon, talkstack, wait_until};
 use crate::flows::{DIGITS, SILENCE, Site};
 use crate::http::download;
 use crate::rtp_phone::RtpPhone;
 use crate::sipp::Sipp;
+use crate::survival::ScriptedControl;
 
 #[test]
 fn a_provider_is_tested_and_its_own_error_is_shown() {
@@ -25,6 +29,35 @@ fn a_provider_is_tested_and_its_own_error_is_shown() {
     let (text, is_ok) = test_provider(&site);
     assert!(!is_ok && text.contains("FAULT  connect") && text.contains("HTTP 401"), "{text}");
     site.server.has_no_complaint();
+}
+
+#[test]
+fn what_any_service_refuses_at_its_door_is_told_with_its_status() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _daemon = Daemon::start("calls", dir.path(), &[]);
+    let mut control = ScriptedControl::connect(dir.path());
+    for status in ["401 Unauthorized", "404 Not Found", "429 Too Many Requests"] {
+        let port = closed_door(status);
+        // Behind a cascade and a bare port is no WebSocket.
+        let without = [ProviderKind::Cascade, ProviderKind::AudioSocket];
+        for kind in ProviderKind::ALL.into_iter().filter(|kind| !without.contains(kind)) {
+            let mut provider = ProviderRoute::new(kind, &format!("ws://127.0.0.1:{port}"), "m");
+            provider.settings.agent = (kind == ProviderKind::ElevenLabs).then(|| "a".into());
+            let order = AuditionOrder { provider, voice: None, says: "Hello.".into(), is_asked: true };
+            let reply = control.ask(&format!("{kind} {status}"), PlaneCommand::Audition(Box::new(order)));
+            let CommandReply::Auditioned(audition) = reply else { panic!("{kind}: {reply:?}") };
+            let [step] = audition.steps.as_slice() else { panic!("{kind}: {:?}", audition.steps) };
+            assert_eq!(
+                (step.step.as_str(), step.is_ok, step.fault.as_deref()),
+                ("connect", Some(false), Some("unreachable"))
+            );
+            assert!(
+                step.found.ends_with(&format!("the agent answered HTTP {}", &status[..3])),
+                "{kind}: {}",
+                step.found
+            );
+        }
+    }
 }
 
 #[test]
@@ -81,6 +114,29 @@ fn twilio_s_own_client_reads_transfers_and_hangs_up_a_call() {
     site.ended(&call);
     let gone = ask_by_twilio_s_client(&site, &key, &sid, &["completed"]).expect("the client is there");
     assert_eq!(gone, json!({ "status": 404, "code": 20404 }), "as bots expect of a call that has ended");
+}
+
+/// A server that answers every request with this status, until the test's process ends.
+fn closed_door(status: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (mut asked, mut buffer) = (Vec::new(), [0; 4096]);
+            while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(bytes @ 1..) => asked.extend_from_slice(&buffer[..bytes]),
+                    _ => break,
+                }
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
+            // Who is gone wants no answer. The rest of the request is read, so that the kernel does not reset it.
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.shutdown(Shutdown::Write);
+            while matches!(stream.read(&mut buffer), Ok(1..)) {}
+        }
+    });
+    port
 }
 
 /// `talkstack provider test`, and whether all is well.

@@ -130,6 +130,23 @@ fn an_agent_that_closes_in_good_order_is_heard_to_the_end_before_the_apology() {
 }
 
 #[test]
+fn ten_minutes_of_speech_at_once_are_queued_and_more_is_the_agent_s_end() {
+    let mut bench = Bench::new(Some(OFFER));
+    bench.call.handle_connected(b"", bench.now);
+    bench.set_up();
+    bench.outputs();
+    bench.receive(json!({ "type": "response.created", "response": { "id": "r" } }));
+    for _ in 0..120 {
+        bench.receive(delta(40_000));
+    }
+    assert_eq!(bench.outputs(), [""; 0], "600 s in no time");
+    assert_eq!(bench.call.progress().pushed, 4_800_000);
+    bench.receive(delta(40_000));
+    assert_eq!(bench.outputs(), ["Disconnect"]);
+    assert!(matches!(bench.call.agent, AgentSession::Attendant(_)), "it is not lost silently");
+}
+
+#[test]
 fn a_late_offer_rings_too_and_its_sound_begins_with_the_ack() {
     let mut bench = Bench::new(None);
     bench.call.handle_connected(b"", bench.now);
