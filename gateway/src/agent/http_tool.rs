@@ -4,13 +4,13 @@
 //! What a model says stays data: in an address it is percent-encoded, in a header it loses its control characters, and in
 //! a body it is a JSON value.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use talkstack_control::port::{HttpTool, Sealed};
 use talkstack_control::webhook::FETCHED_BYTES_MAX;
 
 use super::errands::Request;
 use super::provider::Parties;
+use crate::io::connect::percent_encoded;
 
 /// What placeholders stand for, besides arguments.
 struct Values<'a> {
@@ -55,7 +55,7 @@ pub fn prepare(request: &Request, call_id: &str, parties: &Parties) -> Result<Pr
     if names.map(|(name, _)| text_of(&values.value(name.trim()))).any(|text| is_dots(&text)) {
         return Err("An argument must be more than dots.".to_owned());
     }
-    let mut url = values.fill(&tool.url, |value, out| out.extend(utf8_percent_encode(value, COMPONENT)));
+    let mut url = values.fill(&tool.url, |value, out| out.push_str(&percent_encoded(value)));
     if !tool.method.has_body() {
         push_query(&mut url, tool, arguments);
     }
@@ -88,9 +88,9 @@ fn push_query(url: &mut String, tool: &HttpTool, arguments: &Map<String, Value>)
             continue;
         }
         url.push(if url.contains('?') { '&' } else { '?' });
-        url.extend(utf8_percent_encode(name, COMPONENT));
+        url.push_str(&percent_encoded(name));
         url.push('=');
-        url.extend(utf8_percent_encode(&text_of(value), COMPONENT));
+        url.push_str(&percent_encoded(&text_of(value)));
     }
 }
 
@@ -171,9 +171,6 @@ pub fn answer(status: u16, body: &[u8]) -> Result<String, String> {
     }
     Ok(told.to_string())
 }
-
-/// What stands unencoded in a part of an address (RFC 3986 §2.3).
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// 500 characters of what a service says of its trouble.
 const ERROR_CHARS_MAX: usize = 500;
